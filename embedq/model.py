@@ -1,0 +1,129 @@
+"""The values everything is made of. No behaviour beyond what the words themselves mean (SPEC §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Mode(StrEnum):
+    """Which deliveries are on."""
+
+    CELERY = "celery"
+    DATABASE = "database"
+    HYBRID = "hybrid"
+    SYNC = "sync"
+    OFF = "off"
+
+
+class Delivery(StrEnum):
+    """How a task reaches a worker."""
+
+    CELERY = "celery"
+    POLLER = "poller"
+
+
+class Priority(StrEnum):
+    """Most urgent first. The names are also the names of the broker's queues."""
+
+    URGENT = "urgent"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class TaskStatus(StrEnum):
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+OPEN = (TaskStatus.PENDING, TaskStatus.PROCESSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A (provider, name, dimensions) whose vectors can be compared with each other. `id` is 0 before it is registered."""
+
+    provider: str
+    name: str
+    dimensions: int
+    id: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.name}/{self.dimensions}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArticleDraft:
+    """An article as somebody hands it in. Without an id, the slug (within its tenant) says which article is meant."""
+
+    title: str
+    content: str
+    id: str | None = None
+    slug: str | None = None
+    tenant_id: str = "default"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    priority: Priority | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    id: str
+    tenant_id: str
+    slug: str | None
+    title: str
+    content: str
+    metadata: Mapping[str, Any]
+    embedding_status: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task in a worker's hands, with the article's text as it was when it was claimed.
+
+    `claim` is the fencing number: only the settle that names the task's latest claim changes anything. `text` is None
+    when the article is gone. `stored_hash` is the hash that the model's stored vector was made from, if there is one.
+    """
+
+    id: int
+    article_id: str
+    tenant_id: str
+    model_id: int
+    priority: Priority
+    claim: int
+    attempts: int
+    lost_leases: int
+    created_at: datetime
+    title: str | None = None
+    content: str | None = None
+    version: int = 0
+    text_hash: bytes = b""
+    stored_hash: bytes | None = None
+
+    @property
+    def text(self) -> str | None:
+        """What is embedded: the title, an empty line, the content."""
+        if self.title is None or self.content is None:
+            return None
+        return f"{self.title}\n\n{self.content}".strip()
+
+
+class Hit(NamedTuple):
+    """One search result. `score` is the cosine similarity, -1 to 1."""
+
+    article_id: str
+    tenant_id: str
+    slug: str | None
+    title: str
+    snippet: str
+    score: float
