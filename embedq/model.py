@@ -127,3 +127,30 @@ class Hit(NamedTuple):
     title: str
     snippet: str
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The vectors of one article, ready to be stored: row i of `vectors` (float32) is chunk i, text[starts[i]:ends[i]]."""
+
+    vectors: Any
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    hashes: tuple[bytes, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one claimed task ended. A status of pending is a wait (`wait_s`, seconds) or, with 0, a handing back.
+
+    `charged` says whether it counts as one of the task's attempts.
+    """
+
+    task: Claimed
+    status: TaskStatus
+    charged: bool = False
+    wait_s: float = 0.0
+    error_class: str | None = None
+    message: str | None = None
+    stored: Stored | None = None

@@ -1,0 +1,135 @@
+"""Asking a provider, and finding out who pays when it does not answer with vectors (SPEC G6).
+
+The *canary* decides: a harmless text that any provider embeds. When a request fails in a way that its inputs may be to
+blame for and the canary is embedded, the fault travels with the inputs, which are halved until the culprit stands
+alone. When the canary fails too, the provider is at fault and nobody is charged (docs/why/canary.rst).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from .decide.batching import Verdict, isolate, plan
+from .decide.tokens import estimate_tokens
+from .errors import Fault, InputRefused, ProviderBusy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .providers import Embedded, Provider
+
+CANARY = "embedq asks whether this provider is well"
+CANARY_HOLDS_S = 5.0
+
+
+class Text(NamedTuple):
+    """One input of a request, with its estimated size."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(slots=True)
+class Answers:
+    """What became of each position. `busy` says why `left` was not answered: the provider's fault, or None: we were stopped."""
+
+    vectors: dict[int, np.ndarray] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
+    refused: dict[int, Fault] = field(default_factory=dict)
+    left: list[int] = field(default_factory=list)
+    busy: ProviderBusy | None = None
+    requests: int = 0
+
+
+class Asker:
+    """Asks one provider. Used by several threads; what they share is only when the canary last sang."""
+
+    def __init__(self, provider: Provider, max_inputs: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.provider = provider
+        self.max_inputs = min(max_inputs, provider.limits.max_inputs)
+        self.clock = clock
+        self._well_until = 0.0
+
+    def ask(self, texts: Sequence[str], stop: Callable[[], bool]) -> Answers:
+        """Ask for every text, in as many requests as it takes; before each, `stop()` may end it."""
+        items = [Text(text, estimate_tokens(text)) for text in texts]
+        asking = _Asking(self, items, stop)
+        for batch in plan(items, self.max_inputs, self.provider.limits.max_tokens):
+            asking.sort_out(batch)
+        return asking.answers
+
+    def canary(self) -> ProviderBusy | None:
+        """None when the provider embeds a harmless text, else its fault."""
+        if self.clock() < self._well_until:
+            return None
+        try:
+            self.provider.embed([CANARY])
+        except ProviderBusy as busy:
+            return busy
+        except InputRefused as refused:
+            return ProviderBusy(f"it refuses every text: {refused}", hint="check EMBEDDING_MODEL and EMBEDDING_DIMENSIONS; `embedq provider check`")
+        self._well_until = self.clock() + CANARY_HOLDS_S
+        return None
+
+
+class _Asking:
+    """One call of `ask` under way."""
+
+    def __init__(self, asker: Asker, items: Sequence[Text], stop: Callable[[], bool]) -> None:
+        self.asker, self.items, self.stop = asker, items, stop
+        self.answers = Answers()
+        self.tried_twice = False
+
+    def sort_out(self, batch: Sequence[int]) -> None:
+        trials = isolate(batch)
+        try:
+            positions = next(trials)
+            while True:
+                positions = trials.send(self.verdict(positions))
+        except StopIteration as found:
+            self.answers.left += found.value.left
+
+    def verdict(self, positions: Sequence[int]) -> Verdict:
+        if self.answers.busy is not None or self.stop():
+            return Verdict.INTERRUPTED
+        try:
+            self.keep(positions, self.request(positions))
+        except ProviderBusy as busy:
+            return self.suspect(positions, busy) if busy.suspect_input else self.interrupted(busy)
+        except InputRefused as refused:
+            return self.blame(positions, refused)
+        return Verdict.OK
+
+    def request(self, positions: Sequence[int]) -> Embedded:
+        self.answers.requests += 1
+        return self.asker.provider.embed([self.items[position].text for position in positions])
+
+    def keep(self, positions: Sequence[int], embedded: Embedded) -> None:
+        sizes = [self.items[position].tokens for position in positions]
+        per_token = embedded.tokens / sum(sizes)
+        for position, size, vector in zip(positions, sizes, embedded.vectors, strict=True):
+            self.answers.vectors[position] = vector
+            self.answers.tokens[position] = round(size * per_token)
+
+    def suspect(self, positions: Sequence[int], busy: ProviderBusy) -> Verdict:
+        """The same once more, in case it passes; then the canary decides."""
+        if not self.tried_twice:
+            self.tried_twice = True
+            return self.verdict(positions)
+        return self.blame(positions, busy)
+
+    def blame(self, positions: Sequence[int], fault: Fault) -> Verdict:
+        if isinstance(fault, ProviderBusy) or len(positions) == 1:
+            sick = self.asker.canary()
+            if sick is not None:
+                return self.interrupted(sick)
+        if len(positions) == 1:
+            self.answers.refused[positions[0]] = fault
+        return Verdict.REFUSED
+
+    def interrupted(self, busy: ProviderBusy) -> Verdict:
+        self.answers.busy = busy
+        return Verdict.INTERRUPTED

@@ -1,0 +1,127 @@
+"""Settings -> parts. The only place where concrete classes meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .broker import Broker
+from .decide.retry import RetryPolicy
+from .embedded import default_home, running
+from .errors import ConfigError
+from .model import Model
+from .settings import Settings, home_of
+from .store import Store
+from .store.database import Database
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .providers import Provider
+    from .steward import Steward
+    from .worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where PostgreSQL and the broker are: the settings' word, else the embedded servers that run."""
+
+    database_url: str
+    broker_url: str
+    embedded: bool
+
+
+def addresses(settings: Settings) -> Addresses:
+    """Raises ConfigError when neither the settings nor running embedded servers say where PostgreSQL is."""
+    if settings.database_url and settings.effective_broker_url:
+        return Addresses(settings.database_url, settings.effective_broker_url, embedded=False)
+    here = running(home_of(settings) or default_home())
+    if here is None and not settings.database_url:
+        raise ConfigError(
+            "DATABASE_URL is not set and no embedded servers are running",
+            hint="`embedq up` starts everything on this machine; or set DATABASE_URL and REDIS_URL to servers of your own",
+        )
+    if here is None:
+        return Addresses(settings.database_url, "redis://127.0.0.1:6379/0", embedded=False)
+    return Addresses(settings.database_url or here.database_url, settings.effective_broker_url or here.redis_url, not settings.database_url)
+
+
+def store(settings: Settings, *, size: int = 2, name: str = "embedq") -> Store:
+    return Store(Database(addresses(settings).database_url, size=size, name=name))
+
+
+def broker(settings: Settings) -> Broker:
+    return Broker(addresses(settings).broker_url)
+
+
+def wanted_model(settings: Settings) -> Model:
+    """The model that the settings name, with its provider's usual name and dimensions where they name none."""
+    from .providers.registry import default_model
+
+    name, dimensions = settings.model, settings.dimensions
+    if not name or not dimensions:
+        usual_name, usual_dimensions = default_model(settings.provider)
+        if name and name != usual_name and not dimensions and settings.provider != "hashing":
+            raise ConfigError(f"EMBEDDING_MODEL={name} has no known dimensions", hint="set EMBEDDING_DIMENSIONS to the length of its vectors")
+        name, dimensions = name or usual_name, dimensions or usual_dimensions
+    return Model(settings.provider, name, dimensions)
+
+
+def model_named(settings: Settings) -> bool:
+    """Whether the settings say anything about the model, or leave it to the database."""
+    return bool(settings.model or settings.dimensions or settings.provider != Settings().provider)
+
+
+def agreed_model(settings: Settings, store: Store) -> Model:
+    """The active model; refused when the settings name another one."""
+    active = store.models.active()
+    return active if active is not None and not model_named(settings) else store.models.agree(wanted_model(settings))
+
+
+def provider_factory(settings: Settings) -> Callable[[Model], Provider]:
+    from .providers.registry import ProviderSettings, make
+
+    ours = ProviderSettings(
+        openai_api_key=settings.openai_api_key or None,
+        openai_base_url=settings.openai_base_url or None,
+        ollama_base_url=settings.ollama_base_url,
+        timeout_s=settings.provider_timeout_s,
+    )
+    return lambda model: make(model, ours)
+
+
+@dataclass(slots=True)
+class WorkerParts:
+    """What a process that embeds is made of."""
+
+    store: Store
+    broker: Broker
+    worker: Worker
+    engine: Engine
+    steward: Steward
+
+    def close(self) -> None:
+        self.worker.stop()
+        self.broker.close()
+        self.store.close()
+
+
+def policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(settings.max_retries, settings.retry_backoff_base_ms / 1000, settings.retry_backoff_max_ms / 1000)
+
+
+def worker_parts(settings: Settings, delivery: str, *, name: str | None = None, queues: Sequence[str] = (), concurrency: int | None = None) -> WorkerParts:
+    """Everything a worker needs, not yet started. Each thread may hold one connection; four more are for the house."""
+    from .engine import Engine
+    from .steward import Steward
+    from .worker import Worker
+
+    threads = concurrency or settings.concurrent_workers
+    its_store = store(settings, size=threads + 4, name=f"embedq {delivery}")
+    its_broker = broker(settings)
+    worker = Worker(its_store, delivery, name=name, queues=queues)
+    engine = Engine(
+        its_store, worker, provider_factory(settings), policy(settings),
+        batch_size=settings.batch_size, timeout_s=settings.worker_timeout_s,
+    )  # fmt: skip
+    return WorkerParts(its_store, its_broker, worker, engine, Steward(its_store, its_broker, worker, settings))

@@ -1,0 +1,120 @@
+"""The Celery app and its one task. `celery -A embedq worker` begins here.
+
+The row comes first: when a run ends badly, the wait and the attempt are already committed in the table before Celery
+hears of it; Celery's own retry only shortens short waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Task, signals
+
+from .assemble import WorkerParts, addresses, agreed_model, worker_parts
+from .broker import TASK, make_app
+from .decide.retry import RetryPolicy, wait_s
+from .engine import TheseTasks
+from .errors import EmbedqError, ProviderBusy, StoreUnavailable
+from .settings import from_env
+
+log = logging.getLogger(__name__)
+
+# What waits longer than this waits in the row alone, and the steward dispatches it when it is due.
+LONGEST_BROKER_WAIT_S = 10.0
+
+settings = from_env(os.environ)
+app = make_app(addresses(settings).broker_url)
+app.conf.worker_concurrency = settings.concurrent_workers
+_parts: WorkerParts | None = None
+_lock = threading.Lock()
+
+
+def parts() -> WorkerParts:
+    """This process's parts, started at the first call: after a fork, in the child."""
+    global _parts
+    with _lock:
+        if _parts is None:
+            made = worker_parts(settings, "celery", name=_name, queues=_queues, concurrency=app.conf.worker_concurrency)
+            agreed_model(settings, made.store)
+            made.worker.start()
+            _parts = made
+        return _parts
+
+
+_name: str | None = None
+_queues: Sequence[str] = ()
+
+
+class RetriedLikeTheRow(Task):  # type: ignore[misc]
+    """Celery's autoretry, waiting as long as the row says instead of throwing its own dice."""
+
+    def retry(self, *args: Any, exc: BaseException | None = None, countdown: float | None = None, **options: Any) -> Any:
+        wait = getattr(exc, "retry_after_s", None)
+        return super().retry(*args, exc=exc, countdown=countdown if wait is None else wait, **options)
+
+
+@app.task(  # type: ignore[untyped-decorator]
+    name=TASK, bind=True, base=RetriedLikeTheRow, ignore_result=True, throws=(ProviderBusy, StoreUnavailable),
+    autoretry_for=(ProviderBusy, StoreUnavailable), max_retries=settings.max_retries,
+    retry_backoff=max(1, settings.retry_backoff_base_ms // 1000), retry_backoff_max=LONGEST_BROKER_WAIT_S, retry_jitter=True,
+)  # fmt: skip
+def embed(self: Task, task_ids: list[int]) -> None:
+    """Embed these tasks, as far as they are still to be embedded."""
+    try:
+        report = parts().engine.run(TheseTasks(task_ids))
+    except StoreUnavailable as away:
+        backoff = RetryPolicy(settings.max_retries, settings.retry_backoff_base_ms / 1000, LONGEST_BROKER_WAIT_S)
+        away.retry_after_s = wait_s(self.request.retries + 1, backoff, parts().engine.dice())  # type: ignore[attr-defined]
+        raise
+    if report.busy is not None and report.wait_s <= LONGEST_BROKER_WAIT_S and self.request.retries < settings.max_retries:
+        raise ProviderBusy(str(report.busy), hint=report.busy.hint, retry_after_s=report.wait_s)
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _remember(sender: str, instance: Any, **_: Any) -> None:
+    global _name, _queues
+    _name = sender
+    _queues = sorted(queue for queue in instance.app.amqp.queues.consume_from)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _begin(**_: Any) -> None:
+    _start_when_possible()
+
+
+def _start_when_possible() -> None:
+    """Register and keep house from the start, not from the first message on; PostgreSQL may come later."""
+
+    def begin() -> None:
+        while True:
+            try:
+                parts().steward.start()
+                return
+            except EmbedqError as away:
+                log.warning("%s; next: %s", away, away.hint)
+                if _ended.wait(2.0):
+                    return
+
+    threading.Thread(target=begin, name="embedq-begin", daemon=True).start()
+
+
+_ended = threading.Event()
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _stop_claiming(**_: Any) -> None:
+    """TERM: what is being embedded settles, what was claimed and not sent yet is handed back, nothing new is claimed."""
+    _ended.set()
+    if _parts is not None:
+        _parts.worker.stopping.set()
+        _parts.worker.ring()
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _leave(**_: Any) -> None:
+    if _parts is not None:
+        _parts.close()

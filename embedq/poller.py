@@ -1,0 +1,76 @@
+"""The database worker: threads that ask the table for what is due. NOTIFY shortens their wait, polling is the truth."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+
+import psycopg
+
+from .assemble import WorkerParts
+from .decide.priority import order
+from .engine import NextDue
+from .errors import EmbedqError
+from .model import Mode
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+# In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long.
+GRACE_S = 2.0
+AWAY_S = 1.0
+
+
+class Poller:
+    """`run()` until `stop()`. Batches under way are settled; what was claimed and not yet sent is handed back."""
+
+    def __init__(self, parts: WorkerParts, settings: Settings) -> None:
+        self.parts, self.settings = parts, settings
+        self.threads: list[threading.Thread] = []
+        self.turns = 0
+
+    def start(self) -> None:
+        self.parts.worker.start()
+        self.parts.steward.start()
+        self.threads = [
+            threading.Thread(target=self._work, name=f"embedq-poller-{number}", daemon=True) for number in range(self.settings.concurrent_workers)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Let what is under way settle for at most `timeout_s`; True when everything did."""
+        self.parts.worker.stopping.set()
+        self.parts.worker.ring()
+        deadline = time.monotonic() + timeout_s
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        done = not any(thread.is_alive() for thread in self.threads)
+        self.parts.close()
+        return done
+
+    def _work(self) -> None:
+        worker = self.parts.worker
+        while not worker.stopping.is_set():
+            seen = worker.rings
+            try:
+                if self.once() or worker.announce_sleep():
+                    continue
+                worker.sleep(seen, self.settings.worker_interval_s * random.uniform(0.75, 1.0))
+            except (EmbedqError, psycopg.Error) as away:
+                log.warning("the poller waits: %s", away)
+                worker.stopping.wait(AWAY_S * random.uniform(0.5, 1.0))
+
+    def once(self) -> int:
+        """Claim, embed and settle one batch; how many tasks it had."""
+        self.turns += 1
+        report = self.parts.engine.run(NextDue(order(self.turns), grace_s=min(GRACE_S, self.settings.fallback_after_s)))
+        if not report.claimed and self._live_mode() is Mode.HYBRID:
+            report = self.parts.engine.run_overdue(self.settings.fallback_after_s)
+        return report.claimed
+
+    def _live_mode(self) -> Mode | None:
+        live = self.parts.store.status.live()
+        return Mode(live["mode"]) if live else None

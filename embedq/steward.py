@@ -1,0 +1,212 @@
+"""The housekeeping loop: dispatch, rescue, reconcile, clean up, sample. It runs in every worker process; one leads.
+
+The leader holds a session advisory lock in PostgreSQL: when its process dies, the lock is free within a moment, and
+when it is only stopped, the others end its session after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from .broker import Broker, InBroker
+from .errors import BrokerUnavailable, EmbedqError
+from .model import Mode, Priority
+from .settings import Settings
+from .store import Store
+from .store.queries import QUERIES
+from .worker import LEASE_S, Worker
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+LOST_AFTER_S = 5.0
+SILENT_LEADER_S = 15.0
+
+
+@dataclass(slots=True)
+class Chore:
+    name: str
+    every_s: float
+    do: Callable[[], None]
+    next_at: float = field(default=0.0)
+
+
+class Steward:
+    """`run()` until the worker stops. All decisions are in the statements it calls; this is their timetable."""
+
+    def __init__(self, store: Store, broker: Broker, worker: Worker, settings: Settings) -> None:
+        self.store, self.broker, self.worker, self.settings = store, broker, worker, settings
+        self.leading = False
+        self._session: Any = None
+        self._since = time.monotonic()
+        self.chores = [
+            Chore("dispatch", TICK_S, self.dispatch),
+            Chore("rescue", 1.0, self.rescue),
+            Chore("look after the broker", 2.0, self.look_after_broker),
+            Chore("bury dead workers", 10.0, self.bury),
+            Chore("sample", 10.0, self.sample),
+            Chore("reconcile", 300.0, self.reconcile),
+            Chore("clean up", 600.0, self.clean_up),
+        ]
+
+    def start(self) -> threading.Thread:
+        thread = threading.Thread(target=self.run, name="embedq-steward", daemon=True)
+        thread.start()
+        return thread
+
+    def run(self) -> None:
+        while not self.worker.stopping.is_set():
+            seen = self.worker.rings
+            try:
+                if self._lead():
+                    self.tick()
+                    if self.worker.announce_sleep():
+                        self.dispatch()
+            except (EmbedqError, psycopg.Error) as away:
+                log.warning("the steward waits: %s", away)
+                self._step_down()
+                self.worker.stopping.wait(1.0)
+            self.worker.sleep(seen, TICK_S if self.leading else 2.0)
+        self._step_down()
+
+    def _lead(self) -> bool:
+        """True while this process leads. Raises when the session that holds the lock is gone."""
+        if self.leading:
+            self._session.execute("SELECT 1")
+            return True
+        if self._session is None:
+            self._session = self.store.database.connect(name="embedq steward")
+        self.leading = self._session.execute(QUERIES.lead).fetchone()["leading"]
+        if self.leading:
+            self._began()
+        else:
+            self._session.execute(QUERIES.end_silent_leader, {"grace_s": SILENT_LEADER_S})
+        return self.leading
+
+    def _began(self) -> None:
+        # Workers that could not write their heartbeat while PostgreSQL was away get the time to do so before anybody is declared dead.
+        start = time.monotonic()
+        for chore in self.chores:
+            chore.next_at = start + (LEASE_S if chore.name in ("rescue", "bury dead workers") and self._store_was_away() else 0.0)
+        self.store.database.execute(QUERIES.stewardship, {"worker": self.worker.id, "leading": True})
+        log.info("%s is the steward now", self.worker.name)
+
+    def _store_was_away(self) -> bool:
+        row = self.store.database.one("SELECT clock_timestamp() - pg_postmaster_start_time() < make_interval(secs => 30) AS fresh")
+        return bool(row and row["fresh"])
+
+    def _step_down(self) -> None:
+        session, self._session, self.leading = self._session, None, False
+        if session is not None:
+            session.close()
+
+    def tick(self) -> None:
+        for chore in self.chores:
+            if time.monotonic() >= chore.next_at:
+                chore.do()
+                chore.next_at = time.monotonic() + chore.every_s
+
+    # Dispatch ------------------------------------------------------------------------------------------------------------------
+
+    def dispatch(self) -> int:
+        """Publish what is due, up to the broker's bound, the urgent first and tenants in turn. Returns how many tasks."""
+        live = self.store.status.live()
+        if live is None or not live["is_running"] or live["mode"] not in (Mode.CELERY, Mode.HYBRID, Mode.SYNC) or live["dispatch_held"]:
+            return 0
+        try:
+            self.broker.circuit.check()
+        except BrokerUnavailable:
+            return 0
+        depth = self.store.tasks.dispatched_depth(self.settings.queue_max_depth)
+        return sum(self._dispatch_priority(priority, self.settings.queue_max_depth - depth[priority]) for priority in Priority)
+
+    def _dispatch_priority(self, priority: Priority, room: int) -> int:
+        sent = 0
+        while sent < room and not self.worker.stopping.is_set():
+            full = self.store.tasks.tenants_over_share(priority, self.settings.tenant_depth)
+            ids = self.store.tasks.dispatch(priority, min(room - sent, 20 * self.settings.batch_size), full)
+            if not ids or not self._publish(priority, ids):
+                break
+            sent += len(ids)
+        return sent
+
+    def _publish(self, priority: Priority, ids: Sequence[int]) -> bool:
+        size = self.settings.batch_size
+        try:
+            self.broker.publish((priority, ids[at : at + size]) for at in range(0, len(ids), size))
+        except BrokerUnavailable as away:
+            self.store.tasks.free(ids)
+            log.warning("%s; %d tasks wait in the table", away, len(ids))
+            return False
+        self.worker.counters["dispatched"] += len(ids)
+        return True
+
+    # Rescue --------------------------------------------------------------------------------------------------------------------
+
+    def rescue(self) -> None:
+        rows = self.store.tasks.rescue(self.settings.worker_timeout_s)
+        if rows:
+            self.worker.counters["rescued"] += len(rows)
+            failed = sum(row["status"] == "failed" for row in rows)
+            self.store.audit.write("rescue", f"{len(rows)} tasks were taken back from workers that died or hung", level="warning", tasks=len(rows), failed=failed)
+
+    def bury(self) -> None:
+        for row in self.store.workers.bury(older_s=60.0):
+            self.store.audit.write("worker", f"worker {row['name']} is gone", level="warning", worker=row["id"], delivery=row["delivery"])
+
+    # The broker ----------------------------------------------------------------------------------------------------------------
+
+    def look_after_broker(self) -> None:
+        """What the broker lost, or will not deliver, goes back to the table."""
+        live = self.store.status.live()
+        mode = Mode(live["mode"]) if live else Mode.CELERY
+        if mode in (Mode.DATABASE, Mode.OFF):
+            self.free_all("the mode is " + mode)
+            return
+        try:
+            wiped, queues = self.broker.was_wiped(), self.broker.look()
+        except BrokerUnavailable:
+            if mode is Mode.HYBRID:
+                self.free_all("the broker cannot be reached")
+            return
+        if wiped:
+            self.free_all("the broker has lost what it held")
+            return
+        for priority in Priority:
+            self._free_lost(priority, queues[priority])
+
+    def free_all(self, why: str) -> int:
+        freed = 0
+        while (step := self.store.tasks.free_dispatched(older_s=0.5)) > 0:
+            freed += step
+        if freed:
+            self.store.audit.write("broker", f"{freed} tasks went back to the table: {why}", tasks=freed)
+        return freed
+
+    def _free_lost(self, priority: Priority, queue: InBroker) -> None:
+        """A queue is first in, first out: a task dispatched before the one next in line, and still waiting, has no message."""
+        freed = self.store.tasks.free_lost(priority, queue.first if queue.waiting + queue.unacknowledged else (), LOST_AFTER_S)
+        if freed:
+            self.store.audit.write("broker", f"{freed} {priority} tasks had no message any more and are dispatched again", tasks=freed, priority=priority)
+
+    # The rest ------------------------------------------------------------------------------------------------------------------
+
+    def reconcile(self) -> None:
+        made = self.store.care.reconcile_if_tasks_are_made()
+        if made:
+            self.store.audit.write("reconcile", f"{made} stale articles without a task got one", tasks=made)
+
+    def clean_up(self) -> None:
+        if self.store.care.clean_up_due(self.settings.cleanup_interval_h):
+            removed = self.store.care.clean_up(self.settings.cleanup_retention_days)
+            self.store.audit.write("cleanup", f"{sum(removed.values())} old rows were removed", **removed)
+
+    def sample(self) -> None:
+        self.store.care.sample()

@@ -1,0 +1,28 @@
+"""All of PostgreSQL, behind one door: `Store(Database(url))`. The SQL is in `queries/`, the schema in `migrations/`."""
+
+from __future__ import annotations
+
+from .articles import Articles
+from .care import Care
+from .database import Database
+from .models import Models
+from .status import Audit, Status
+from .tasks import Settled, Tasks
+from .workers import Workers
+
+__all__ = ["Database", "Settled", "Store"]
+
+
+class Store:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.articles = Articles(database)
+        self.tasks = Tasks(database)
+        self.workers = Workers(database)
+        self.models = Models(database)
+        self.status = Status(database)
+        self.audit = Audit(database)
+        self.care = Care(database)
+
+    def close(self) -> None:
+        self.database.close()

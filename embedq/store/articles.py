@@ -1,0 +1,148 @@
+"""Articles: written in transactions of the caller's choice; their tasks are born in the same one, by the trigger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from ..errors import InputError, NotFound
+from ..model import Article, ArticleDraft, Mode, Model, Priority
+from .database import Connection, Database, Row
+from .queries import QUERIES
+
+# Candidates read per wanted result: an article's chunks are near each other, and several may be among the nearest.
+CHUNKS_PER_RESULT = 8
+
+
+@dataclass(slots=True)
+class Written:
+    """What a write left behind. `to_publish`: ids of tasks by priority that the trigger marked as dispatched by this writer."""
+
+    ids: list[str] = field(default_factory=list)
+    created: int = 0
+    changed: int = 0
+    to_publish: dict[Priority, list[int]] = field(default_factory=dict)
+
+
+class Articles:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @contextmanager
+    def writing(
+        self, *, priority: Priority | None = None, reason: str = "", mode: Mode | None = None, by_writer: bool = False,
+        connection: Connection | None = None,
+    ) -> Iterator[Connection]:  # fmt: skip
+        """A transaction in which the trigger makes tasks of this priority and reason; or the caller's own, told the same.
+
+        `mode` is this process's (sync, off) when its settings take the queue away. `by_writer`: the tasks are marked as
+        dispatched, and this process publishes them right after the commit.
+        """
+        settings = {"priority": priority or "", "reason": reason, "mode": mode or "", "dispatch": "writer" if by_writer else ""}
+        if connection is not None:
+            connection.execute(QUERIES.transaction_settings, settings)
+            yield connection
+            return
+        with self.database.transaction() as own:
+            own.execute(QUERIES.transaction_settings, settings)
+            yield own
+
+    def put(self, connection: Connection, drafts: Sequence[ArticleDraft], *, replace: bool) -> Written:
+        """Write drafts, which must differ in id and in (tenant, slug). With `replace`, one that exists is updated, else refused."""
+        written = Written()
+        for statement, group in _by_statement(drafts, replace):
+            with _conflicts_told():
+                rows = connection.execute(getattr(QUERIES, statement), _columns(group)).fetchall()
+            written.ids += [row["id"] for row in rows]
+            written.created += sum(row["created"] for row in rows)
+        written.changed = len(written.ids) - written.created
+        written.to_publish = self.waiting_with_writer(connection, written.ids)
+        return written
+
+    def waiting_with_writer(self, connection: Connection, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
+        """The tasks that this transaction's trigger marked as dispatched by the writer."""
+        found: dict[Priority, list[int]] = {}
+        for row in connection.execute(QUERIES.waiting_of_articles, {"article_ids": list(article_ids)}).fetchall():
+            found.setdefault(Priority(row["priority"]), []).append(row["id"])
+        return found
+
+    def edit(self, connection: Connection, article_id: str, *, tenant_id: str | None = None, if_version: int | None = None, **changes: Any) -> bool:
+        """Change title, content, slug or metadata. False when there is no such article, or not in that version."""
+        given: dict[str, Any] = {"title": None, "content": None, "slug": None, "metadata": None} | changes
+        if given["metadata"] is not None:
+            given["metadata"] = json.dumps(given["metadata"])
+        with _conflicts_told():
+            rows = connection.execute(QUERIES.edit_article, given | {"id": article_id, "tenant_id": tenant_id, "if_version": if_version})
+            return rows.fetchone() is not None
+
+    def delete(self, connection: Connection, ids: Sequence[str], *, tenant_id: str | None = None) -> list[str]:
+        rows = connection.execute(QUERIES.delete_articles, {"ids": list(ids), "tenant_id": tenant_id}).fetchall()
+        return [row["id"] for row in rows]
+
+    def get(self, key: str, *, tenant_id: str | None = None) -> Article:
+        """By id, or by slug. Raises NotFound; another tenant's article is not found either."""
+        row = self.database.one(QUERIES.article, {"key": key, "tenant_id": tenant_id})
+        if row is None:
+            raise NotFound(f"there is no article {key!r}", hint="`embedq articles list` shows ids and slugs")
+        return Article(**row)
+
+    def list(self, *, tenant_id: str | None = None, status: str | None = None, after: str = "", limit: int = 50) -> list[Row]:
+        return self.database.fetch(QUERIES.list_articles, {"tenant_id": tenant_id, "status": status, "after": after, "limit": limit})
+
+    def versions(self, article_id: str, *, tenant_id: str | None = None) -> list[Row]:
+        return self.database.fetch(QUERIES.article_versions, {"id": article_id, "tenant_id": tenant_id})
+
+    def count_by_status(self) -> Mapping[str, int]:
+        return {row["embedding_status"]: row["articles"] for row in self.database.fetch(QUERIES.count_by_status)}
+
+    def texts(self, model_id: int, article_ids: Sequence[str]) -> list[Row]:
+        return self.database.fetch(QUERIES.texts_of, {"model_id": model_id, "article_ids": list(article_ids)})
+
+    def hold(self, connection: Connection, article_ids: Sequence[str]) -> set[str]:
+        """Those of the articles that exist, kept from being deleted until the transaction ends."""
+        return {row["id"] for row in connection.execute(QUERIES.hold_articles, {"article_ids": list(article_ids)}).fetchall()}
+
+    def nearest(self, model: Model, query: Any, k: int, *, tenant_id: str | None = None) -> list[Row]:
+        """The k articles nearest to the vector `query`, shape (dimensions,), by cosine, best first."""
+        statement = QUERIES.search.replace("{table}", f"embedding_vectors_{model.id}").replace("{dimensions}", str(model.dimensions))
+        literal = "[" + ",".join(repr(float(x)) for x in query) + "]"
+        return self.database.fetch(statement, {"query": literal, "k": k, "candidates": k * CHUNKS_PER_RESULT, "tenant_id": tenant_id})
+
+
+def _by_statement(drafts: Sequence[ArticleDraft], replace: bool) -> Iterator[tuple[str, list[ArticleDraft]]]:
+    if not replace:
+        yield "insert_articles", list(drafts)
+        return
+    groups: dict[str, list[ArticleDraft]] = {"put_articles_by_id": [], "put_articles_by_slug": [], "insert_articles": []}
+    for draft in drafts:
+        name = "put_articles_by_id" if draft.id else "put_articles_by_slug" if draft.slug else "insert_articles"
+        groups[name].append(draft)
+    yield from ((name, group) for name, group in groups.items() if group)
+
+
+def _columns(drafts: Sequence[ArticleDraft]) -> dict[str, Any]:
+    return {
+        "ids": [d.id for d in drafts],
+        "tenants": [d.tenant_id for d in drafts],
+        "slugs": [d.slug for d in drafts],
+        "titles": [d.title for d in drafts],
+        "contents": [d.content for d in drafts],
+        "metadatas": [json.dumps(dict(d.metadata)) for d in drafts],
+    }
+
+
+@contextmanager
+def _conflicts_told() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.UniqueViolation as taken:
+        field = "slug" if "slug" in (taken.diag.constraint_name or "") else "id"
+        raise InputError(
+            f"an article with this {field} exists already: {taken.diag.message_detail or ''}".strip(),
+            hint="edit that article, or choose another " + field, field=field,
+        ) from taken  # fmt: skip

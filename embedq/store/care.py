@@ -1,0 +1,66 @@
+"""Care of the whole: what is stale, what does not fit together, what is old, how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..model import Mode
+from .database import Connection, Database
+from .queries import QUERIES
+
+STEP = 5000
+
+
+class Care:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def reconcile(self, *, also: Sequence[str] = (), dry_run: bool = False) -> dict[str, int]:
+        """Give every stale article without an open or settled task one. `also`: statuses of the last task to take in as well.
+
+        Returns counts of stale articles by the state of their promise, and `made`.
+        """
+        counts: dict[str, int] = {"made": 0}
+        for model_id in self._kept_models():
+            with self.database.transaction() as connection:
+                connection.execute(QUERIES.stale, {"model_id": model_id})
+                for row in connection.execute(QUERIES.stale_counts).fetchall():
+                    counts[row["task_status"]] = counts.get(row["task_status"], 0) + row["articles"]
+                if not dry_run:
+                    counts["made"] += self._want(connection, also)
+        return counts
+
+    def _want(self, connection: Connection, also: Sequence[str]) -> int:
+        row = connection.execute(QUERIES.untracked_stale, {"also": list(also)}).fetchone()
+        ids = (row and row["ids"]) or []
+        made = 0
+        for at in range(0, len(ids), STEP):
+            done = connection.execute(QUERIES.want, {"ids": ids[at : at + STEP]}).fetchone()
+            made += done["made"] if done else 0
+        return made
+
+    def _kept_models(self) -> list[int]:
+        return [row["id"] for row in self.database.fetch("SELECT id FROM embedding_models WHERE kept_in_step ORDER BY id")]
+
+    def reconcile_if_tasks_are_made(self) -> int:
+        row = self.database.one(QUERIES.live_status)
+        if row is None or row["mode"] in (Mode.SYNC, Mode.OFF) or not row["submissions_accepted"]:
+            return 0
+        return self.reconcile()["made"]
+
+    def clean_up_due(self, hours: int) -> bool:
+        row = self.database.one(QUERIES.last_cleanup, {"hours": hours})
+        return not (row and row["recent"])
+
+    def clean_up(self, days: int) -> dict[str, int]:
+        """Remove what is finished and older than `days`; failed and skipped tasks stay: somebody has to see them."""
+        removed = {"tasks": 0}
+        while (step := self.database.execute(QUERIES.cleanup_tasks, {"days": days, "limit": STEP})) > 0:
+            removed["tasks"] += step
+        for what in ("metrics", "audit", "versions"):
+            removed[what] = self.database.execute(getattr(QUERIES, f"cleanup_{what}"), {"days": days})
+        return removed
+
+    def sample(self) -> None:
+        self.database.execute(QUERIES.sample_depth)
+        self.database.execute(QUERIES.sample_done, {"seconds": 10.0})

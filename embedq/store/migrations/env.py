@@ -1,0 +1,8 @@
+"""Alembic's door: the connection is handed in by `embedq.store.schema`, which also takes the lock."""
+
+from alembic import context
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, version_table="embedq_schema_version", transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,80 @@
+-- name: transaction_settings
+-- What the births trigger reads, for this transaction only.
+SELECT set_config('embedq.priority', %(priority)s, true), set_config('embedq.reason', %(reason)s, true),
+       set_config('embedq.mode', %(mode)s, true), set_config('embedq.dispatch', %(dispatch)s, true)
+
+-- name: insert_articles
+INSERT INTO article_texts (id, tenant_id, slug, title, content, metadata)
+SELECT coalesce(u.id, gen_random_uuid()::text), u.tenant_id, u.slug, u.title, u.content, u.metadata::jsonb
+FROM unnest(%(ids)s::text[], %(tenants)s::text[], %(slugs)s::text[], %(titles)s::text[], %(contents)s::text[], %(metadatas)s::text[])
+    AS u (id, tenant_id, slug, title, content, metadata)
+RETURNING id, tenant_id, slug, true AS created
+
+-- name: put_articles_by_slug
+-- An article whose text and metadata are as they were is not touched, and not returned.
+INSERT INTO article_texts AS a (id, tenant_id, slug, title, content, metadata)
+SELECT coalesce(u.id, gen_random_uuid()::text), u.tenant_id, u.slug, u.title, u.content, u.metadata::jsonb
+FROM unnest(%(ids)s::text[], %(tenants)s::text[], %(slugs)s::text[], %(titles)s::text[], %(contents)s::text[], %(metadatas)s::text[])
+    AS u (id, tenant_id, slug, title, content, metadata)
+ORDER BY u.tenant_id, u.slug
+ON CONFLICT (tenant_id, slug) DO UPDATE SET title = excluded.title, content = excluded.content, metadata = excluded.metadata
+WHERE (a.title, a.content, a.metadata) IS DISTINCT FROM (excluded.title, excluded.content, excluded.metadata)
+RETURNING id, tenant_id, slug, (xmax = 0) AS created
+
+-- name: put_articles_by_id
+INSERT INTO article_texts AS a (id, tenant_id, slug, title, content, metadata)
+SELECT u.id, u.tenant_id, u.slug, u.title, u.content, u.metadata::jsonb
+FROM unnest(%(ids)s::text[], %(tenants)s::text[], %(slugs)s::text[], %(titles)s::text[], %(contents)s::text[], %(metadatas)s::text[])
+    AS u (id, tenant_id, slug, title, content, metadata)
+ORDER BY u.id
+ON CONFLICT (id) DO UPDATE SET slug = excluded.slug, title = excluded.title, content = excluded.content, metadata = excluded.metadata
+WHERE a.tenant_id = excluded.tenant_id
+  AND (a.slug, a.title, a.content, a.metadata) IS DISTINCT FROM (excluded.slug, excluded.title, excluded.content, excluded.metadata)
+RETURNING id, tenant_id, slug, (xmax = 0) AS created
+
+-- name: edit_article
+UPDATE article_texts SET
+    title = coalesce(%(title)s, title), content = coalesce(%(content)s, content), slug = coalesce(%(slug)s, slug),
+    metadata = coalesce(%(metadata)s::jsonb, metadata)
+WHERE id = %(id)s AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+  AND (%(if_version)s::integer IS NULL OR version = %(if_version)s)
+RETURNING id
+
+-- name: delete_articles
+DELETE FROM article_texts WHERE id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) RETURNING id
+
+-- name: article
+SELECT * FROM articles
+WHERE (id = %(key)s OR (slug = %(key)s AND tenant_id = coalesce(%(tenant_id)s, 'default')))
+  AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+ORDER BY id = %(key)s DESC LIMIT 1
+
+-- name: list_articles
+SELECT id, tenant_id, slug, title, embedding_status, version, created_at, updated_at FROM articles
+WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) AND id > %(after)s
+  AND (%(status)s::text IS NULL OR embedding_status = %(status)s)
+ORDER BY id LIMIT %(limit)s
+
+-- name: article_versions
+SELECT version_number, title, content, created_at, superseded_at, deleted, tenant_id, slug, metadata FROM article_versions
+WHERE article_id = %(id)s AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) ORDER BY version_number
+
+-- name: count_by_status
+SELECT embedding_status, count(*) AS articles FROM articles GROUP BY embedding_status
+
+-- name: search
+-- The best chunk of each article. {table} and {dimensions} are the active model's, from the registry.
+WITH near AS MATERIALIZED (
+    SELECT v.article_id, v.starts_at, v.ends_at, v.embedding::vector({dimensions}) <=> %(query)s::vector({dimensions}) AS distance
+    FROM {table} v
+    WHERE (%(tenant_id)s::text IS NULL OR v.tenant_id = %(tenant_id)s)
+    ORDER BY distance
+    LIMIT %(candidates)s
+), best AS (
+    SELECT DISTINCT ON (article_id) * FROM near ORDER BY article_id, distance
+)
+SELECT a.id AS article_id, a.tenant_id, a.slug, a.title, a.content, best.starts_at, best.ends_at, 1 - best.distance AS score
+FROM best JOIN article_texts a ON a.id = best.article_id
+WHERE %(tenant_id)s::text IS NULL OR a.tenant_id = %(tenant_id)s
+ORDER BY best.distance, a.id
+LIMIT %(k)s

@@ -1,0 +1,84 @@
+-- name: free_lost
+-- `first`: task ids of the message next in line and of those unacknowledged. Nothing in the queue: whatever was dispatched a while ago has
+-- no message. Otherwise only what was dispatched before the oldest of these.
+WITH oldest AS (
+    SELECT CASE WHEN cardinality(%(first)s::bigint[]) = 0 THEN 'infinity'::timestamptz
+                ELSE (SELECT min(dispatched_at) FROM embedding_tasks WHERE id = ANY (%(first)s::bigint[]) AND status = 'pending') END AS at
+)
+UPDATE embedding_tasks SET dispatched_at = NULL
+WHERE id = ANY (ARRAY(
+    SELECT t.id FROM embedding_tasks t, oldest
+    WHERE t.status = 'pending' AND t.dispatched_at IS NOT NULL AND t.priority = %(priority)s
+      AND t.dispatched_at < least(oldest.at, clock_timestamp()) - make_interval(secs => %(after_s)s) AND oldest.at IS NOT NULL
+    LIMIT 20000
+    FOR UPDATE OF t SKIP LOCKED))
+
+-- name: stale
+-- Wanted and not stored, by set difference over two narrow indexes, with what became of the promise to embed it.
+CREATE TEMPORARY TABLE embedq_stale ON COMMIT DROP AS
+SELECT a.id AS article_id, a.version,
+       (SELECT t.status FROM embedding_tasks t
+        WHERE t.article_id = a.id AND t.model_id = %(model_id)s AND (t.version >= a.version OR t.status IN ('pending', 'processing'))
+        ORDER BY t.status IN ('pending', 'processing') DESC, t.id DESC LIMIT 1) AS task_status
+FROM article_texts a
+LEFT JOIN embeddings e ON e.model_id = %(model_id)s AND e.article_id = a.id
+WHERE e.text_hash IS DISTINCT FROM a.text_hash
+
+-- name: stale_counts
+SELECT coalesce(task_status, 'none') AS task_status, count(*) AS articles FROM embedq_stale GROUP BY 1
+
+-- name: untracked_stale
+SELECT array_agg(article_id ORDER BY article_id) AS ids FROM embedq_stale
+WHERE task_status IS NULL OR task_status = 'completed' OR task_status = ANY (%(also)s)
+
+-- name: want
+SELECT embedq_want(%(ids)s, 'reconcile') AS made
+
+-- name: wanted_and_stored
+SELECT (SELECT count(*) FROM article_texts) AS wanted,
+       (SELECT count(*) FROM embeddings e WHERE e.model_id = %(model_id)s) AS stored,
+       (SELECT count(*) FROM embedding_tasks WHERE status = 'pending') AS pending,
+       (SELECT count(*) FROM embedding_tasks WHERE status = 'processing') AS processing,
+       (SELECT count(*) FROM embedding_tasks WHERE status = 'failed') AS failed
+
+-- name: orphans
+SELECT count(*) AS orphans FROM embeddings e LEFT JOIN article_texts a ON a.id = e.article_id WHERE a.id IS NULL
+
+-- name: vectors_without_embedding
+SELECT count(*) AS vectors FROM (SELECT DISTINCT model_id, article_id FROM embedding_vectors) v
+LEFT JOIN embeddings e USING (model_id, article_id) WHERE e.article_id IS NULL
+
+-- name: embeddings_without_vectors
+SELECT count(*) AS embeddings FROM embeddings e
+WHERE NOT EXISTS (SELECT FROM embedding_vectors v WHERE v.model_id = e.model_id AND v.article_id = e.article_id AND v.chunk = 0)
+
+-- name: held_by_nobody
+SELECT count(*) AS tasks FROM embedding_tasks t LEFT JOIN embedding_workers w ON w.id = t.lease_holder
+WHERE t.status = 'processing' AND (w.id IS NULL OR w.alive_until < clock_timestamp())
+
+-- name: last_cleanup
+SELECT max(timestamp) > clock_timestamp() - make_interval(hours => %(hours)s) AS recent FROM embedding_audit_logs WHERE category = 'cleanup'
+
+-- name: cleanup_tasks
+DELETE FROM embedding_tasks WHERE id = ANY (ARRAY(
+    SELECT id FROM embedding_tasks WHERE completed_at < clock_timestamp() - make_interval(days => %(days)s)
+      AND status IN ('completed', 'cancelled') LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+
+-- name: cleanup_metrics
+DELETE FROM performance_metrics WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s)
+
+-- name: cleanup_audit
+DELETE FROM embedding_audit_logs WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s) AND level <> 'error'
+
+-- name: cleanup_versions
+DELETE FROM article_versions WHERE deleted AND superseded_at < clock_timestamp() - make_interval(days => %(days)s)
+
+-- name: sample_depth
+INSERT INTO performance_metrics (metric, labels, value)
+SELECT 'depth', jsonb_build_object('status', status, 'priority', priority, 'dispatched', dispatched_at IS NOT NULL), count(*)
+FROM embedding_tasks WHERE status IN ('pending', 'processing') GROUP BY status, priority, dispatched_at IS NOT NULL
+
+-- name: sample_done
+INSERT INTO performance_metrics (metric, labels, value)
+SELECT 'settled', jsonb_build_object('status', status, 'delivery', delivery), count(*) FROM embedding_tasks
+WHERE completed_at >= clock_timestamp() - make_interval(secs => %(seconds)s) GROUP BY status, delivery

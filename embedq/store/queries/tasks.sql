@@ -1,0 +1,228 @@
+-- name: fence
+-- A statement of its own, before the claim: a statement's snapshot is older than a lock it takes itself.
+SELECT pg_advisory_xact_lock_shared(embedq_fence_key())
+
+-- name: lock_named
+-- The tasks a message names, if they may be claimed now. SKIP LOCKED: somebody else is at them, so they are in good hands.
+SELECT t.id
+FROM embedding_tasks t
+JOIN embedding_worker_status s ON s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s)
+WHERE t.id = ANY (%(ids)s) AND t.status = 'pending' AND t.scheduled_at <= clock_timestamp()
+  AND NOT t.priority = ANY (s.paused_priorities) AND NOT t.tenant_id = ANY (s.paused_tenants)
+  AND NOT t.model_id = ANY (ARRAY(
+      SELECT m.id FROM embedding_models m JOIN embedding_providers p ON p.name = m.provider WHERE p.paused_until > clock_timestamp()))
+ORDER BY t.id
+LIMIT %(limit)s
+FOR UPDATE OF t SKIP LOCKED
+
+-- name: lock_free
+-- Tasks of one priority that are not with the broker, the same share for each tenant. The tenants are found by skipping through the index
+-- (a recursive walk from %(after)s and round again), so that neither a tenant's 100k rows nor what is not yet due is ever read.
+WITH RECURSIVE gate AS MATERIALIZED (
+    SELECT s.paused_priorities, s.paused_tenants, s.mode,
+           ARRAY(SELECT m.id FROM embedding_models m JOIN embedding_providers p ON p.name = m.provider
+                 WHERE p.paused_until > clock_timestamp()) AS paused_models
+    FROM embedding_worker_status s
+    WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
+      AND NOT (%(for_dispatch)s AND s.dispatch_held)
+), onward AS (
+    (SELECT t.tenant_id FROM embedding_tasks t
+     WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id > %(after)s
+     ORDER BY t.tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.tenant_id FROM embedding_tasks t
+            WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id > onward.tenant_id
+            ORDER BY t.tenant_id LIMIT 1)
+    FROM onward WHERE onward.tenant_id IS NOT NULL
+), round_again AS (
+    (SELECT t.tenant_id FROM embedding_tasks t
+     WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id <= %(after)s
+     ORDER BY t.tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.tenant_id FROM embedding_tasks t
+            WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s
+              AND t.tenant_id > round_again.tenant_id AND t.tenant_id <= %(after)s
+            ORDER BY t.tenant_id LIMIT 1)
+    FROM round_again WHERE round_again.tenant_id IS NOT NULL
+), lanes AS MATERIALIZED (
+    SELECT walk.tenant_id
+    FROM (SELECT tenant_id FROM onward UNION ALL SELECT tenant_id FROM round_again) walk, gate
+    WHERE walk.tenant_id IS NOT NULL AND NOT walk.tenant_id = ANY (gate.paused_tenants) AND NOT walk.tenant_id = ANY (%(without)s)
+    LIMIT %(lanes)s
+), share AS MATERIALIZED (
+    SELECT greatest(1, ceil(%(limit)s::numeric / greatest(1, count(*))))::bigint AS each FROM lanes
+)
+SELECT picked.id, lanes.tenant_id
+FROM lanes, share, gate, LATERAL (
+    SELECT t.id FROM embedding_tasks t
+    WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id = lanes.tenant_id
+      AND t.scheduled_at <= clock_timestamp() - CASE WHEN gate.mode = 'hybrid' THEN %(grace)s::interval ELSE interval '0' END
+      AND NOT t.model_id = ANY (gate.paused_models)
+    ORDER BY t.scheduled_at, t.id
+    LIMIT (SELECT each FROM share)
+    FOR UPDATE SKIP LOCKED
+) picked
+LIMIT %(limit)s
+
+-- name: lock_overdue
+SELECT t.id
+FROM embedding_tasks t
+JOIN embedding_worker_status s ON s.id = 1 AND s.is_running AND s.mode = 'hybrid'
+WHERE t.status = 'pending' AND t.dispatched_at < clock_timestamp() - make_interval(secs => %(fallback_s)s)
+  AND t.scheduled_at <= clock_timestamp()
+  AND NOT t.priority = ANY (s.paused_priorities) AND NOT t.tenant_id = ANY (s.paused_tenants)
+  AND NOT t.model_id = ANY (ARRAY(
+      SELECT m.id FROM embedding_models m JOIN embedding_providers p ON p.name = m.provider WHERE p.paused_until > clock_timestamp()))
+ORDER BY array_position(ARRAY['urgent', 'high', 'normal', 'low'], t.priority), t.dispatched_at
+LIMIT %(limit)s
+FOR UPDATE OF t SKIP LOCKED
+
+-- name: take
+-- Locked rows become this worker's, with the text as it is after the lock was had: an edit committed before is seen, a later one waits
+-- for us and leaves a successor.
+UPDATE embedding_tasks t
+SET status = 'processing', processed_at = clock_timestamp(), lease_holder = %(worker)s, delivery = %(delivery)s, claims = t.claims + 1,
+    completed_at = NULL
+FROM (
+    SELECT c.id, a.title, a.content, a.version, a.text_hash, e.text_hash AS stored_hash
+    FROM embedding_tasks c
+    LEFT JOIN article_texts a ON a.id = c.article_id
+    LEFT JOIN embeddings e ON e.model_id = c.model_id AND e.article_id = c.article_id
+    WHERE c.id = ANY (%(ids)s)
+) facts
+WHERE t.id = facts.id
+RETURNING t.id, t.article_id, t.tenant_id, t.model_id, t.priority, t.claims AS claim, t.attempts - t.forgiven_attempts AS attempts,
+    t.lost_leases, t.created_at, facts.title, facts.content, coalesce(facts.version, 0) AS version,
+    coalesce(facts.text_hash, ''::bytea) AS text_hash, facts.stored_hash
+
+-- name: settle
+-- Only what this worker still holds, under the claim it was given, while it is alive. What is missing from the answer is either locked at
+-- this moment (asked for again, one by one) or was taken away (a late result: discarded).
+WITH said AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(statuses)s::text[], %(versions)s::integer[], %(charged)s::boolean[],
+                         %(waits)s::double precision[], %(classes)s::text[], %(messages)s::text[])
+        AS u (id, claim, status, version, charged, wait_s, class, message)
+), ours AS MATERIALIZED (
+    SELECT t.id
+    FROM embedding_tasks t
+    JOIN said ON said.id = t.id AND said.claim = t.claims
+    WHERE t.status = 'processing' AND t.lease_holder = %(worker)s
+      AND EXISTS (SELECT FROM embedding_workers w WHERE w.id = %(worker)s AND w.alive_until > clock_timestamp())
+    ORDER BY t.id
+    FOR UPDATE OF t SKIP LOCKED
+)
+UPDATE embedding_tasks t
+SET status = CASE
+        WHEN said.status = 'pending' AND EXISTS (
+            SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id AND n.status = 'pending') THEN 'cancelled'
+        ELSE said.status END,
+    lease_holder = NULL,
+    dispatched_at = NULL,
+    version = greatest(said.version, CASE WHEN said.status = 'pending' THEN t.version ELSE 0 END),
+    attempts = t.attempts + said.charged::integer,
+    lost_leases = CASE WHEN said.status = 'pending' AND NOT said.charged THEN t.lost_leases ELSE 0 END,
+    scheduled_at = CASE WHEN said.status = 'pending' THEN clock_timestamp() + make_interval(secs => said.wait_s) ELSE t.scheduled_at END,
+    completed_at = CASE WHEN said.status = 'pending' THEN NULL ELSE clock_timestamp() END,
+    error_class = said.class,
+    error_message = said.message,
+    errors = CASE WHEN said.charged AND said.class IS NOT NULL THEN
+        (CASE WHEN jsonb_array_length(t.errors) >= 20 THEN t.errors - 0 ELSE t.errors END) || jsonb_build_object(
+            'at', clock_timestamp(), 'attempt', t.attempts + 1, 'class', said.class, 'message', said.message,
+            'worker', %(worker_name)s::text, 'delivery', t.delivery)
+        ELSE t.errors END
+FROM said JOIN ours USING (id)
+WHERE t.id = said.id
+RETURNING t.id, t.status
+
+-- name: still_held
+-- Of these claims, the ones that a settle may still name.
+SELECT t.id FROM embedding_tasks t
+JOIN unnest(%(ids)s::bigint[], %(claims)s::integer[]) AS u (id, claim) ON u.id = t.id AND u.claim = t.claims
+WHERE t.status = 'processing' AND t.lease_holder = %(worker)s
+FOR UPDATE OF t
+
+-- name: mark_dispatched
+UPDATE embedding_tasks SET dispatched_at = clock_timestamp() WHERE id = ANY (%(ids)s) AND status = 'pending'
+
+-- name: free_named
+-- What could not be published, or was lost: the table has it again.
+UPDATE embedding_tasks SET dispatched_at = NULL WHERE id = ANY (%(ids)s) AND status = 'pending' AND dispatched_at IS NOT NULL
+
+-- name: free_dispatched
+-- What the broker was trusted with for longer than %(older_s)s seconds comes back to the table, oldest first, a bounded number at a time.
+UPDATE embedding_tasks SET dispatched_at = NULL
+WHERE id = ANY (ARRAY(
+    SELECT id FROM embedding_tasks
+    WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = ANY (%(priorities)s)
+      AND dispatched_at < clock_timestamp() - make_interval(secs => %(older_s)s)
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED))
+
+-- name: dispatched_depth
+-- How much of each priority, and of each tenant's share, is with the broker; counted no further than the bound (a count, not an estimate).
+SELECT p.priority, count(d.tenant_id) AS depth
+FROM unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
+LEFT JOIN LATERAL (
+    SELECT tenant_id FROM embedding_tasks
+    WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = p.priority LIMIT %(bound)s
+) d ON true
+GROUP BY p.priority
+
+-- name: tenants_over_share
+-- Tenants that already have their share of one priority's queue.
+SELECT tenant_id FROM embedding_tasks
+WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = %(priority)s
+GROUP BY tenant_id HAVING count(*) >= %(share)s
+
+-- name: rescue
+-- A lease is worth as long as its holder lives, and no longer than the worker's time-out. Nobody is charged for a worker's death; a task
+-- that was lost too often is failed, so that one that kills its worker ends.
+WITH lost AS MATERIALIZED (
+    SELECT t.id, t.lost_leases + 1 AS losses,
+           CASE WHEN w.id IS NULL OR w.alive_until < clock_timestamp() THEN 'the worker that held it died'
+                ELSE 'the worker held it longer than EMBEDDING_WORKER_TIMEOUT' END AS cause
+    FROM embedding_tasks t
+    LEFT JOIN embedding_workers w ON w.id = t.lease_holder
+    WHERE t.status = 'processing'
+      AND (w.id IS NULL OR w.alive_until < clock_timestamp() OR t.processed_at IS NULL
+           OR t.processed_at < clock_timestamp() - make_interval(secs => %(timeout_s)s))
+    ORDER BY t.id
+    LIMIT %(limit)s
+    FOR UPDATE OF t SKIP LOCKED
+)
+UPDATE embedding_tasks t
+SET lease_holder = NULL, dispatched_at = NULL, lost_leases = lost.losses, scheduled_at = clock_timestamp(),
+    status = CASE
+        WHEN lost.losses >= %(max_losses)s THEN 'failed'
+        WHEN EXISTS (SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id AND n.status = 'pending') THEN 'cancelled'
+        ELSE 'pending' END,
+    completed_at = CASE
+        WHEN lost.losses >= %(max_losses)s
+          OR EXISTS (SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id AND n.status = 'pending')
+        THEN clock_timestamp() END,
+    error_class = 'WorkerLost',
+    error_message = lost.cause || format(' (lost %%s times)', lost.losses),
+    errors = (CASE WHEN jsonb_array_length(t.errors) >= 20 THEN t.errors - 0 ELSE t.errors END) || jsonb_build_object(
+        'at', clock_timestamp(), 'attempt', t.attempts, 'class', 'WorkerLost', 'message', lost.cause,
+        'worker', t.lease_holder, 'delivery', t.delivery)
+FROM lost
+WHERE t.id = lost.id
+RETURNING t.id, t.status
+
+-- name: next_due
+-- Seconds until the first task that waits for its time is due; nothing if none waits. One index probe per priority and tenant.
+SELECT extract(epoch FROM min(scheduled_at) - clock_timestamp())::double precision AS wait_s
+FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL
+
+-- name: waiting_of_articles
+SELECT id, priority FROM embedding_tasks
+WHERE article_id = ANY (%(article_ids)s) AND status = 'pending' AND dispatched_at IS NOT NULL
+  AND dispatched_at >= transaction_timestamp()
+ORDER BY id
+
+-- name: depth
+-- People's view of the queue: what is open, by status, priority and place. Reads only the partial indexes of open tasks.
+SELECT status, priority, (dispatched_at IS NOT NULL) AS dispatched, count(*) AS tasks, min(created_at) AS oldest,
+       count(*) FILTER (WHERE scheduled_at > now()) AS delayed
+FROM embedding_tasks WHERE status IN ('pending', 'processing')
+GROUP BY status, priority, dispatched_at IS NOT NULL

@@ -1,0 +1,51 @@
+-- name: register_worker
+INSERT INTO embedding_workers (delivery, name, host, pid, queues, alive_until)
+VALUES (%(delivery)s, %(name)s, %(host)s, %(pid)s, %(queues)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
+RETURNING id
+
+-- name: heartbeat
+-- One write per worker, whatever it holds. No row: somebody declared this worker dead, and it must register anew.
+UPDATE embedding_workers w
+SET seen_at = clock_timestamp(), alive_until = clock_timestamp() + make_interval(secs => %(lease_s)s), counters = %(counters)s,
+    mode_seen = s.mode, mode_seen_at = clock_timestamp()
+FROM embedding_worker_status s
+WHERE w.id = %(worker)s AND s.id = 1
+RETURNING s.mode
+
+-- name: fall_asleep
+UPDATE embedding_workers SET asleep_until = clock_timestamp() + make_interval(secs => %(for_s)s) WHERE id = %(worker)s
+
+-- name: wake_up
+UPDATE embedding_workers SET asleep_until = NULL WHERE id = %(worker)s AND asleep_until IS NOT NULL
+
+-- name: leave_worker
+DELETE FROM embedding_workers WHERE id = %(worker)s
+
+-- name: bury_workers
+-- Dead for a while and holding nothing any more.
+DELETE FROM embedding_workers w
+WHERE w.alive_until < clock_timestamp() - make_interval(secs => %(older_s)s)
+  AND NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.lease_holder = w.id AND t.status = 'processing')
+RETURNING w.id, w.name, w.delivery
+
+-- name: workers
+SELECT w.*, w.alive_until > clock_timestamp() AS alive, extract(epoch FROM clock_timestamp() - w.seen_at)::double precision AS seen_s_ago,
+       (SELECT count(*) FROM embedding_tasks t WHERE t.lease_holder = w.id AND t.status = 'processing') AS held
+FROM embedding_workers w ORDER BY w.delivery, w.id
+
+-- name: stewardship
+UPDATE embedding_workers SET steward_since = CASE WHEN %(leading)s THEN coalesce(steward_since, clock_timestamp()) END WHERE id = %(worker)s
+
+-- name: lead
+SELECT pg_try_advisory_lock(hashtextextended('embedq.steward.' || current_schema(), 0)) AS leading
+
+-- name: end_silent_leader
+-- A leader that was stopped (not ended) keeps its session and with it the lock. When it has not been seen for long, its session is ended.
+SELECT pg_terminate_backend(l.pid)
+FROM pg_locks l
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('embedq.steward.' || current_schema(), 0)
+  AND NOT EXISTS (
+      SELECT FROM embedding_workers w WHERE w.steward_since IS NOT NULL AND w.alive_until > clock_timestamp())
+  AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.backend_start < clock_timestamp() - make_interval(secs => %(grace_s)s))

@@ -1,0 +1,94 @@
+"""`embedq db upgrade|downgrade|verify`: the schema by Alembic, one at a time, all or nothing."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from ..errors import StoreUnavailable
+from .database import Database, first_line, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.config import Config
+
+LATEST = "0001"
+OLDEST_POSTGRES = 140000
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('embedq.schema', 0))"
+
+
+def upgrade(database: Database, revision: str = "head") -> tuple[str | None, str | None]:
+    """Bring the schema to `revision`; returns the revisions before and after. Raises StoreUnavailable with the cause."""
+    from alembic import command
+
+    with _alembic(database) as config:
+        before = current(database)
+        command.upgrade(config, revision)
+    return before, current(database)
+
+
+def downgrade(database: Database, revision: str = "base", *, keep_articles: bool = False) -> tuple[str | None, str | None]:
+    """Go back to `revision`. At base nothing of embedq's is left; with `keep_articles` a plain table `articles` is."""
+    from alembic import command
+
+    with _alembic(database, keep_articles=keep_articles) as config:
+        before = current(database)
+        command.downgrade(config, revision)
+    if revision == "base":
+        database.execute("DROP TABLE IF EXISTS embedq_schema_version")
+    return before, current(database)
+
+
+def current(database: Database) -> str | None:
+    """The schema's revision, None when embedq is not set up here."""
+    if database.one("SELECT to_regclass('embedq_schema_version') AS found") == {"found": None}:
+        return None
+    row = database.one("SELECT version_num FROM embedq_schema_version")
+    return row["version_num"] if row else None
+
+
+def is_current(database: Database) -> bool:
+    return current(database) == LATEST
+
+
+@contextmanager
+def _alembic(database: Database, **attributes: Any) -> Iterator[Config]:
+    import sqlalchemy as sa
+    from alembic.config import Config
+
+    check_server(database)
+    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(database.url), poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection, connection.begin():
+            connection.exec_driver_sql(LOCK)
+            config = Config()
+            config.set_main_option("script_location", str(files("embedq.store.migrations")))
+            config.attributes.update(attributes, connection=connection)
+            yield config
+    except sa.exc.DBAPIError as failed:
+        raise StoreUnavailable(
+            f"the schema of {shown(database.url)} was not changed: {first_line(failed.orig or failed)}",
+            hint="nothing is half done (one transaction); put right what it names and run the same command again",
+        ) from failed
+    finally:
+        engine.dispose()
+
+
+def check_server(database: Database) -> None:
+    """PostgreSQL 14 or later, with pgvector to be had. Raises StoreUnavailable saying what is missing."""
+    row = database.one(
+        "SELECT current_setting('server_version_num')::int AS version,"
+        " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS vector"
+    )
+    assert row is not None
+    if row["version"] < OLDEST_POSTGRES:
+        raise StoreUnavailable(f"PostgreSQL at {shown(database.url)} is older than 14", hint="use PostgreSQL 14 or later")
+    if not row["vector"]:
+        raise StoreUnavailable(
+            f"PostgreSQL at {shown(database.url)} lacks the extension pgvector",
+            hint="install it on the server (Debian: postgresql-NN-pgvector), or leave DATABASE_URL empty to use the embedded server",
+        )

@@ -1,0 +1,171 @@
+"""Tasks in the table: claim, settle, dispatch, rescue. Each method is one short transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from ..model import Claimed, Delivery, Mode, Outcome, Priority
+from .database import Connection, Database, Row
+from .queries import QUERIES
+from .vectors import put_vectors
+
+# Which live modes let a delivery claim (SPEC §5; decide.modes has the same table, and a test compares them).
+MODES_OF = {
+    Delivery.CELERY: [Mode.CELERY, Mode.HYBRID, Mode.SYNC],
+    Delivery.POLLER: [Mode.DATABASE, Mode.HYBRID, Mode.SYNC],
+}
+DISPATCHING_MODES = [Mode.CELERY, Mode.HYBRID, Mode.SYNC]
+LANES = 64
+MAX_LOSSES = 10
+
+
+@dataclass(slots=True)
+class Settled:
+    """What a settle did: the tasks' new states, and how many came too late and were discarded."""
+
+    states: dict[int, str] = field(default_factory=dict)
+    late: int = 0
+
+
+class Tasks:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._after: dict[str, str] = {}
+
+    def claim_named(self, worker: int, delivery: Delivery, ids: Sequence[int], limit: int) -> list[Claimed]:
+        """Of the tasks that a message names, those that may be claimed now."""
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.fence)
+            free = connection.execute(QUERIES.lock_named, {"ids": list(ids), "modes": MODES_OF[delivery], "limit": limit})
+            return self._take(connection, worker, delivery, [row["id"] for row in free.fetchall()])
+
+    def claim_due(
+        self, worker: int, delivery: Delivery, priorities: Sequence[Priority], limit: int, grace_s: float = 0.0
+    ) -> list[Claimed]:
+        """Up to `limit` tasks that are not with the broker, in the order of `priorities`, tenants in turn.
+
+        `grace_s`: in hybrid mode, how long a task must have been due before a poller takes it from the dispatcher.
+        """
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.fence)
+            ids = self._lock_free(connection, MODES_OF[delivery], priorities, limit, grace_s)
+            return self._take(connection, worker, delivery, ids)
+
+    def claim_overdue(self, worker: int, limit: int, fallback_s: float) -> list[Claimed]:
+        """In hybrid mode, for a poller: what was dispatched more than `fallback_s` ago and nobody has claimed."""
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.fence)
+            rows = connection.execute(QUERIES.lock_overdue, {"limit": limit, "fallback_s": fallback_s}).fetchall()
+            return self._take(connection, worker, Delivery.POLLER, [row["id"] for row in rows])
+
+    def _lock_free(
+        self, connection: Connection, modes: Sequence[Mode], priorities: Sequence[Priority], limit: int,
+        grace_s: float = 0.0, *, for_dispatch: bool = False, without: Sequence[str] = (),
+    ) -> list[int]:  # fmt: skip
+        ids: list[int] = []
+        for priority in priorities:
+            parameters = {
+                "modes": list(modes), "priority": priority, "after": self._after.get(priority, ""), "lanes": LANES, "without": list(without),
+                "limit": limit - len(ids), "grace": f"{grace_s} seconds", "for_dispatch": for_dispatch,
+            }  # fmt: skip
+            rows = connection.execute(QUERIES.lock_free, parameters).fetchall()
+            if rows:
+                self._after[priority] = rows[-1]["tenant_id"]
+            ids += [row["id"] for row in rows]
+            if len(ids) >= limit:
+                break
+        return ids
+
+    def _take(self, connection: Connection, worker: int, delivery: Delivery, ids: Sequence[int]) -> list[Claimed]:
+        if not ids:
+            return []
+        rows = connection.execute(QUERIES.take, {"ids": list(ids), "worker": worker, "delivery": delivery}).fetchall()
+        return [Claimed(**(row | {"priority": Priority(row["priority"])})) for row in rows]
+
+    def settle(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> Settled:
+        """Write how tasks ended, with their vectors, in one transaction. What is not this worker's any more changes nothing."""
+        settled = Settled()
+        try:
+            settled.states = self._settle_together(worker, worker_name, outcomes)
+        except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+            pass  # an edit made a successor at this very moment: one by one, each sees it
+        for outcome in outcomes:
+            if outcome.task.id not in settled.states:
+                self._settle_alone(worker, worker_name, outcome, settled)
+        return settled
+
+    def _settle_together(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
+        with self.database.transaction() as connection:
+            return self._write(connection, worker, worker_name, outcomes)
+
+    def _write(self, connection: Connection, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
+        rows = connection.execute(QUERIES.settle, {"worker": worker, "worker_name": worker_name} | _columns(outcomes)).fetchall()
+        states = {row["id"]: row["status"] for row in rows}
+        put_vectors(connection, [o for o in outcomes if o.stored is not None and states.get(o.task.id) == "completed"])
+        return states
+
+    def _settle_alone(self, worker: int, worker_name: str, outcome: Outcome, settled: Settled, tries: int = 3) -> None:
+        """A task whose row was locked when the others were settled: wait for the lock, then look whether it is still ours."""
+        for left in reversed(range(tries)):
+            try:
+                with self.database.transaction() as connection:
+                    held = {"ids": [outcome.task.id], "claims": [outcome.task.claim], "worker": worker}
+                    if connection.execute(QUERIES.still_held, held).fetchall():
+                        settled.states |= self._write(connection, worker, worker_name, [outcome])
+                break
+            except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+                if not left:
+                    raise
+        settled.late += outcome.task.id not in settled.states
+
+    def dispatch(self, priority: Priority, limit: int, over_share: Sequence[str] = ()) -> list[int]:
+        """Mark up to `limit` free tasks of one priority as being with the broker; the caller publishes them after this returns."""
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.fence)
+            ids = self._lock_free(connection, DISPATCHING_MODES, [priority], limit, for_dispatch=True, without=over_share)
+            connection.execute(QUERIES.mark_dispatched, {"ids": ids})
+            return ids
+
+    def free(self, ids: Sequence[int]) -> int:
+        """Take back from the broker what could not be published."""
+        return self.database.execute(QUERIES.free_named, {"ids": list(ids)})
+
+    def free_dispatched(self, older_s: float = 0.0, priorities: Sequence[Priority] = tuple(Priority), limit: int = 5000) -> int:
+        """Take back from the broker up to `limit` tasks that were dispatched more than `older_s` seconds ago."""
+        return self.database.execute(QUERIES.free_dispatched, {"older_s": older_s, "priorities": list(priorities), "limit": limit})
+
+    def free_lost(self, priority: Priority, first: Sequence[int] | None, after_s: float) -> int:
+        """Take back from the broker what can have no message any more. `first`: see InBroker; None: nothing is known."""
+        if first is None:
+            return 0
+        return self.database.execute(QUERIES.free_lost, {"priority": priority, "first": list(first), "after_s": after_s})
+
+    def tenants_over_share(self, priority: Priority, share: int) -> list[str]:
+        """Tenants with `share` or more tasks of this priority with the broker already."""
+        return [row["tenant_id"] for row in self.database.fetch(QUERIES.tenants_over_share, {"priority": priority, "share": share})]
+
+    def dispatched_depth(self, bound: int) -> Mapping[str, int]:
+        return {row["priority"]: row["depth"] for row in self.database.fetch(QUERIES.dispatched_depth, {"bound": bound})}
+
+    def rescue(self, timeout_s: float, limit: int = 5000) -> list[Row]:
+        """Take tasks back from workers that are dead or held them for longer than `timeout_s`."""
+        return self.database.fetch(QUERIES.rescue, {"timeout_s": timeout_s, "limit": limit, "max_losses": MAX_LOSSES})
+
+    def depth(self) -> list[Row]:
+        return self.database.fetch(QUERIES.depth)
+
+
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
+    return {
+        "ids": [o.task.id for o in outcomes],
+        "claims": [o.task.claim for o in outcomes],
+        "statuses": [o.status for o in outcomes],
+        "versions": [o.task.version for o in outcomes],
+        "charged": [o.charged for o in outcomes],
+        "waits": [float(o.wait_s) for o in outcomes],
+        "classes": [o.error_class for o in outcomes],
+        "messages": [o.message for o in outcomes],
+    }

@@ -1,0 +1,43 @@
+"""Vectors: written by COPY inside the settling transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from ..model import Outcome
+from . import copy
+from .database import Connection
+from .queries import QUERIES
+
+
+def put_vectors(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
+    """Store these articles' vectors, except over vectors of newer text. Returns the ids of the articles stored."""
+    stored: set[str] = set()
+    by_model = sorted(outcomes, key=lambda outcome: outcome.task.model_id)
+    for model_id, group in groupby(by_model, key=lambda outcome: outcome.task.model_id):
+        stored |= _put_model(connection, model_id, list(group))
+    return stored
+
+
+def _put_model(connection: Connection, model_id: int, outcomes: Sequence[Outcome]) -> set[str]:
+    won = connection.execute(QUERIES.put_embeddings, {"model_id": model_id} | _columns(outcomes)).fetchall()
+    replaced = [row["article_id"] for row in won if row["replaces"]]
+    if replaced:
+        connection.execute(QUERIES.drop_old_vectors, {"model_id": model_id, "article_ids": replaced})
+    ids = {row["article_id"] for row in won}
+    with connection.cursor().copy(f"COPY embedding_vectors_{model_id} ({copy.COLUMNS}) FROM STDIN (FORMAT BINARY)") as sink:  # type: ignore[arg-type]
+        for block in copy.rows(model_id, [o for o in outcomes if o.task.article_id in ids]):
+            sink.write(block)
+    return ids
+
+
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
+    kept = [(o, o.stored) for o in outcomes if o.stored is not None]
+    return {
+        "article_ids": [o.task.article_id for o, _ in kept],
+        "versions": [o.task.version for o, _ in kept],
+        "hashes": [o.task.text_hash for o, _ in kept],
+        "chunks": [len(stored.starts) for _, stored in kept],
+        "tokens": [stored.tokens for _, stored in kept],
+    }

@@ -1,0 +1,44 @@
+"""The register of processes that embed: their heartbeat is what every lease rests on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+
+from psycopg.types.json import Jsonb
+
+from .database import Database, Row
+from .queries import QUERIES
+
+
+class Workers:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def register(self, delivery: str, name: str, queues: Sequence[str], lease_s: float) -> int:
+        parameters = {"delivery": delivery, "name": name, "queues": list(queues), "lease_s": lease_s, "host": socket.gethostname(), "pid": os.getpid()}
+        row = self.database.one(QUERIES.register_worker, parameters)
+        assert row is not None
+        return int(row["id"])
+
+    def heartbeat(self, worker: int, lease_s: float, counters: Mapping[str, float]) -> str | None:
+        """The live mode, or None when this worker was declared dead and must register anew."""
+        row = self.database.one(QUERIES.heartbeat, {"worker": worker, "lease_s": lease_s, "counters": Jsonb(dict(counters))})
+        return row["mode"] if row else None
+
+    def fall_asleep(self, worker: int, for_s: float) -> None:
+        """From now on, whoever makes a task sends a NOTIFY."""
+        self.database.execute(QUERIES.fall_asleep, {"worker": worker, "for_s": for_s})
+
+    def wake_up(self, worker: int) -> None:
+        self.database.execute(QUERIES.wake_up, {"worker": worker})
+
+    def leave(self, worker: int) -> None:
+        self.database.execute(QUERIES.leave_worker, {"worker": worker})
+
+    def bury(self, older_s: float) -> list[Row]:
+        return self.database.fetch(QUERIES.bury_workers, {"older_s": older_s})
+
+    def all(self) -> list[Row]:
+        return self.database.fetch(QUERIES.workers)
