@@ -112,6 +112,26 @@ class Client:
         with self.store.database.transaction() as connection:
             self.store.articles.delete(connection, [article.id], tenant_id=tenant_id)
 
+    def restore(
+        self, article_id: str, version: int | None = None, *, tenant_id: str | None = None,
+        priority: Priority | str = Priority.HIGH, reason: str = "restore",
+    ) -> Article:  # fmt: skip
+        """Bring back an earlier text (the last one, without a version), also of a deleted article, then by its id."""
+        try:
+            article: Article | None = self.get(article_id, tenant_id=tenant_id)
+        except NotFound:
+            article = None
+        key = article.id if article else article_id
+        earlier = {row["version_number"]: row for row in self.store.articles.versions(key, tenant_id=tenant_id)}
+        if not earlier or (version is not None and version not in earlier):
+            raise NotFound(f"article {article_id!r} has no earlier version {version or ''}".rstrip(), hint=f"versions kept: {sorted(earlier) or 'none'}")
+        row = earlier[version if version is not None else max(earlier)]
+        if article is not None:
+            return self.edit(key, tenant_id=tenant_id, title=row["title"], content=row["content"], priority=priority, reason=reason)
+        draft = ArticleDraft(row["title"], row["content"], key, row["slug"], row["tenant_id"], row["metadata"])
+        self.put([draft], priority=priority, reason=reason)
+        return self.get(key, tenant_id=tenant_id)
+
     def get(self, article_id: str, *, tenant_id: str | None = None) -> Article:
         return self.store.articles.get(article_id, tenant_id=tenant_id)
 

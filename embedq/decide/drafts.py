@@ -42,7 +42,8 @@ def check_draft(draft: ArticleDraft) -> None:
 
 def draft_from(record: object, tenant_id: str) -> ArticleDraft:
     """The draft that a JSON object describes; `tenant_id` is for an object that names none. A key whose value is null
-    counts as absent; without a title the first line of the content is it. Raises InputError for what is no object, for unknown keys, wrong types, and as check_draft does."""
+    counts as absent; without a title the first line of the content is it. Raises InputError for what is no object, for
+    unknown keys and wrong types, and as check_draft does."""
     if not isinstance(record, dict):
         raise InputError(f"this is {_type_name(record)}, not an object", hint='write {"title": …, "content": …}')
     given = {key: value for key, value in record.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
+from html import unescape
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -98,85 +98,70 @@ def _is_underlined(line: str, under: str) -> bool:
 
 
 DECLARED: Final = re.compile(rb"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
-SILENT: Final = frozenset(("noscript", "script", "style", "svg", "template"))
+SILENT: Final = frozenset(("noscript", "template", "svg"))
 HEADINGS: Final = ("h1", "h2", "h3", "h4", "h5", "h6")
-SECTIONS: Final = (
-    "address",
-    "article",
-    "aside",
-    "body",
-    "details",
-    "figure",
-    "footer",
-    "header",
-    "main",
-    "nav",
-    "section",
-    "summary",
-)
-PARTS: Final = (
-    "blockquote",
-    "dd",
-    "div",
-    "dl",
-    "dt",
-    "figcaption",
-    "form",
-    "hr",
-    "li",
-    "ol",
-    "option",
-    "p",
-    "pre",
-    "table",
-    "tr",
-    "ul",
-)
-BLOCKS: Final = frozenset((*HEADINGS, *SECTIONS, *PARTS))
+SECTIONS: Final = ("address", "article", "aside", "body", "details", "figure", "footer", "header", "main", "nav", "section")
+PARTS: Final = ("blockquote", "dd", "div", "dl", "dt", "figcaption", "form", "hr", "li", "ol", "option", "p", "pre", "summary")
+BLOCKS: Final = frozenset((*HEADINGS, *SECTIONS, *PARTS, "table", "tr", "ul"))
 AROUND: Final = {"br": "\n", "td": " ", "th": " "}
+
+# The standard library's HTMLParser takes quadratic time for an unclosed tag or comment that is repeated: a page of 400 kB
+# kept it busy for a minute. Here whatever is unclosed reaches to the end, so every alternative matches where it begins.
+MARKUP: Final = re.compile(
+    r"""
+      <!--.*?(?:-->|\Z)
+    | <(?P<code>script|style)(?=[\s/>]).*?(?:</(?P=code)[^>]*+>?|\Z)
+    | <[!?][^>]*+>?
+    | <(?P<end>/?)(?P<tag>[a-z][^\s/>]*+)(?:[^>=]++|=\s*+(?:"[^"]*+"?|'[^']*+'?)?)*+>?
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
 
 
 def html(raw: bytes) -> tuple[str | None, str]:
     """The text in paragraphs; scripts and styles are left out. The heading is <title>, else the first of <h1> to <h6>."""
     declared = DECLARED.search(raw[:2048])
-    reader = _HtmlText()
-    reader.feed(decoded(raw, declared[1].decode("ascii", "replace") if declared else "latin-1"))
-    reader.close()
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", "".join(reader.said))).strip()
-    return "".join(reader.title).strip() or "".join(reader.heading).strip() or None, text
+    source = decoded(raw, declared[1].decode("ascii", "replace") if declared else "latin-1")
+    page, position = _HtmlText(), 0
+    for markup in MARKUP.finditer(source):
+        page.read(source[position : markup.start()])
+        if markup["tag"]:
+            page.turn(markup["tag"].lower(), is_start=not markup["end"])
+        position = markup.end()
+    page.read(source[position:])
+    return "".join(page.title).strip() or "".join(page.heading).strip() or None, page.text()
 
 
-class _HtmlText(HTMLParser):
-    """Collects what a reader of the page would see, in `said`, and what names it."""
+class _HtmlText:
+    """Collects what a reader of the page would see, and what names it."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.said: list[str] = []
         self.title: list[str] = []
         self.heading: list[str] = []
+        self._said: list[str] = []
         self._silent = 0
         self._inside = {"title": False, "pre": False, "heading": False}
         self._has_heading = False
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._silent += tag in SILENT
-        self._enter_or_leave(tag, True)
-        self._say("\n\n" if tag in BLOCKS else AROUND.get(tag, ""))
+    def text(self) -> str:
+        without_trailing_spaces = re.sub(r"[ \t]++\n", "\n", "".join(self._said))
+        return re.sub(r"\n{3,}", "\n\n", without_trailing_spaces).strip()
 
-    def handle_endtag(self, tag: str) -> None:
-        self._silent = max(0, self._silent - (tag in SILENT))
-        self._enter_or_leave(tag, False)
-        self._say("\n\n" if tag in BLOCKS else "")
-
-    def _enter_or_leave(self, tag: str, is_start: bool) -> None:
+    def turn(self, tag: str, is_start: bool) -> None:
+        """A tag begins or ends."""
+        if tag in SILENT:
+            self._silent = max(0, self._silent + (1 if is_start else -1))
         name = "heading" if tag in HEADINGS else tag
         if name in self._inside and not self._silent:
             self._inside[name] = is_start
-        self._has_heading |= name == "heading" and not is_start and bool("".join(self.heading).strip())
+        self._has_heading |= name == "heading" and not is_start and any(part.strip() for part in self.heading)
+        self._say("\n\n" if tag in BLOCKS else AROUND.get(tag, "") if is_start else "")
 
-    def handle_data(self, data: str) -> None:
-        if self._silent:
+    def read(self, source: str) -> None:
+        """What stands between two tags."""
+        if self._silent or not source:
             return
+        data = unescape(source)
         if self._inside["title"]:
             self.title.append(data)
             return
@@ -186,11 +171,11 @@ class _HtmlText(HTMLParser):
 
     def _say(self, text: str) -> None:
         """Outside <pre>, a space at the start of a line or after another space says nothing."""
-        is_at_space = not self.said or self.said[-1].endswith(("\n", " "))
+        is_at_space = not self._said or self._said[-1].endswith(("\n", " "))
         if not self._inside["pre"] and is_at_space:
             text = text.removeprefix(" ")
         if text:
-            self.said.append(text)
+            self._said.append(text)
 
 
 READERS: Final[dict[str, Callable[[bytes], tuple[str | None, str]]]] = {

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from ..errors import StoreUnavailable
 from ..model import Mode
 from .database import Connection, Database
 from .queries import QUERIES
 
 STEP = 5000
+ODDITIES = {
+    "orphans": "embeddings belong to no article: `embedq reconcile` removes them",
+    "vectors_without_embedding": "articles have vectors that no embedding vouches for: `embedq reindex` makes them anew",
+    "embeddings_without_vectors": "embeddings have no vectors: `embedq reindex` makes them anew",
+    "held_by_nobody": "tasks are processing and their worker is dead: a running worker's steward takes them back, or `embedq reset-stuck`",
+}
+
+
+def _number(connection: Connection, statement: str) -> int:
+    row = connection.execute(getattr(QUERIES, statement)).fetchone()
+    return int(next(iter(row.values()))) if row else 0
 
 
 class Care:
@@ -29,6 +42,21 @@ class Care:
                 if not dry_run:
                     counts["made"] += self._want(connection, also)
         return counts
+
+    def verify(self) -> dict[str, Any]:
+        """Wanted against stored for the active model, and what does not fit together. `problems` is empty when nothing is missing."""
+        active = self.database.one(QUERIES.active_model)
+        if active is None:
+            raise StoreUnavailable("no model is active", hint="`embedq db upgrade` registers the one that the settings name")
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.stale, {"model_id": active["id"]})
+            stale = {row["task_status"]: row["articles"] for row in connection.execute(QUERIES.stale_counts).fetchall()}
+            totals = connection.execute(QUERIES.wanted_and_stored, {"model_id": active["id"]}).fetchone() or {}
+            odd = {name: _number(connection, name) for name in ODDITIES}
+        missing = stale.get("none", 0) + stale.get("completed", 0)
+        problems = [f"{missing} articles are stale and nobody has promised a vector: `embedq reconcile`"] if missing else []
+        problems += [f"{odd[name]} {words}" for name, words in ODDITIES.items() if odd[name]]
+        return {**totals, "stale": sum(stale.values()), "missing": missing, **odd, "stale_by_task": stale, "problems": problems}
 
     def _want(self, connection: Connection, also: Sequence[str]) -> int:
         row = connection.execute(QUERIES.untracked_stale, {"also": list(also)}).fetchone()

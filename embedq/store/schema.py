@@ -92,3 +92,25 @@ def check_server(database: Database) -> None:
             f"PostgreSQL at {shown(database.url)} lacks the extension pgvector",
             hint="install it on the server (Debian: postgresql-NN-pgvector), or leave DATABASE_URL empty to use the embedded server",
         )
+
+
+RELATIONS = (
+    "articles article_texts article_versions embeddings embedding_vectors embedding_models embedding_active_model embedding_providers"
+    " embedding_tasks embedding_worker_status embedding_workers embedding_audit_logs performance_metrics embedding_rejected_messages"
+).split()
+TRIGGERS = (
+    "embedq_articles_inserted embedq_article_edit embedq_articles_updated embedq_articles_deleted embedq_articles_truncated embedq_fence"
+    " embedq_stamp_status embedq_task_changed_by_hand embedq_attempts_never_go_down"
+).split()
+
+
+def missing(database: Database) -> list[str]:
+    """Tables and triggers that this version needs and that are not there, or are switched off."""
+    rows = database.fetch(
+        "SELECT name FROM unnest(%(relations)s::text[]) AS name WHERE to_regclass(name) IS NULL"
+        " UNION ALL SELECT 'trigger ' || name FROM unnest(%(triggers)s::text[]) AS name WHERE NOT EXISTS ("
+        " SELECT FROM pg_trigger WHERE tgname = name AND tgenabled <> 'D' AND tgrelid = ANY (ARRAY["
+        "   to_regclass('article_texts'), to_regclass('embedding_tasks'), to_regclass('embedding_worker_status')]::oid[]))",
+        {"relations": RELATIONS, "triggers": TRIGGERS},
+    )
+    return [row["name"] for row in rows]

@@ -1,0 +1,64 @@
+"""The command line. One module per group of commands, imported when one of them is called: `embedq --help` starts at once."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from .._version import __version__
+
+# name: (module, attribute, one line of help). A test compares the lines with the commands' own.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "quickstart": ("running", "quickstart", "Try embedq: import Python's own documentation, embed it, search it."),
+    "up": ("running", "up", "Run everything on this machine: servers, Celery worker, poller, steward, Flower."),
+    "poller": ("running", "poller", "Run the database worker."),
+    "articles": ("articles", "articles", "Add, import, list, show, edit, delete and restore articles."),
+    "search": ("articles", "search", "Find the articles nearest in meaning."),
+    "status": ("overview", "status", "What runs, what waits, and what is wrong."),
+    "wait": ("overview", "wait", "Wait until nothing is left to embed."),
+    "mode": ("modes", "mode", "Show the live mode, or switch it."),
+    "reconcile": ("care", "reconcile", "Give every stale article without a task one."),
+    "verify": ("care", "verify", "Prove that nothing is missing."),
+    "db": ("database", "db", "Set up, upgrade, downgrade and check the schema."),
+    "config": ("config", "config", "Show and check the settings."),
+}
+
+
+class Lazy(click.Group):
+    """A group that knows its commands' names and help, and imports one when it is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        found: click.Command = getattr(import_module(f".{module}", __name__), attribute)
+        return found
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as unknown:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            unknown.message += f" Did you mean {near[0]!r}?" if near else ""
+            raise
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="embedq")
+def embedq() -> None:
+    """Keep the vector embeddings of articles in PostgreSQL up to date, and go back from anything that goes wrong.
+
+    \b
+    First time here:   embedq quickstart
+    At three o'clock:  embedq status
+    """

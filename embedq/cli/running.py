@@ -1,0 +1,209 @@
+"""`embedq up`, `embedq quickstart`, `embedq poller`: the commands that keep running."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import assemble
+from ..embedded import Servers, default_home, running
+from ..errors import EmbedqError
+from ..model import Mode, Priority
+from ..settings import Settings, from_env, home_of
+from ..store import Store, schema
+from ..supervise import Child, Lines, Part, Supervisor
+from .voice import Answer, command, speak
+
+SEARCHES = ("compress a file", "parse command line arguments", "wait for several threads")
+QUEUES = ",".join(Priority)
+WORKER_STOP_S = 70.0
+
+
+def log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@command(name="poller")
+@click.option("--stop-timeout", default=60.0, show_default=True, help="Seconds that batches under way get after TERM.")
+def poller(stop_timeout: float) -> Answer | None:
+    """Run the database worker: it claims what is due, woken by NOTIFY. TERM lets batches under way settle.
+
+    Example:  EMBEDDING_CONCURRENT_WORKERS=8 embedq poller
+    """
+    from ..poller import Poller
+
+    log_to_stderr()
+    settings = from_env(os.environ)
+    parts = assemble.worker_parts(settings, "poller")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    _when_the_store_answers(settings, parts.store, ended)
+    if ended.is_set():
+        return None
+    worker = Poller(parts, settings)
+    worker.start()
+    click.echo(f"poller {parts.worker.name} is ready", err=True)
+    ended.wait()
+    click.echo("poller stops: batches under way settle, the rest is handed back", err=True)
+    worker.stop(stop_timeout)
+    return None
+
+
+def _when_the_store_answers(settings: Settings, store: Store, ended: threading.Event) -> None:
+    """PostgreSQL may come later than we do; a set-up that contradicts the settings may not."""
+    while not ended.is_set():
+        try:
+            assemble.agreed_model(settings, store)
+            return
+        except EmbedqError as away:
+            if away.exit_code == 2:
+                raise
+            click.echo(f"embedq: {away}\n  next: {away.hint}", err=True)
+            ended.wait(2.0)
+
+
+@click.command()
+@click.option("--flower-port", default=5555, show_default=True, help="Where Flower listens on loopback; 0: no Flower.")
+def up(flower_port: int) -> None:
+    """Run everything on this machine: PostgreSQL and Redis (unless DATABASE_URL and REDIS_URL say where they are), a Celery
+    worker, a poller, the steward (inside both) and Flower. Ctrl-C stops all in order and loses nothing.
+
+    Example:  embedq up
+    """
+    speak(lambda: _up(flower_port), as_json=False)
+
+
+def _up(flower_port: int) -> Answer | None:
+    settings = from_env(os.environ)
+    lines = Lines(sys.stdout)
+    with servers(settings, lines) as (started, environment):
+        set_up(from_env(environment))
+        parts: list[Child | Part] = [*started, celery_part(environment), poller_part(environment)]
+        if flower_port:
+            parts.append(flower_part(environment, _free_port(flower_port), lines))
+        lines.say("embedq", f"PostgreSQL {environment['DATABASE_URL']}" if started else "PostgreSQL and Redis as the settings say")
+        lines.say("embedq", "the steward runs inside celery and poller; `embedq status` in another terminal shows how it goes; Ctrl-C stops all")
+        Supervisor(parts, lines).run()
+    return None
+
+
+@contextmanager
+def servers(settings: Settings, lines: Lines) -> Iterator[tuple[list[Child], dict[str, str]]]:
+    """The embedded servers, unless the settings name both; with the environment that tells children where everything is."""
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    if settings.database_url and settings.effective_broker_url:
+        yield [], environment
+        return
+    with Servers(home_of(settings) or default_home(), on_line=lines.say) as started:
+        yield [started.postgres, started.redis], with_addresses(environment, started.database_url, started.redis_url)
+
+
+def with_addresses(environment: Mapping[str, str], database_url: str, redis_url: str) -> dict[str, str]:
+    known = dict(environment)
+    if not known.get("DATABASE_URL"):
+        known["DATABASE_URL"] = database_url
+    if not known.get("REDIS_URL") and not known.get("EMBEDDING_BROKER_URL"):
+        known["REDIS_URL"] = redis_url
+    return known
+
+
+def set_up(settings: Settings) -> None:
+    """Schema, first mode and first model, as the settings want them."""
+    store = assemble.store(settings)
+    try:
+        before, _ = schema.upgrade(store.database)
+        if before is None:
+            store.status.set_mode(settings.mode, "first set up", "embedq")
+        store.status.first(settings.mode)
+        assemble.agreed_model(settings, store)
+    finally:
+        store.close()
+
+
+def celery_part(environment: Mapping[str, str], *arguments: str) -> Part:
+    argv = [sys.executable, "-m", "celery", "-A", "embedq", "worker", "--pool", "threads", "-Q", QUEUES, "--without-mingle", "--without-gossip",
+            "--loglevel", "INFO", "--hostname", f"embedq-{os.getpid()}@%h", *arguments]  # fmt: skip
+    return Part("celery", argv, dict(environment), stop_timeout_s=WORKER_STOP_S)
+
+
+def poller_part(environment: Mapping[str, str]) -> Part:
+    return Part("poller", [sys.executable, "-m", "embedq", "poller"], dict(environment), stop_timeout_s=WORKER_STOP_S)
+
+
+def flower_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part:
+    """Flower behind basic auth; the password is ADMIN_TOKEN, or made for this run. It travels in the environment, not in argv."""
+    token = environment.get("ADMIN_TOKEN") or secrets.token_urlsafe(9)
+    known = "ADMIN_TOKEN" if environment.get("ADMIN_TOKEN") else token
+    lines.say("embedq", f"Flower: http://127.0.0.1:{port} (user embedq, password {known})")
+    argv = [sys.executable, "-m", "celery", "-A", "embedq", "flower", "--address=127.0.0.1", f"--port={port}", "--enable_events=False"]
+    return Part("flower", argv, dict(environment, FLOWER_BASIC_AUTH=f"embedq:{token}"), stop_timeout_s=5.0)
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port, or one that is free when somebody has it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return wanted
+
+
+@command(name="quickstart")
+@click.option("--timeout", default=240.0, show_default=True, help="Seconds that embedding may take.")
+def quickstart(timeout: float) -> Answer:
+    """Try embedq: start the servers, import Python's own documentation, embed it through Celery, run three searches, stop.
+
+    Example:  embedq quickstart
+    """
+    from .trying import try_out
+
+    settings = from_env(os.environ)
+    home = home_of(settings) or default_home()
+    here = running(home)
+    if here is not None:
+        return try_out(from_env(with_addresses(os.environ, here.database_url, here.redis_url)), timeout)
+    quiet = Lines(open(os.devnull, "w"))  # noqa: SIM115 - lives as long as the command
+    with servers(settings, quiet) as (_, environment):
+        its_settings = from_env(environment)
+        set_up(its_settings)
+        with kept_running(celery_part(environment, "--loglevel", "WARNING"), worker_log(home)):
+            return try_out(its_settings, timeout)
+
+
+def worker_log(home: Path) -> Path:
+    home.mkdir(parents=True, exist_ok=True)
+    return home / "quickstart.log"
+
+
+@contextmanager
+def kept_running(part: Part, log: Path) -> Iterator[Child]:
+    """A part as a child for the time of the block, its lines in a file."""
+    with log.open("w", encoding="utf-8") as sink:
+        child = Child(part, lambda _, line: print(line, file=sink, flush=True))
+        child.spawn()
+        try:
+            yield child
+        finally:
+            child.stop()
+
+
+def mode_of(store: Store) -> Mode:
+    live: Any = store.status.live() or {"mode": Mode.CELERY}
+    return Mode(live["mode"])

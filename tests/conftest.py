@@ -1,0 +1,117 @@
+"""Real parts for every test: PostgreSQL and Redis from wheels, once per run; a database of its own for each test that asks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from embedq import Client
+from embedq.embedded import Servers
+from embedq.settings import Settings, from_env
+from embedq.store import Store, schema
+from embedq.store.database import Database
+
+# No setting of the machine reaches a test.
+for name in list(os.environ):
+    if name.startswith(("EMBEDDING_", "EMBEDQ_", "OPENAI_", "OLLAMA_")) or name in ("DATABASE_URL", "REDIS_URL", "AUTH_TOKEN", "ADMIN_TOKEN"):
+        del os.environ[name]
+
+_numbers = itertools.count(1)
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "5s"}
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with Servers(tmp_path_factory.mktemp("servers"), overrides=FAST) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """A database with the schema and the model hashing/hashing-v1/64 active, copied for each test."""
+    url = _with_database(servers.database_url, "embedq_template")
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE embedq_template")
+    database = Database(url)
+    schema.upgrade(database)
+    store = Store(database)
+    from embedq.model import Model
+
+    store.models.agree(Model("hashing", "hashing-v1", 64))
+    store.close()
+    return "embedq_template"
+
+
+@pytest.fixture
+def database_url(servers: Servers, template: str) -> Iterator[str]:
+    """A fresh database, dropped afterwards."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
+        yield _with_database(servers.database_url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """The run's Redis, emptied."""
+    import redis
+
+    redis.Redis.from_url(servers.redis_url).flushall()
+    return servers.redis_url
+
+
+@pytest.fixture
+def environment(database_url: str, redis_url: str) -> dict[str, str]:
+    """What a process under test gets: where its servers are, and waits short enough for a test."""
+    return {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "EMBEDDING_PROVIDER": "hashing",
+        "EMBEDDING_DIMENSIONS": "64",
+        "EMBEDDING_WORKER_INTERVAL": "200",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    return from_env(environment)
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    opened = Store(Database(database_url, size=8))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def psql(database_url: str) -> Iterator[Callable[..., list[tuple[object, ...]]]]:
+    """Raw SQL as any other program would send it, each statement committed at once."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+
+        def run(statement: str, *parameters: object) -> list[tuple[object, ...]]:
+            cursor = connection.execute(statement, parameters or None)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+def _with_database(url: str, name: str) -> str:
+    return url.rsplit("/", 1)[0] + "/" + name
+
+
+@pytest.fixture
+def repository() -> Path:
+    return Path(__file__).parent.parent
