@@ -1,9 +1,9 @@
 """embedq keeps the vector embeddings of articles in PostgreSQL up to date, and goes back from anything that goes wrong.
 
-    from embedq import Client
-    with Client() as embedq:
-        embedq.create("Tea", "How to brew it")
-        embedq.search("hot drinks", k=3)
+from embedq import Client
+with Client() as embedq:
+    embedq.create("Tea", "How to brew it")
+    embedq.search("hot drinks", k=3)
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["ArticleDraft", "Client", "EmbedqError", "Mode", "Priority", "Settings", "__version__"]
 
 # `celery -A embedq` looks for `app`; the rest is imported when first used, so that the command line starts at once.
-_HOMES = {"Client": "client", "EmbedqError": "errors", "ArticleDraft": "model", "Mode": "model", "Priority": "model", "Settings": "settings", "app": "celery_app"}
+_HOMES = {
+    "Client": "client",
+    "EmbedqError": "errors",
+    "ArticleDraft": "model",
+    "Mode": "model",
+    "Priority": "model",
+    "Settings": "settings",
+    "app": "celery_app",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -70,7 +70,10 @@ class Asker:
         except ProviderBusy as busy:
             return busy
         except InputRefused as refused:
-            return ProviderBusy(f"it refuses every text: {refused}", hint="check EMBEDDING_MODEL and EMBEDDING_DIMENSIONS; `embedq provider check`")
+            return ProviderBusy(
+                f"it refuses every text: {refused}",
+                hint="check EMBEDDING_MODEL and EMBEDDING_DIMENSIONS; `embedq provider check`",
+            )
         self._well_until = self.clock() + CANARY_HOLDS_S
         return None
 

@@ -43,7 +43,9 @@ def addresses(settings: Settings) -> Addresses:
         )
     if here is None:
         return Addresses(settings.database_url, "redis://127.0.0.1:6379/0", embedded=False)
-    return Addresses(settings.database_url or here.database_url, settings.effective_broker_url or here.redis_url, not settings.database_url)
+    return Addresses(
+        settings.database_url or here.database_url, settings.effective_broker_url or here.redis_url, not settings.database_url
+    )
 
 
 def store(settings: Settings, *, size: int = 2, name: str = "embedq") -> Store:
@@ -62,7 +64,9 @@ def wanted_model(settings: Settings) -> Model:
     if not name or not dimensions:
         usual_name, usual_dimensions = default_model(settings.provider)
         if name and name != usual_name and not dimensions and settings.provider != "hashing":
-            raise ConfigError(f"EMBEDDING_MODEL={name} has no known dimensions", hint="set EMBEDDING_DIMENSIONS to the length of its vectors")
+            raise ConfigError(
+                f"EMBEDDING_MODEL={name} has no known dimensions", hint="set EMBEDDING_DIMENSIONS to the length of its vectors"
+            )
         name, dimensions = name or usual_name, dimensions or usual_dimensions
     return Model(settings.provider, name, dimensions)
 
@@ -110,7 +114,9 @@ def policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(settings.max_retries, settings.retry_backoff_base_ms / 1000, settings.retry_backoff_max_ms / 1000)
 
 
-def worker_parts(settings: Settings, delivery: str, *, name: str | None = None, queues: Sequence[str] = (), concurrency: int | None = None) -> WorkerParts:
+def worker_parts(
+    settings: Settings, delivery: str, *, name: str | None = None, queues: Sequence[str] = (), concurrency: int | None = None
+) -> WorkerParts:
     """Everything a worker needs, not yet started. Each thread may hold one connection; four more are for the house."""
     from .engine import Engine
     from .steward import Steward

@@ -68,7 +68,9 @@ class Circuit:
     def check(self) -> None:
         left = self.closed_until - self.clock()
         if left > 0:
-            raise BrokerUnavailable(f"the broker is left alone for {left:.1f} s more: {self.why}", hint="tasks wait in the table; nothing is lost")
+            raise BrokerUnavailable(
+                f"the broker is left alone for {left:.1f} s more: {self.why}", hint="tasks wait in the table; nothing is lost"
+            )
 
     def failed(self, why: str) -> None:
         with self.lock:

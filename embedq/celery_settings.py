@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 from kombu.utils.scheduling import priority_cycle
 
 from .decide.priority import order
@@ -16,11 +16,11 @@ from .model import Priority
 VISIBILITY_S = 600
 
 
-class UrgentFirst(priority_cycle):  # type: ignore[misc]
+class UrgentFirst(priority_cycle):
     """The order in which a worker asks its queues: the most urgent first, and once in a while the other way round."""
 
     def __init__(self, it: list[str] | None = None) -> None:
-        super().__init__(it)
+        super().__init__(it)  # type: ignore[no-untyped-call]
         self.turn = 0
 
     def consume(self, n: int) -> list[str]:

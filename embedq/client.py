@@ -80,13 +80,25 @@ class Client:
         written = self.put([draft], priority=priority, reason=reason, replace=False)
         return self.store.articles.get(written.ids[0], tenant_id=tenant_id)
 
-    def put(self, drafts: Sequence[ArticleDraft], *, priority: Priority | str = Priority.NORMAL, reason: str = "import", replace: bool = True) -> Written:
+    def put(
+        self,
+        drafts: Sequence[ArticleDraft],
+        *,
+        priority: Priority | str = Priority.NORMAL,
+        reason: str = "import",
+        replace: bool = True,
+    ) -> Written:
         """Save many in one transaction. With `replace`, an article with the same id or slug is updated, and left alone if nothing changed."""
         for draft in drafts:
             check_draft(draft)
         with self._writing(Priority(priority), reason, len(drafts)) as (connection, written):
             merged = self.store.articles.put(connection, drafts, replace=replace)
-            written.ids, written.created, written.changed, written.to_publish = merged.ids, merged.created, merged.changed, merged.to_publish
+            written.ids, written.created, written.changed, written.to_publish = (
+                merged.ids,
+                merged.created,
+                merged.changed,
+                merged.to_publish,
+            )
         return written
 
     def edit(
@@ -97,11 +109,24 @@ class Client:
         article = self.store.articles.get(article_id, tenant_id=tenant_id)
         unknown = set(changes) - {"title", "content", "slug", "metadata"}
         if unknown:
-            raise InputError(f"an article has no {', '.join(sorted(unknown))}", hint="title, content, slug and metadata can be edited", field=min(unknown))
-        check_draft(ArticleDraft(**({"title": article.title, "content": article.content, "id": article.id, "tenant_id": article.tenant_id} | changes)))
+            raise InputError(
+                f"an article has no {', '.join(sorted(unknown))}",
+                hint="title, content, slug and metadata can be edited",
+                field=min(unknown),
+            )
+        check_draft(
+            ArticleDraft(
+                **(
+                    {"title": article.title, "content": article.content, "id": article.id, "tenant_id": article.tenant_id}
+                    | changes
+                )
+            )
+        )
         with self._writing(Priority(priority), reason, 1) as (connection, written):
             if not self.store.articles.edit(connection, article.id, tenant_id=tenant_id, if_version=if_version, **changes):
-                raise NotFound(f"article {article_id!r} is not in version {if_version} any more", hint="read it again and repeat the edit")
+                raise NotFound(
+                    f"article {article_id!r} is not in version {if_version} any more", hint="read it again and repeat the edit"
+                )
             written.ids = [article.id]
             written.to_publish = self.store.articles.waiting_with_writer(connection, written.ids)
         return self.store.articles.get(article.id, tenant_id=tenant_id)
@@ -124,10 +149,15 @@ class Client:
         key = article.id if article else article_id
         earlier = {row["version_number"]: row for row in self.store.articles.versions(key, tenant_id=tenant_id)}
         if not earlier or (version is not None and version not in earlier):
-            raise NotFound(f"article {article_id!r} has no earlier version {version or ''}".rstrip(), hint=f"versions kept: {sorted(earlier) or 'none'}")
+            raise NotFound(
+                f"article {article_id!r} has no earlier version {version or ''}".rstrip(),
+                hint=f"versions kept: {sorted(earlier) or 'none'}",
+            )
         row = earlier[version if version is not None else max(earlier)]
         if article is not None:
-            return self.edit(key, tenant_id=tenant_id, title=row["title"], content=row["content"], priority=priority, reason=reason)
+            return self.edit(
+                key, tenant_id=tenant_id, title=row["title"], content=row["content"], priority=priority, reason=reason
+            )
         draft = ArticleDraft(row["title"], row["content"], key, row["slug"], row["tenant_id"], row["metadata"])
         self.put([draft], priority=priority, reason=reason)
         return self.get(key, tenant_id=tenant_id)
@@ -140,15 +170,24 @@ class Client:
         """Inside the caller's own transaction (psycopg or SQLAlchemy connection or session): articles written in this block get
         tasks of this priority and reason, committed or rolled back with everything else the caller does."""
         raw = _psycopg_connection(connection)
-        with self.store.articles.writing(priority=Priority(priority), reason=reason, mode=self._mode_of_process(), connection=raw):
+        with self.store.articles.writing(
+            priority=Priority(priority), reason=reason, mode=self._mode_of_process(), connection=raw
+        ):
             yield
 
     @contextmanager
     def _writing(self, priority: Priority, reason: str, articles: int) -> Iterator[tuple[Connection, Written]]:
         decision = self.decision()
-        by_writer = decision.dispatches and decision.makes_tasks and articles <= PUBLISH_AT_MOST and self._may_publish(priority, articles)
+        by_writer = (
+            decision.dispatches
+            and decision.makes_tasks
+            and articles <= PUBLISH_AT_MOST
+            and self._may_publish(priority, articles)
+        )
         written = Written()
-        with self.store.articles.writing(priority=priority, reason=reason, mode=self._mode_of_process(), by_writer=by_writer) as connection:
+        with self.store.articles.writing(
+            priority=priority, reason=reason, mode=self._mode_of_process(), by_writer=by_writer
+        ) as connection:
             yield connection, written
         if written.to_publish:
             self._publish(written.to_publish)
@@ -159,7 +198,9 @@ class Client:
         """Right after the commit, and failing fast: what cannot be published is the steward's."""
         size = self.settings.batch_size
         try:
-            self.broker.publish((priority, ids[at : at + size]) for priority, ids in tasks.items() for at in range(0, len(ids), size))
+            self.broker.publish(
+                (priority, ids[at : at + size]) for priority, ids in tasks.items() for at in range(0, len(ids), size)
+            )
         except BrokerUnavailable as away:
             log.info("not published, the steward will: %s", away)
             self.store.tasks.free([task for ids in tasks.values() for task in ids])
@@ -194,7 +235,10 @@ class Client:
             raise InputError(f"k is {k}", hint="ask for 1 to 1000 results", field="k")
         decision = self.decision()
         if not decision.search_enabled:
-            raise NotWell(f"semantic search is disabled ({decision.source}: {decision.reason})", hint="`embedq mode celery --reason …` switches it on")
+            raise NotWell(
+                f"semantic search is disabled ({decision.source}: {decision.reason})",
+                hint="`embedq mode celery --reason …` switches it on",
+            )
         provider = self.provider
         vector = provider.embed([query]).vectors[0]
         return [_hit(row) for row in self.store.articles.nearest(provider.model, vector, k, tenant_id=tenant_id)]
@@ -228,7 +272,9 @@ def _hit(row: Mapping[str, Any]) -> Hit:
     text = f"{row['title']}\n\n{row['content']}".strip()
     snippet = " ".join(text[row["starts_at"] : row["ends_at"]].split())
     snippet = snippet.removeprefix(row["title"]).strip() or row["title"]
-    return Hit(row["article_id"], row["tenant_id"], row["slug"], row["title"], snippet[:SNIPPET_CHARACTERS], float(row["score"]))
+    return Hit(
+        row["article_id"], row["tenant_id"], row["slug"], row["title"], snippet[:SNIPPET_CHARACTERS], float(row["score"])
+    )
 
 
 def _psycopg_connection(connection: Any) -> Any:

@@ -179,7 +179,9 @@ class Engine:
         self.worker.counters["provider_faults"] += 1
         log.warning("provider %s is paused for %.1f s: %s", provider, pause_s, busy)
         if paused and paused["faults"] == 1:
-            self.store.audit.write("provider", f"provider {provider} is paused: {busy}", level="warning", provider=provider, hint=busy.hint)
+            self.store.audit.write(
+                "provider", f"provider {provider} is paused: {busy}", level="warning", provider=provider, hint=busy.hint
+            )
         return float(paused["pause_s"]) if paused else pause_s
 
     def _paused(self, tasks: Sequence[Claimed], provider: str, busy: ProviderBusy, report: Report) -> list[Outcome]:
@@ -197,7 +199,11 @@ class Engine:
             if refused is not None:
                 outcomes.append(self._charged(plan.task, refused))
             elif left.intersection(plan.positions):
-                outcomes.append(waiting(plan.task, report.wait_s, str(answers.busy) if answers.busy else "handed back by a worker that stopped"))
+                outcomes.append(
+                    waiting(
+                        plan.task, report.wait_s, str(answers.busy) if answers.busy else "handed back by a worker that stopped"
+                    )
+                )
             else:
                 outcomes.append(Outcome(plan.task, TaskStatus.COMPLETED, charged=True, stored=stored(plan, answers)))
         return outcomes
@@ -211,7 +217,9 @@ class Engine:
             case GiveUp(reason):
                 return Outcome(task, TaskStatus.FAILED, charged=True, error_class=kind, message=reason)
             case RetryAt(at, reason):
-                return Outcome(task, TaskStatus.PENDING, charged=True, wait_s=(at - now).total_seconds(), error_class=kind, message=reason)
+                return Outcome(
+                    task, TaskStatus.PENDING, charged=True, wait_s=(at - now).total_seconds(), error_class=kind, message=reason
+                )
 
     def settle(self, outcomes: Sequence[Outcome], report: Report) -> None:
         if not outcomes:

@@ -31,14 +31,29 @@ class Imported:
 
 
 def import_paths(
-    client: Client, paths: Sequence[Path], *, tenant_id: str, priority: Priority, batch: int, reason: str, progress: Callable[[int], None]
+    client: Client,
+    paths: Sequence[Path],
+    *,
+    tenant_id: str,
+    priority: Priority,
+    batch: int,
+    reason: str,
+    progress: Callable[[int], None],
 ) -> Imported:
     """Read files and put their articles; what is already there and has not changed is left alone."""
-    return import_drafts(client, read(paths, tenant_id=tenant_id), priority=priority, batch=batch, reason=reason, progress=progress)
+    return import_drafts(
+        client, read(paths, tenant_id=tenant_id), priority=priority, batch=batch, reason=reason, progress=progress
+    )
 
 
 def import_drafts(
-    client: Client, found: Iterable[ArticleDraft | BadLine], *, priority: Priority, batch: int, reason: str, progress: Callable[[int], None]
+    client: Client,
+    found: Iterable[ArticleDraft | BadLine],
+    *,
+    priority: Priority,
+    batch: int,
+    reason: str,
+    progress: Callable[[int], None],
 ) -> Imported:
     result = Imported()
     for part in _parts(_good(found, result), batch):

@@ -40,5 +40,13 @@ def _store_whole(store: Store, outcomes: Sequence[Outcome]) -> None:
 def _as_claimed(store: Store, provider: Provider, article_ids: Sequence[str]) -> list[Claimed]:
     rows = store.articles.texts(provider.model.id, article_ids)
     now = datetime.now(UTC)
-    facts = {"id": 0, "model_id": provider.model.id, "priority": Priority.NORMAL, "claim": 0, "attempts": 0, "lost_leases": 0, "created_at": now}
+    facts = {
+        "id": 0,
+        "model_id": provider.model.id,
+        "priority": Priority.NORMAL,
+        "claim": 0,
+        "attempts": 0,
+        "lost_leases": 0,
+        "created_at": now,
+    }
     return [Claimed(**(row | facts)) for row in rows]

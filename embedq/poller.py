@@ -35,7 +35,8 @@ class Poller:
         self.parts.worker.start()
         self.parts.steward.start()
         self.threads = [
-            threading.Thread(target=self._work, name=f"embedq-poller-{number}", daemon=True) for number in range(self.settings.concurrent_workers)
+            threading.Thread(target=self._work, name=f"embedq-poller-{number}", daemon=True)
+            for number in range(self.settings.concurrent_workers)
         ]
         for thread in self.threads:
             thread.start()

@@ -72,12 +72,18 @@ class Settings:
 
     database_url: str = _setting("DATABASE_URL", _url(*POSTGRES), "", "PostgreSQL; empty: the embedded server", secret=True)
     redis_url: str = _setting("REDIS_URL", _url(*BROKERS), "", "Redis; empty: the embedded server", secret=True)
-    broker_url: str = _setting("EMBEDDING_BROKER_URL", _url(*BROKERS), "", "any Celery broker; wins over REDIS_URL", secret=True)
+    broker_url: str = _setting(
+        "EMBEDDING_BROKER_URL", _url(*BROKERS), "", "any Celery broker; wins over REDIS_URL", secret=True
+    )
     home: str = _setting("EMBEDQ_HOME", _text, "", "data folder of the embedded servers; empty: the user's data folder")
     search_enabled: bool = _setting("SEMANTIC_SEARCH_ENABLED", _bool, True, "false: mode `off` in this process")
-    mode: Mode = _setting("EMBEDDING_MODE", _mode, Mode.CELERY, "first value of the live mode; afterwards `embedq mode` decides")
+    mode: Mode = _setting(
+        "EMBEDDING_MODE", _mode, Mode.CELERY, "first value of the live mode; afterwards `embedq mode` decides"
+    )
     queue_enabled: bool = _setting("EMBEDDING_QUEUE_ENABLED", _bool, True, "false: mode `sync` in this process")
-    provider: str = _setting("EMBEDDING_PROVIDER", _text, "hashing", "openai, ollama, hashing, sentence-transformers or an entry point's name")
+    provider: str = _setting(
+        "EMBEDDING_PROVIDER", _text, "hashing", "openai, ollama, hashing, sentence-transformers or an entry point's name"
+    )
     model: str = _setting("EMBEDDING_MODEL", _text, "", "model name; empty: the provider's usual one")
     dimensions: int = _setting("EMBEDDING_DIMENSIONS", _whole(0, 16000), 0, "length of a vector; 0: the model's usual one")
     openai_api_key: str = _setting("OPENAI_API_KEY", _text, "", "key for the openai provider", secret=True)
@@ -88,14 +94,24 @@ class Settings:
     retry_backoff_base_ms: int = _setting("EMBEDDING_RETRY_BACKOFF_BASE", _whole(1), 1000, "ms; bound of the first wait")
     retry_backoff_max_ms: int = _setting("EMBEDDING_RETRY_BACKOFF_MAX", _whole(1), 300_000, "ms; bound of every wait")
     batch_size: int = _setting("EMBEDDING_BATCH_SIZE", _whole(1, 10_000), 100, "tasks claimed, and texts sent, at once")
-    worker_timeout_ms: int = _setting("EMBEDDING_WORKER_TIMEOUT", _whole(1000), 300_000, "ms; longest time a worker may hold a task")
-    concurrent_workers: int = _setting("EMBEDDING_CONCURRENT_WORKERS", _whole(1, 256), 4, "batches under way at once in one process")
-    fallback_after_ms: int = _setting("EMBEDDING_FALLBACK_AFTER", _whole(100), 30_000, "ms; hybrid: unclaimed so long, a poller takes it")
-    queue_max_depth: int = _setting("EMBEDDING_QUEUE_MAX_DEPTH", _whole(1), 10_000, "tasks with the broker at once, per priority")
+    worker_timeout_ms: int = _setting(
+        "EMBEDDING_WORKER_TIMEOUT", _whole(1000), 300_000, "ms; longest time a worker may hold a task"
+    )
+    concurrent_workers: int = _setting(
+        "EMBEDDING_CONCURRENT_WORKERS", _whole(1, 256), 4, "batches under way at once in one process"
+    )
+    fallback_after_ms: int = _setting(
+        "EMBEDDING_FALLBACK_AFTER", _whole(100), 30_000, "ms; hybrid: unclaimed so long, a poller takes it"
+    )
+    queue_max_depth: int = _setting(
+        "EMBEDDING_QUEUE_MAX_DEPTH", _whole(1), 10_000, "tasks with the broker at once, per priority"
+    )
     tenant_max_pending: int = _setting("EMBEDDING_TENANT_MAX_PENDING", _whole(0), 0, "one tenant's share of it; 0: half")
     article_batch_max: int = _setting("ARTICLE_BATCH_MAX", _whole(1, 10_000), 200, "articles in one HTTP batch")
     cleanup_interval_h: int = _setting("EMBEDDING_CLEANUP_INTERVAL", _whole(1), 24, "hours between clean-ups")
-    cleanup_retention_days: int = _setting("EMBEDDING_CLEANUP_RETENTION_DAYS", _whole(1), 30, "days that finished tasks, samples and history are kept")
+    cleanup_retention_days: int = _setting(
+        "EMBEDDING_CLEANUP_RETENTION_DAYS", _whole(1), 30, "days that finished tasks, samples and history are kept"
+    )
     auth_token: str = _setting("AUTH_TOKEN", _text, "", "bearer token for articles and search", secret=True)
     admin_token: str = _setting("ADMIN_TOKEN", _text, "", "bearer token for /admin", secret=True)
 
@@ -146,7 +162,10 @@ def from_env(env: Mapping[str, str]) -> Settings:
     settings = Settings(**values)
     found += contradictions(settings)
     if found:
-        raise ConfigError("the settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in found), hint="correct them all and run again; `embedq config check` repeats this check")
+        raise ConfigError(
+            "the settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in found),
+            hint="correct them all and run again; `embedq config check` repeats this check",
+        )
     return settings
 
 
@@ -166,7 +185,9 @@ def contradictions(settings: Settings) -> list[str]:
     if settings.retry_backoff_base_ms > settings.retry_backoff_max_ms:
         found.append("EMBEDDING_RETRY_BACKOFF_BASE must not exceed EMBEDDING_RETRY_BACKOFF_MAX")
     if settings.tenant_max_pending > settings.queue_max_depth:
-        found.append("EMBEDDING_TENANT_MAX_PENDING must not exceed EMBEDDING_QUEUE_MAX_DEPTH: one tenant's share is part of the whole")
+        found.append(
+            "EMBEDDING_TENANT_MAX_PENDING must not exceed EMBEDDING_QUEUE_MAX_DEPTH: one tenant's share is part of the whole"
+        )
     return found
 
 

@@ -34,7 +34,7 @@ SILENT_LEADER_S = 15.0
 class Chore:
     name: str
     every_s: float
-    do: Callable[[], None]
+    do: Callable[[], object]
     next_at: float = field(default=0.0)
 
 
@@ -94,12 +94,16 @@ class Steward:
         # Workers that could not write their heartbeat while PostgreSQL was away get the time to do so before anybody is declared dead.
         start = time.monotonic()
         for chore in self.chores:
-            chore.next_at = start + (LEASE_S if chore.name in ("rescue", "bury dead workers") and self._store_was_away() else 0.0)
+            chore.next_at = start + (
+                LEASE_S if chore.name in ("rescue", "bury dead workers") and self._store_was_away() else 0.0
+            )
         self.store.database.execute(QUERIES.stewardship, {"worker": self.worker.id, "leading": True})
         log.info("%s is the steward now", self.worker.name)
 
     def _store_was_away(self) -> bool:
-        row = self.store.database.one("SELECT clock_timestamp() - pg_postmaster_start_time() < make_interval(secs => 30) AS fresh")
+        row = self.store.database.one(
+            "SELECT clock_timestamp() - pg_postmaster_start_time() < make_interval(secs => 30) AS fresh"
+        )
         return bool(row and row["fresh"])
 
     def _step_down(self) -> None:
@@ -118,7 +122,12 @@ class Steward:
     def dispatch(self) -> int:
         """Publish what is due, up to the broker's bound, the urgent first and tenants in turn. Returns how many tasks."""
         live = self.store.status.live()
-        if live is None or not live["is_running"] or live["mode"] not in (Mode.CELERY, Mode.HYBRID, Mode.SYNC) or live["dispatch_held"]:
+        if (
+            live is None
+            or not live["is_running"]
+            or live["mode"] not in (Mode.CELERY, Mode.HYBRID, Mode.SYNC)
+            or live["dispatch_held"]
+        ):
             return 0
         try:
             self.broker.circuit.check()
@@ -155,11 +164,19 @@ class Steward:
         if rows:
             self.worker.counters["rescued"] += len(rows)
             failed = sum(row["status"] == "failed" for row in rows)
-            self.store.audit.write("rescue", f"{len(rows)} tasks were taken back from workers that died or hung", level="warning", tasks=len(rows), failed=failed)
+            self.store.audit.write(
+                "rescue",
+                f"{len(rows)} tasks were taken back from workers that died or hung",
+                level="warning",
+                tasks=len(rows),
+                failed=failed,
+            )
 
     def bury(self) -> None:
         for row in self.store.workers.bury(older_s=60.0):
-            self.store.audit.write("worker", f"worker {row['name']} is gone", level="warning", worker=row["id"], delivery=row["delivery"])
+            self.store.audit.write(
+                "worker", f"worker {row['name']} is gone", level="warning", worker=row["id"], delivery=row["delivery"]
+            )
 
     # The broker ----------------------------------------------------------------------------------------------------------------
 
@@ -194,7 +211,12 @@ class Steward:
         """A queue is first in, first out: a task dispatched before the one next in line, and still waiting, has no message."""
         freed = self.store.tasks.free_lost(priority, queue.first if queue.waiting + queue.unacknowledged else (), LOST_AFTER_S)
         if freed:
-            self.store.audit.write("broker", f"{freed} {priority} tasks had no message any more and are dispatched again", tasks=freed, priority=priority)
+            self.store.audit.write(
+                "broker",
+                f"{freed} {priority} tasks had no message any more and are dispatched again",
+                tasks=freed,
+                priority=priority,
+            )
 
     # The rest ------------------------------------------------------------------------------------------------------------------
 
@@ -206,7 +228,7 @@ class Steward:
     def clean_up(self) -> None:
         if self.store.care.clean_up_due(self.settings.cleanup_interval_h):
             removed = self.store.care.clean_up(self.settings.cleanup_retention_days)
-            self.store.audit.write("cleanup", f"{sum(removed.values())} old rows were removed", **removed)
+            self.store.audit.write("cleanup", f"{sum(removed.values())} old rows were removed", removed=removed)
 
     def sample(self) -> None:
         self.store.care.sample()

@@ -68,7 +68,9 @@ class Worker:
             try:
                 if self.store.workers.heartbeat(self.id, LEASE_S, self.counters) is None:
                     lost, self.id = self.id, self.store.workers.register(self.delivery, self.name, self.queues, LEASE_S)
-                    log.warning("worker %s was declared dead; what it held was taken by others; it goes on as %s", lost, self.id)
+                    log.warning(
+                        "worker %s was declared dead; what it held was taken by others; it goes on as %s", lost, self.id
+                    )
             except (EmbedqError, psycopg.Error) as away:
                 log.warning("no heartbeat: %s", away)
 

@@ -18,7 +18,12 @@ from embedq.store.database import Database
 
 # No setting of the machine reaches a test.
 for name in list(os.environ):
-    if name.startswith(("EMBEDDING_", "EMBEDQ_", "OPENAI_", "OLLAMA_")) or name in ("DATABASE_URL", "REDIS_URL", "AUTH_TOKEN", "ADMIN_TOKEN"):
+    if name.startswith(("EMBEDDING_", "EMBEDQ_", "OPENAI_", "OLLAMA_")) or name in (
+        "DATABASE_URL",
+        "REDIS_URL",
+        "AUTH_TOKEN",
+        "ADMIN_TOKEN",
+    ):
         del os.environ[name]
 
 _numbers = itertools.count(1)

@@ -49,8 +49,9 @@ class Lazy(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
-            unknown.message += f" Did you mean {near[0]!r}?" if near else ""
-            raise
+            raise click.UsageError(
+                f"{unknown.message} Did you mean {near[0]!r}?" if near else unknown.message, context
+            ) from None
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

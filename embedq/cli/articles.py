@@ -43,7 +43,16 @@ def register(made: click.Command) -> click.Command:
 @click.option("--slug", help="A readable name, unique within the tenant.")
 @click.option("--tenant", default="default", show_default=True)
 @click.option("--priority", type=PRIORITY, default="normal", show_default=True)
-def add(title: str, content: str | None, article_id: str | None, slug: str | None, tenant: str, priority: str, reason: str, yes: bool) -> Answer:
+def add(
+    title: str,
+    content: str | None,
+    article_id: str | None,
+    slug: str | None,
+    tenant: str,
+    priority: str,
+    reason: str,
+    yes: bool,
+) -> Answer:
     """Add an article; it is embedded in the background.
 
     Example:  embedq articles add "Tea" --content "How to brew it"
@@ -51,7 +60,9 @@ def add(title: str, content: str | None, article_id: str | None, slug: str | Non
     if content is None or content == "-":
         content = sys.stdin.read()
     with Client() as client:
-        article = client.create(title, content, id=article_id, slug=slug, tenant_id=tenant, priority=priority, reason=reason or "create")
+        article = client.create(
+            title, content, id=article_id, slug=slug, tenant_id=tenant, priority=priority, reason=reason or "create"
+        )
     return Answer(article_data(article), [f"added {article.id} ({article.embedding_status})"])
 
 
@@ -71,10 +82,20 @@ def import_(paths: tuple[Path, ...], tenant: str, priority: str, batch: int, rea
     from ..importing import import_paths
 
     with Client() as client, progress("importing") as show:
-        result = import_paths(client, paths, tenant_id=tenant, priority=Priority(priority), batch=batch, reason=reason or "import", progress=show)
-    said: list[str | Table] = [f"{result.created} created, {result.changed} changed, {result.unchanged} as they were, {len(result.bad)} refused"]
+        result = import_paths(
+            client, paths, tenant_id=tenant, priority=Priority(priority), batch=batch, reason=reason or "import", progress=show
+        )
+    said: list[str | Table] = [
+        f"{result.created} created, {result.changed} changed, {result.unchanged} as they were, {len(result.bad)} refused"
+    ]
     if result.bad:
-        said.append(Table(("where", "why"), [(f"{bad.path}:{bad.line_number}", bad.reason) for bad in result.bad[:SHOWN_BAD_LINES]], "Refused"))
+        said.append(
+            Table(
+                ("where", "why"),
+                [(f"{bad.path}:{bad.line_number}", bad.reason) for bad in result.bad[:SHOWN_BAD_LINES]],
+                "Refused",
+            )
+        )
     if len(result.bad) > SHOWN_BAD_LINES:
         said.append(f"… and {len(result.bad) - SHOWN_BAD_LINES} more (--json lists all)")
     data = {"created": result.created, "changed": result.changed, "unchanged": result.unchanged,
@@ -109,7 +130,7 @@ def list_(tenant: str | None, status: str | None, after: str, limit: int) -> Ans
     Example:  embedq articles list --status failed
     """
     with Client() as client:
-        rows = client.store.articles.list(tenant_id=tenant, status=status, after=after, limit=limit)
+        rows = client.store.articles.page(tenant_id=tenant, status=status, after=after, limit=limit)
     said: list[str | Table] = [Table(("id", "tenant", "slug", "title", "status", "updated"),
                 [(r["id"], r["tenant_id"], r["slug"], r["title"], r["embedding_status"], r["updated_at"]) for r in rows])]  # fmt: skip
     if len(rows) == limit:
@@ -134,7 +155,13 @@ def show(article: str, tenant: str | None, versions: bool) -> Answer:
     facts = [(key, value) for key, value in article_data(found).items() if key != "content"]
     said: list[str | Table] = [Table(("", ""), facts), found.content]
     if versions:
-        said.append(Table(("version", "title", "written", "superseded"), [(v["version_number"], v["title"], v["created_at"], v["superseded_at"]) for v in earlier], "Earlier texts"))
+        said.append(
+            Table(
+                ("version", "title", "written", "superseded"),
+                [(v["version_number"], v["title"], v["created_at"], v["superseded_at"]) for v in earlier],
+                "Earlier texts",
+            )
+        )
     return Answer(data, said)
 
 
@@ -151,7 +178,9 @@ def edit(article: str, tenant: str | None, priority: str, reason: str, yes: bool
 
     Example:  embedq articles edit tea --content "Steep it for three minutes" --priority high
     """
-    given = {key: (sys.stdin.read() if value == "-" else value) for key, value in changes.items() if value is not None}
+    given: dict[str, Any] = {
+        key: (sys.stdin.read() if value == "-" else value) for key, value in changes.items() if value is not None
+    }
     if not given:
         raise InputError("nothing to change", hint="give --title, --content or --slug")
     with Client() as client:

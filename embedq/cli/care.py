@@ -12,7 +12,12 @@ from .voice import NOT_WELL, Answer, Table, command, who
 
 
 @command(name="reconcile", destroys=True)
-@click.option("--include", multiple=True, type=click.Choice(["failed", "skipped", "cancelled"]), help="Also articles whose last task ended so.")
+@click.option(
+    "--include",
+    multiple=True,
+    type=click.Choice(["failed", "skipped", "cancelled"]),
+    help="Also articles whose last task ended so.",
+)
 def reconcile(include: tuple[str, ...], reason: str, yes: bool, dry_run: bool) -> Answer:
     """Find articles whose newest text has no vector and nobody has promised one; give each a task.
 
@@ -21,7 +26,7 @@ def reconcile(include: tuple[str, ...], reason: str, yes: bool, dry_run: bool) -
     store = assemble.store(from_env(os.environ))
     counts = store.care.reconcile(also=include, dry_run=dry_run)
     if not dry_run:
-        store.audit.write("reconcile", f"{counts['made']} tasks made", who=who(), reason=reason, **counts)
+        store.audit.write("reconcile", f"{counts['made']} tasks made", who=who(), reason=reason, counts=counts)
     store.close()
     rows = [(f"stale, last task: {state}", number) for state, number in counts.items() if state != "made"]
     said: list[str | Table] = [Table(("articles", "count"), rows)] if rows else ["nothing is stale"]
@@ -38,6 +43,8 @@ def verify() -> Answer:
     facts = store.care.verify()
     store.close()
     problems = facts["problems"]
-    said: list[str | Table] = [Table(("", ""), [(key, value) for key, value in facts.items() if not isinstance(value, list | dict)])]
+    said: list[str | Table] = [
+        Table(("", ""), [(key, value) for key, value in facts.items() if not isinstance(value, list | dict)])
+    ]
     said += [f"problem: {problem}" for problem in problems] or ["nothing is missing"]
     return Answer(facts, said, NOT_WELL if problems else 0)

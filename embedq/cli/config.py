@@ -26,8 +26,17 @@ def show() -> Answer:
     for name, spec in by_env().items():
         value = getattr(settings, spec.name)
         secret = spec.metadata["secret"] and value
-        rows.append({"name": name, "value": "(hidden)" if secret else value, "set": bool(os.environ.get(name)), "about": spec.metadata["about"]})
-    return Answer(rows, [Table(("setting", "value", "set", "about"), [(r["name"], r["value"], r["set"], r["about"]) for r in rows])])
+        rows.append(
+            {
+                "name": name,
+                "value": "(hidden)" if secret else value,
+                "set": bool(os.environ.get(name)),
+                "about": spec.metadata["about"],
+            }
+        )
+    return Answer(
+        rows, [Table(("setting", "value", "set", "about"), [(r["name"], r["value"], r["set"], r["about"]) for r in rows])]
+    )
 
 
 @command(name="check")

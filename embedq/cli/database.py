@@ -35,10 +35,15 @@ def upgrade(revision: str, reason: str, yes: bool) -> Answer:
     before, after = schema.upgrade(store.database, revision)
     store.status.first(settings.mode)
     if before is None:
-        store.database.execute("UPDATE embedding_worker_status SET mode = %(mode)s, reason = 'first set up' WHERE id = 1", {"mode": settings.mode})
+        store.database.execute(
+            "UPDATE embedding_worker_status SET mode = %(mode)s, reason = 'first set up' WHERE id = 1", {"mode": settings.mode}
+        )
     model = assemble.agreed_model(settings, store)
     store.close()
-    return Answer({"before": before, "after": after, "model": str(model)}, [f"schema: {before or 'nothing'} -> {after}; active model: {model}"])
+    return Answer(
+        {"before": before, "after": after, "model": str(model)},
+        [f"schema: {before or 'nothing'} -> {after}; active model: {model}"],
+    )
 
 
 @register
@@ -54,7 +59,10 @@ def downgrade(revision: str, keep_articles: bool, reason: str, yes: bool, dry_ru
     before = schema.current(store.database)
     what = "the articles stay as a plain table" if keep_articles else "the articles go too"
     if dry_run:
-        return Answer({"before": before, "would_become": revision, "keep_articles": keep_articles}, [f"would go from {before} to {revision}; {what}"])
+        return Answer(
+            {"before": before, "would_become": revision, "keep_articles": keep_articles},
+            [f"would go from {before} to {revision}; {what}"],
+        )
     confirm(f"Downgrade from {before} to {revision}? Tasks, vectors, models and the audit log are dropped; {what}.", yes=yes)
     _, after = schema.downgrade(store.database, revision, keep_articles=keep_articles)
     store.close()
@@ -73,8 +81,14 @@ def verify() -> Answer:
     revision = schema.current(store.database)
     store.close()
     well = not missing and revision == schema.LATEST
-    said = [f"schema {revision or 'nothing'}, this version needs {schema.LATEST}"] + [f"missing: {name}" for name in missing]
-    return Answer({"revision": revision, "needed": schema.LATEST, "missing": missing, "well": well}, [*said, "next: `embedq db upgrade`"] if not well else said, 0 if well else NOT_WELL)
+    said: list[str | Table] = [f"schema {revision or 'nothing'}, this version needs {schema.LATEST}"] + [
+        f"missing: {name}" for name in missing
+    ]
+    return Answer(
+        {"revision": revision, "needed": schema.LATEST, "missing": missing, "well": well},
+        [*said, "next: `embedq db upgrade`"] if not well else said,
+        0 if well else NOT_WELL,
+    )
 
 
 @register

@@ -25,5 +25,11 @@ def mode(new: str | None, reason: str, yes: bool) -> Answer:
             client.store.status.set_mode(Mode(new), reason, who())
             client.store.audit.write("mode", f"mode {before} -> {new}: {reason}", who=who(), before=before, after=new)
         decision, live = client.decision(), client.store.status.live() or {}
-    data = {"mode": decision.mode, "source": decision.source, "reason": decision.reason, "since": live.get("changed_at"), "by": live.get("changed_by")}
+    data = {
+        "mode": decision.mode,
+        "source": decision.source,
+        "reason": decision.reason,
+        "since": live.get("changed_at"),
+        "by": live.get("changed_by"),
+    }
     return Answer(data, [Table(("", ""), list(data.items()))])

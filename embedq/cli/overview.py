@@ -44,8 +44,12 @@ def wait(timeout: float) -> Answer:
         with bar("embedding", total) as show:
             while left:
                 if time.monotonic() - started > timeout:
-                    raise NotWell(f"{left} tasks are still open after {timeout:g} s", hint="`embedq status` shows what they wait for")
+                    raise NotWell(
+                        f"{left} tasks are still open after {timeout:g} s", hint="`embedq status` shows what they wait for"
+                    )
                 time.sleep(LOOK_EVERY_S)
                 left = sum(row["tasks"] for row in client.store.tasks.depth())
                 show(max(0, total - left))
-    return Answer({"done": total, "seconds": time.monotonic() - started}, [f"nothing is open; {total} tasks were done meanwhile"])
+    return Answer(
+        {"done": total, "seconds": time.monotonic() - started}, [f"nothing is open; {total} tasks were done meanwhile"]
+    )

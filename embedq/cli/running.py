@@ -94,8 +94,13 @@ def _up(flower_port: int) -> Answer | None:
         parts: list[Child | Part] = [*started, celery_part(environment), poller_part(environment)]
         if flower_port:
             parts.append(flower_part(environment, _free_port(flower_port), lines))
-        lines.say("embedq", f"PostgreSQL {environment['DATABASE_URL']}" if started else "PostgreSQL and Redis as the settings say")
-        lines.say("embedq", "the steward runs inside celery and poller; `embedq status` in another terminal shows how it goes; Ctrl-C stops all")
+        lines.say(
+            "embedq", f"PostgreSQL {environment['DATABASE_URL']}" if started else "PostgreSQL and Redis as the settings say"
+        )
+        lines.say(
+            "embedq",
+            "the steward runs inside celery and poller; `embedq status` in another terminal shows how it goes; Ctrl-C stops all",
+        )
         Supervisor(parts, lines).run()
     return None
 
@@ -148,7 +153,17 @@ def flower_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part
     token = environment.get("ADMIN_TOKEN") or secrets.token_urlsafe(9)
     known = "ADMIN_TOKEN" if environment.get("ADMIN_TOKEN") else token
     lines.say("embedq", f"Flower: http://127.0.0.1:{port} (user embedq, password {known})")
-    argv = [sys.executable, "-m", "celery", "-A", "embedq", "flower", "--address=127.0.0.1", f"--port={port}", "--enable_events=False"]
+    argv = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "embedq",
+        "flower",
+        "--address=127.0.0.1",
+        f"--port={port}",
+        "--enable_events=False",
+    ]
     return Part("flower", argv, dict(environment, FLOWER_BASIC_AUTH=f"embedq:{token}"), stop_timeout_s=5.0)
 
 

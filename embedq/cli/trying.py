@@ -26,34 +26,46 @@ def try_out(settings: Settings, timeout_s: float) -> Answer:
     """Import, wait until all is embedded, search."""
     with Client(settings) as client:
         click.echo("Reading the documentation of Python's standard library from this interpreter …", err=True)
+        began, before = time.monotonic(), _ready(client)
         with progress("importing") as show:
-            imported = import_drafts(client, standard_library(), priority=Priority.NORMAL, batch=500, reason="import", progress=show)
-        click.echo(f"{imported.done} articles: {imported.created} new, {imported.changed} changed, {imported.unchanged} as they were.", err=True)
-        embedded, seconds = wait_until_embedded(client, timeout_s)
+            imported = import_drafts(
+                client, standard_library(), priority=Priority.NORMAL, batch=500, reason="import", progress=show
+            )
+        click.echo(
+            f"{imported.done} articles: {imported.created} new, {imported.changed} changed, {imported.unchanged} as they were.",
+            err=True,
+        )
+        wait_until_embedded(client, timeout_s)
+        ready, seconds = _ready(client), time.monotonic() - began
         found = {query: client.search(query, 5) for query in SEARCHES}
         model = str(client.provider.model)
-        ready = client.store.articles.count_by_status().get("ready", 0)
-    return _answer(imported, embedded, seconds, model, ready, found)
+    return _answer(imported, ready - before, seconds, model, ready, found)
 
 
-def wait_until_embedded(client: Client, timeout_s: float) -> tuple[int, float]:
-    """Until no task is open; how many were embedded, in how many seconds. Raises NotWell when it takes too long."""
+def wait_until_embedded(client: Client, timeout_s: float) -> None:
+    """Until no task is open. Raises NotWell when it takes too long."""
     started, total = time.monotonic(), _open(client)
     with bar("embedding", total) as show:
         while (left := _open(client)) > 0:
             show(total - left)
             if time.monotonic() - started > timeout_s:
-                raise NotWell(f"{left} articles are still not embedded after {timeout_s:.0f} s", hint="`embedq up` and then `embedq status` show why")
+                raise NotWell(
+                    f"{left} articles are still not embedded after {timeout_s:.0f} s",
+                    hint="`embedq up` and then `embedq status` show why",
+                )
             time.sleep(LOOK_EVERY_S)
         show(total)
-    return total, time.monotonic() - started
+
+
+def _ready(client: Client) -> int:
+    return client.store.articles.count_by_status().get("ready", 0)
 
 
 def _open(client: Client) -> int:
     return sum(row["tasks"] for row in client.store.tasks.depth())
 
 
-class bar:  # noqa: N801 - used as a function
+class bar:
     """A progress bar with a rate on a terminal; elsewhere a line every few seconds."""
 
     def __init__(self, what: str, total: int) -> None:
@@ -70,7 +82,13 @@ class bar:  # noqa: N801 - used as a function
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn(self.what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}/s"), TimeRemainingColumn())
+        columns = (
+            TextColumn(self.what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}/s"),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=Console(stderr=True))
         self.bar.start()
         self.task = self.bar.add_task(self.what, total=self.total, rate="0")
@@ -91,11 +109,13 @@ class bar:  # noqa: N801 - used as a function
 
 def _answer(imported: Imported, embedded: int, seconds: float, model: str, ready: int, found: Mapping[str, Any]) -> Answer:
     rate = f" ({embedded / seconds:,.0f}/s)" if embedded and seconds else ""
-    said: list[str | Table] = [f"{embedded} articles were embedded in {lasting(seconds)}{rate} by {model}; {ready} of {imported.done} are ready."]
+    said: list[str | Table] = [
+        f"{embedded} articles were imported and embedded in {lasting(seconds)}{rate} by {model}; {ready} of {imported.done} are ready."
+    ]
     said += [hits_table(hits, f'"{query}"') for query, hits in found.items()]
     said += [
         "Where to go next:",
-        '  embedq up                       run it all, and leave it running',
+        "  embedq up                       run it all, and leave it running",
         '  embedq search "read a csv file" search, while it runs',
         "  embedq status                   see how it goes",
         "  embedq articles import PATH…    your own texts",

@@ -39,7 +39,9 @@ class Answer:
     exit_code: int = DONE
 
 
-def command(*, changes: bool = False, destroys: bool = False, **attributes: Any) -> Callable[[Callable[..., Answer | None]], click.Command]:
+def command(
+    *, changes: bool = False, destroys: bool = False, **attributes: Any
+) -> Callable[[Callable[..., Answer | None]], click.Command]:
     """A click command in embedq's voice. Every one has --json; one that changes something also --reason and --yes; one that
     destroys also --dry-run, and its function asks by `confirm`."""
 
@@ -55,7 +57,8 @@ def command(*, changes: bool = False, destroys: bool = False, **attributes: Any)
             made = click.option("--yes", is_flag=True, help="Do not ask.")(made)
             made = click.option("--reason", default="", help="Why; kept in the audit log.")(made)
         made = click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")(made)
-        return click.command(**attributes)(made)
+        built: click.Command = click.command(**attributes)(made)
+        return built
 
     return decorate
 

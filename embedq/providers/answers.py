@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import Fault
 from ..model import Model
-from .faults import MAX_DETAIL, Cause, cause_of_status, fault
+from .faults import MAX_READ, Cause, cause_of_status, fault
 from .waits import retry_after_s
 
 _LITTLE_ENDIAN: Final = np.dtype("<f4")
@@ -73,7 +73,7 @@ def _cause_of_nonsense(body: bytes) -> Cause:
 
 
 def _beginning(body: bytes) -> str:
-    return body[: 4 * MAX_DETAIL].decode("utf-8", "replace")
+    return body[: 5 * MAX_READ].decode("utf-8", "replace")
 
 
 def in_order(provider: str, data: object, count: int) -> list[object]:

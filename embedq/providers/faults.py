@@ -17,6 +17,7 @@ from ..errors import Fault, InputRefused, ProviderBusy
 from .secrets import mask
 
 MAX_DETAIL: Final = 500
+MAX_READ: Final = 100_000
 LONG_WAIT_S: Final = 60.0
 
 
@@ -188,6 +189,9 @@ def fault(
 
 def _tidy(detail: str, secrets: Iterable[str | None]) -> str:
     """Masked before it is cut, or half a key could stand at the edge; on one line; without NUL, which PostgreSQL refuses."""
-    masked = mask(detail[: 40 * MAX_DETAIL], secrets)
+    if len(detail) > MAX_READ:
+        words = detail[:MAX_READ].split()
+        detail = " ".join(words[:-1] or words)  # the last word may be half a key
+    masked = mask(detail, secrets)
     line = " ".join(masked.replace("\0", " ").split())
     return line if len(line) <= MAX_DETAIL else f"{line[: MAX_DETAIL - 1]}…"

@@ -25,7 +25,7 @@ from ..errors import ConfigError
 from ..model import Model
 from . import Embedded, Limits
 from .inputs import refuse_unembeddable
-from .lexical import COMMON_TERMS, STOP_WORDS, terms
+from .lexical import COMMON_TERMS, MAX_CHARACTERS, STOP_WORDS, terms
 from .limits import estimate_tokens, limits_for
 
 MIN_DIMENSIONS: Final = 16
@@ -121,7 +121,7 @@ def _add(counts: dict[Key, float], found: Iterable[Key], worth: float) -> None:
 
 def _parts(text: str) -> list[tuple[str, float]]:
     """The title (first line), the summary (the line after it) and the rest, with what a word in each counts."""
-    title, _, body = text.strip().partition("\n")
+    title, _, body = text.strip()[:MAX_CHARACTERS].partition("\n")
     summary, _, rest = body.strip().partition("\n")
     return [(title, TITLE_COUNTS), (summary, SUMMARY_COUNTS), (rest, 1.0)]
 

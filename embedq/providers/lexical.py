@@ -1,8 +1,8 @@
 """Text to terms: what the hashing provider counts. Pure and the same in every process and Python version.
 
 A term is a stemmed word, a part of an identifier (`zipfile` -> zip, file; `HTTPServer` -> http, server), a pair of
-neighbouring characters of a script written without spaces, or a symbol. Only the first `MAX_CHARACTERS` of a text are
-read, which bounds the work on a text of any size.
+neighbouring characters of a script written without spaces, or a symbol. Of a text only the first `MAX_CHARACTERS` are to
+be read, which bounds the work on a text of any size.
 """
 
 from __future__ import annotations
@@ -88,11 +88,10 @@ _SUFFIXES: Final = ("izations", "ization", "ations", "ation", "ators", "ator", "
 
 def terms(text: str) -> list[str]:
     """The terms of a text in order, stop words included. Empty only when the text is empty or blank."""
-    readable = text[:MAX_CHARACTERS]
-    if not readable.isascii():
-        readable = unicodedata.normalize("NFKC", readable)
-    found = [term for word in _WORD.findall(readable) for term in terms_of_word(word)]
-    return found or [character for character in readable if not character.isspace()]
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    found = [term for word in _WORD.findall(text) for term in terms_of_word(word)]
+    return found or [character for character in text if not character.isspace()]
 
 
 @lru_cache(maxsize=65_536)

@@ -16,7 +16,7 @@ _PATTERNS: Final = (
     re.compile(rf"(?i)(\bbearer\s+){_VALUE}"),
     re.compile(rf"(?i)(\b(?:api[-_ ]?key|token|secret|password)[\"']?\s*[:=]\s*[\"']?){_VALUE}"),
     re.compile(r"(\bsk-)[A-Za-z0-9_*.-]+"),
-    re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+(?=@)"),
+    re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)[^/\s@]+(?=@)"),
 )
 
 
@@ -34,6 +34,6 @@ def mask(text: str, secrets: Iterable[str | None] = ()) -> str:
 
 
 def _forms(secrets: Iterable[str | None]) -> set[str]:
-    given = [secret for secret in secrets if secret]
-    forms = {form for secret in given for form in (secret, secret.strip(), quote(secret, safe=""))}
+    given = [secret.strip() for secret in secrets if secret]
+    forms = {form for secret in given for form in (secret, quote(secret, safe=""))}
     return {form for form in forms if len(form) >= _SHORTEST_SECRET}

@@ -71,13 +71,23 @@ class Articles:
             found.setdefault(Priority(row["priority"]), []).append(row["id"])
         return found
 
-    def edit(self, connection: Connection, article_id: str, *, tenant_id: str | None = None, if_version: int | None = None, **changes: Any) -> bool:
+    def edit(
+        self,
+        connection: Connection,
+        article_id: str,
+        *,
+        tenant_id: str | None = None,
+        if_version: int | None = None,
+        **changes: Any,
+    ) -> bool:
         """Change title, content, slug or metadata. False when there is no such article, or not in that version."""
         given: dict[str, Any] = {"title": None, "content": None, "slug": None, "metadata": None} | changes
         if given["metadata"] is not None:
             given["metadata"] = json.dumps(given["metadata"])
         with _conflicts_told():
-            rows = connection.execute(QUERIES.edit_article, given | {"id": article_id, "tenant_id": tenant_id, "if_version": if_version})
+            rows = connection.execute(
+                QUERIES.edit_article, given | {"id": article_id, "tenant_id": tenant_id, "if_version": if_version}
+            )
             return rows.fetchone() is not None
 
     def delete(self, connection: Connection, ids: Sequence[str], *, tenant_id: str | None = None) -> list[str]:
@@ -91,8 +101,10 @@ class Articles:
             raise NotFound(f"there is no article {key!r}", hint="`embedq articles list` shows ids and slugs")
         return Article(**row)
 
-    def list(self, *, tenant_id: str | None = None, status: str | None = None, after: str = "", limit: int = 50) -> list[Row]:
-        return self.database.fetch(QUERIES.list_articles, {"tenant_id": tenant_id, "status": status, "after": after, "limit": limit})
+    def page(self, *, tenant_id: str | None = None, status: str | None = None, after: str = "", limit: int = 50) -> list[Row]:
+        return self.database.fetch(
+            QUERIES.list_articles, {"tenant_id": tenant_id, "status": status, "after": after, "limit": limit}
+        )
 
     def versions(self, article_id: str, *, tenant_id: str | None = None) -> list[Row]:
         return self.database.fetch(QUERIES.article_versions, {"id": article_id, "tenant_id": tenant_id})
@@ -109,9 +121,13 @@ class Articles:
 
     def nearest(self, model: Model, query: Any, k: int, *, tenant_id: str | None = None) -> list[Row]:
         """The k articles nearest to the vector `query`, shape (dimensions,), by cosine, best first."""
-        statement = QUERIES.search.replace("{table}", f"embedding_vectors_{model.id}").replace("{dimensions}", str(model.dimensions))
+        statement = QUERIES.search.replace("{table}", f"embedding_vectors_{model.id}").replace(
+            "{dimensions}", str(model.dimensions)
+        )
         literal = "[" + ",".join(repr(float(x)) for x in query) + "]"
-        return self.database.fetch(statement, {"query": literal, "k": k, "candidates": k * CHUNKS_PER_RESULT, "tenant_id": tenant_id})
+        return self.database.fetch(
+            statement, {"query": literal, "k": k, "candidates": k * CHUNKS_PER_RESULT, "tenant_id": tenant_id}
+        )
 
 
 def _by_statement(drafts: Sequence[ArticleDraft], replace: bool) -> Iterator[tuple[str, list[ArticleDraft]]]:

@@ -78,7 +78,11 @@ class Database:
         """A connection of the caller's own (LISTEN, the steward's lock), in autocommit. The caller closes it."""
         with told(self.url):
             return psycopg.connect(
-                self.url, autocommit=True, row_factory=dict_row, application_name=name or self.name, **CONNECT  # type: ignore[arg-type]
+                self.url,
+                autocommit=True,
+                row_factory=dict_row,
+                application_name=name or self.name,
+                **CONNECT,  # type: ignore[arg-type]
             )
 
     @contextmanager
@@ -120,16 +124,25 @@ def told(url: str) -> Iterator[None]:
     try:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as missing:
-        raise StoreUnavailable(f"the database at {shown(url)} is not set up: {first_line(missing)}", hint="run `embedq db upgrade`") from missing
-    except (psycopg.errors.InvalidPassword, psycopg.errors.InvalidAuthorizationSpecification, psycopg.errors.InvalidCatalogName) as refused:
         raise StoreUnavailable(
-            f"PostgreSQL at {shown(url)} refused the connection: {first_line(refused)}", hint="check user, password and database in DATABASE_URL"
+            f"the database at {shown(url)} is not set up: {first_line(missing)}", hint="run `embedq db upgrade`"
+        ) from missing
+    except (
+        psycopg.errors.InvalidPassword,
+        psycopg.errors.InvalidAuthorizationSpecification,
+        psycopg.errors.InvalidCatalogName,
+    ) as refused:
+        raise StoreUnavailable(
+            f"PostgreSQL at {shown(url)} refused the connection: {first_line(refused)}",
+            hint="check user, password and database in DATABASE_URL",
         ) from refused
     except psycopg.errors.LockNotAvailable:
         raise
     except psycopg.ProgrammingError as wrong:
-        if "invalid connection option" in str(wrong) or "invalid dsn" in str(wrong) or "missing \"=\"" in str(wrong):
-            raise ConfigError("DATABASE_URL cannot be understood", hint="it looks like postgresql://user:password@host:5432/database") from None
+        if "invalid connection option" in str(wrong) or "invalid dsn" in str(wrong) or 'missing "="' in str(wrong):
+            raise ConfigError(
+                "DATABASE_URL cannot be understood", hint="it looks like postgresql://user:password@host:5432/database"
+            ) from None
         raise
     except (psycopg.OperationalError, psycopg.InterfaceError) as away:
         raise StoreUnavailable(

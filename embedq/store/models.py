@@ -14,7 +14,9 @@ class Models:
 
     def add(self, model: Model) -> Model:
         """Register it, with its own table of vectors. Adding it again changes nothing."""
-        row = self.database.one(QUERIES.add_model, {"provider": model.provider, "name": model.name, "dimensions": model.dimensions})
+        row = self.database.one(
+            QUERIES.add_model, {"provider": model.provider, "name": model.name, "dimensions": model.dimensions}
+        )
         assert row is not None
         return Model(model.provider, model.name, model.dimensions, int(row["id"]))
 

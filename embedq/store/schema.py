@@ -94,14 +94,33 @@ def check_server(database: Database) -> None:
         )
 
 
-RELATIONS = (
-    "articles article_texts article_versions embeddings embedding_vectors embedding_models embedding_active_model embedding_providers"
-    " embedding_tasks embedding_worker_status embedding_workers embedding_audit_logs performance_metrics embedding_rejected_messages"
-).split()
-TRIGGERS = (
-    "embedq_articles_inserted embedq_article_edit embedq_articles_updated embedq_articles_deleted embedq_articles_truncated embedq_fence"
-    " embedq_stamp_status embedq_task_changed_by_hand embedq_attempts_never_go_down"
-).split()
+RELATIONS = [
+    "articles",
+    "article_texts",
+    "article_versions",
+    "embeddings",
+    "embedding_vectors",
+    "embedding_models",
+    "embedding_active_model",
+    "embedding_providers",
+    "embedding_tasks",
+    "embedding_worker_status",
+    "embedding_workers",
+    "embedding_audit_logs",
+    "performance_metrics",
+    "embedding_rejected_messages",
+]
+TRIGGERS = [
+    "embedq_articles_inserted",
+    "embedq_article_edit",
+    "embedq_articles_updated",
+    "embedq_articles_deleted",
+    "embedq_articles_truncated",
+    "embedq_fence",
+    "embedq_stamp_status",
+    "embedq_task_changed_by_hand",
+    "embedq_attempts_never_go_down",
+]
 
 
 def missing(database: Database) -> list[str]:

@@ -32,7 +32,9 @@ class Status:
         self._change(QUERIES.set_running, {"running": running, "reason": reason, "who": who})
 
     def set_paused(self, priorities: Sequence[str], tenants: Sequence[str], reason: str, who: str) -> None:
-        self._change(QUERIES.set_paused, {"priorities": list(priorities), "tenants": list(tenants), "reason": reason, "who": who})
+        self._change(
+            QUERIES.set_paused, {"priorities": list(priorities), "tenants": list(tenants), "reason": reason, "who": who}
+        )
 
     def _change(self, statement: str, parameters: Mapping[str, Any]) -> None:
         with self.database.transaction() as connection:
@@ -44,10 +46,16 @@ class Audit:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def write(self, category: str, message: str, *, level: str = "info", connection: Connection | None = None, **metadata: Any) -> int:
+    def write(
+        self, category: str, message: str, *, level: str = "info", connection: Connection | None = None, **metadata: Any
+    ) -> int:
         """One line in `embedding_audit_logs`; with a connection, in its transaction. Returns its id."""
         parameters = {"category": category, "message": message, "level": level, "metadata": Jsonb(metadata)}
-        row = connection.execute(QUERIES.audit, parameters).fetchone() if connection else self.database.one(QUERIES.audit, parameters)
+        row = (
+            connection.execute(QUERIES.audit, parameters).fetchone()
+            if connection
+            else self.database.one(QUERIES.audit, parameters)
+        )
         assert row is not None
         return int(row["id"])
 

@@ -102,7 +102,9 @@ class Tasks:
             return self._write(connection, worker, worker_name, outcomes)
 
     def _write(self, connection: Connection, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
-        rows = connection.execute(QUERIES.settle, {"worker": worker, "worker_name": worker_name} | _columns(outcomes)).fetchall()
+        rows = connection.execute(
+            QUERIES.settle, {"worker": worker, "worker_name": worker_name} | _columns(outcomes)
+        ).fetchall()
         states = {row["id"]: row["status"] for row in rows}
         put_vectors(connection, [o for o in outcomes if o.stored is not None and states.get(o.task.id) == "completed"])
         return states
@@ -135,7 +137,9 @@ class Tasks:
 
     def free_dispatched(self, older_s: float = 0.0, priorities: Sequence[Priority] = tuple(Priority), limit: int = 5000) -> int:
         """Take back from the broker up to `limit` tasks that were dispatched more than `older_s` seconds ago."""
-        return self.database.execute(QUERIES.free_dispatched, {"older_s": older_s, "priorities": list(priorities), "limit": limit})
+        return self.database.execute(
+            QUERIES.free_dispatched, {"older_s": older_s, "priorities": list(priorities), "limit": limit}
+        )
 
     def free_lost(self, priority: Priority, first: Sequence[int] | None, after_s: float) -> int:
         """Take back from the broker what can have no message any more. `first`: see InBroker; None: nothing is known."""
@@ -145,7 +149,9 @@ class Tasks:
 
     def tenants_over_share(self, priority: Priority, share: int) -> list[str]:
         """Tenants with `share` or more tasks of this priority with the broker already."""
-        return [row["tenant_id"] for row in self.database.fetch(QUERIES.tenants_over_share, {"priority": priority, "share": share})]
+        return [
+            row["tenant_id"] for row in self.database.fetch(QUERIES.tenants_over_share, {"priority": priority, "share": share})
+        ]
 
     def dispatched_depth(self, bound: int) -> Mapping[str, int]:
         return {row["priority"]: row["depth"] for row in self.database.fetch(QUERIES.dispatched_depth, {"bound": bound})}

@@ -26,7 +26,7 @@ def _put_model(connection: Connection, model_id: int, outcomes: Sequence[Outcome
     if replaced:
         connection.execute(QUERIES.drop_old_vectors, {"model_id": model_id, "article_ids": replaced})
     ids = {row["article_id"] for row in won}
-    with connection.cursor().copy(f"COPY embedding_vectors_{model_id} ({copy.COLUMNS}) FROM STDIN (FORMAT BINARY)") as sink:  # type: ignore[arg-type]
+    with connection.cursor().copy(f"COPY embedding_vectors_{model_id} ({copy.COLUMNS}) FROM STDIN (FORMAT BINARY)") as sink:
         for block in copy.rows(model_id, [o for o in outcomes if o.task.article_id in ids]):
             sink.write(block)
     return ids

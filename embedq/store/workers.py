@@ -17,7 +17,14 @@ class Workers:
         self.database = database
 
     def register(self, delivery: str, name: str, queues: Sequence[str], lease_s: float) -> int:
-        parameters = {"delivery": delivery, "name": name, "queues": list(queues), "lease_s": lease_s, "host": socket.gethostname(), "pid": os.getpid()}
+        parameters = {
+            "delivery": delivery,
+            "name": name,
+            "queues": list(queues),
+            "lease_s": lease_s,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
         row = self.database.one(QUERIES.register_worker, parameters)
         assert row is not None
         return int(row["id"])

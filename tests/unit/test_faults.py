@@ -22,6 +22,7 @@ from embedq.providers.faults import (
     CODES,
     LONG_WAIT_S,
     MAX_DETAIL,
+    MAX_READ,
     TABLE,
     Cause,
     Verdict,
@@ -177,7 +178,9 @@ def test_the_wait_is_read_from_the_headers(headers, seconds):
 @given(
     headers=st.dictionaries(
         st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-tokens"]),
-        st.one_of(st.text(), st.floats().map(str), st.integers().map(str), st.dates().map(str), st.just("Mon, 99 Foo 2026 GMT")),
+        st.one_of(
+            st.text(), st.floats().map(str), st.integers().map(str), st.dates().map(str), st.just("Mon, 99 Foo 2026 GMT")
+        ),
     )
 )
 def test_no_header_whatever_makes_a_wait_out_of_bounds(headers):
@@ -217,6 +220,17 @@ def test_no_part_of_a_key_survives_the_cut(before, after, cut):
     made = fault("openai", Cause.REFUSED, f"{before}{'x' * cut} {KEY} {after}", secrets=[KEY])
 
     assert KEY[:8] not in str(made)
+
+
+@pytest.mark.parametrize("blanks", [MAX_READ - 20, MAX_READ - 5, MAX_READ])
+def test_half_a_key_at_the_edge_of_what_is_read_does_not_show(blanks):
+    made = fault("openai", Cause.REFUSED, "words" + " " * (blanks - 5) + KEY, secrets=[KEY])
+
+    assert KEY[:4] not in str(made)
+
+
+def test_an_endless_blank_answer_is_said_in_few_words():
+    assert str(fault("openai", Cause.BROKEN, " " * (MAX_READ + 1))) == "openai failed inside"
 
 
 def test_the_providers_words_are_cut_and_kept_on_one_line():

@@ -18,6 +18,7 @@ COLUMNS = ("id", "tenant_id", "slug", "title", "content", "metadata", "created_a
 def run(name: str) -> None:
     """psycopg itself runs the file: SQLAlchemy would take the % of plpgsql for parameters."""
     raw = op.get_bind().connection.driver_connection
+    assert raw is not None
     raw.execute(files("embedq.store.migrations").joinpath("sql", name).read_text(encoding="utf-8"))
 
 
