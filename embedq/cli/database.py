@@ -81,14 +81,10 @@ def verify() -> Answer:
     revision = schema.current(store.database)
     store.close()
     well = not missing and revision == schema.LATEST
-    said: list[str | Table] = [f"schema {revision or 'nothing'}, this version needs {schema.LATEST}"] + [
-        f"missing: {name}" for name in missing
-    ]
-    return Answer(
-        {"revision": revision, "needed": schema.LATEST, "missing": missing, "well": well},
-        [*said, "next: `embedq db upgrade`"] if not well else said,
-        0 if well else NOT_WELL,
-    )
+    data = {"revision": revision, "needed": schema.LATEST, "missing": missing, "well": well}
+    said: list[str | Table] = [f"schema {revision or 'nothing'}, this version needs {schema.LATEST}"]
+    said += [f"missing: {name}" for name in missing]
+    return Answer(data, said, 0) if well else Answer(data, [*said, "next: `embedq db upgrade`"], NOT_WELL)
 
 
 @register

@@ -17,12 +17,13 @@ from typing import Any
 import click
 
 from .. import assemble
+from ..child import Child, Part
 from ..embedded import Servers, default_home, running
 from ..errors import EmbedqError
 from ..model import Mode, Priority
 from ..settings import Settings, from_env, home_of
 from ..store import Store, schema
-from ..supervise import Child, Lines, Part, Supervisor
+from ..supervise import Lines, Supervisor
 from .voice import Answer, command, speak
 
 SEARCHES = ("compress a file", "parse command line arguments", "wait for several threads")

@@ -110,7 +110,7 @@ class bar:
 def _answer(imported: Imported, embedded: int, seconds: float, model: str, ready: int, found: Mapping[str, Any]) -> Answer:
     rate = f" ({embedded / seconds:,.0f}/s)" if embedded and seconds else ""
     said: list[str | Table] = [
-        f"{embedded} articles were imported and embedded in {lasting(seconds)}{rate} by {model}; {ready} of {imported.done} are ready."
+        f"{embedded} articles were imported and embedded in {lasting(seconds)}{rate} by {model}; all in all {ready} are ready."
     ]
     said += [hits_table(hits, f'"{query}"') for query, hits in found.items()]
     said += [

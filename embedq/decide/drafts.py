@@ -128,30 +128,22 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
         elif not _is_json(value):
             raise InputError(
                 f"{path} is {_type_name(value)}, which JSON cannot hold",
-                hint="use strings, finite numbers, true, false, null, lists and objects",
+                hint="use strings, finite numbers, true, false, null, lists and objects with strings as keys",
                 field="metadata",
             )
 
 
 def _parts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, object, int]]:
-    """(where, value, depth) of everything in the metadata, keys included, without recursion. Stops below what is too deep."""
-    waiting: list[tuple[str, object, int]] = [("metadata", metadata, 0)]
+    """(where, value, depth) of everything in the metadata, keys included, without recursion."""
+    waiting: list[tuple[str, object, int]] = [("metadata", dict(metadata), 0)]
     while waiting:
         path, value, depth = waiting.pop()
         yield path, value, depth
-        if isinstance(value, Mapping):
-            waiting += [(f"a key of {path}", _as_key(key), depth + 1) for key in value]
+        if isinstance(value, dict):
+            waiting += [(f"a key of {path}", key, depth) for key in value]
             waiting += [(f"{path}.{key}", inner, depth + 1) for key, inner in value.items()]
         elif isinstance(value, (list, tuple)):
             waiting += [(f"{path}[{number}]", inner, depth + 1) for number, inner in enumerate(value)]
-
-
-class _NoKey:
-    """Stands for a key that is no string, and so is nothing JSON can hold."""
-
-
-def _as_key(key: object) -> object:
-    return key if isinstance(key, str) else _NoKey()
 
 
 def _is_json(value: object) -> bool:
@@ -159,10 +151,14 @@ def _is_json(value: object) -> bool:
         return math.isfinite(value)
     if isinstance(value, int):
         return value.bit_length() <= 4096
-    return value is None or isinstance(value, (Mapping, list, tuple))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value)
+    return value is None or isinstance(value, (list, tuple))
 
 
 def _type_name(value: object) -> str:
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        return "an object with a key that is no string"
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number"}
     if value is None:
         return "null"

@@ -20,7 +20,8 @@ import psycopg
 import pytest
 
 from embedq.embedded import Servers
-from embedq.supervise import Child, Lines, Part, Supervisor, how_it_ended, restart_wait_s
+from embedq.child import Child, Part, how_it_ended
+from embedq.supervise import Lines, Supervisor, restart_wait_s
 
 ROOT = Path(__file__).resolve().parents[2]
 # Says which signal it got, and ends.
@@ -43,7 +44,8 @@ DEAF = """
 CRASHING = "print('working'); raise SystemExit(3)"
 SUPERVISED = """
     import sys
-    from embedq.supervise import Part, Supervisor
+    from embedq.child import Part
+    from embedq.supervise import Supervisor
     parts = {parts!r}
     Supervisor([Part(name, [sys.executable, "-u", "-c", program], **more) for name, program, more in parts], sys.stdout).run()
     print("returned")

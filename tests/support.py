@@ -1,0 +1,125 @@
+"""Workers as processes of their own, and waiting for a fact. The processes die with the test run, however it ends."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from embedq.model import Priority
+from embedq.supervise import Child, Part
+
+ROOT = Path(__file__).resolve().parents[1]
+LOOK_EVERY_S = 0.02
+_numbers = itertools.count(1)
+T = TypeVar("T")
+
+
+def until(fact: Callable[[], T], timeout_s: float = 20.0, why: str | Callable[[], object] = "") -> T:
+    """The first true value of `fact()`. AssertionError after `timeout_s`, saying `why` (text, or a function that looks then)."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := fact()):
+        if time.monotonic() > deadline:
+            told = why() if callable(why) else why
+            raise AssertionError(f"it did not come to that within {timeout_s:g} s: {told}")
+        time.sleep(LOOK_EVERY_S)
+    return found
+
+
+class Process:
+    """A started program. As a context manager it is ended with the block."""
+
+    def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._lines: list[str] = []
+        part = Part(name, argv, env=env(environment), cwd=ROOT, orphan_signal=signal.SIGKILL, stop_timeout_s=30.0)
+        self._child = Child(part, lambda _, line: self._lines.append(line))
+        self._child.spawn()
+        assert self._child.pid is not None, f"{name} ended at once: {self.output()}"
+        self.pid: int = self._child.pid
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def runs(self) -> bool:
+        return self._child.runs
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number when a signal ended it."""
+        return self._child.exit_code
+
+    def output(self) -> str:
+        """What it has written so far, stdout and stderr."""
+        return "\n".join(self._lines)
+
+    def says(self, words: str, timeout_s: float = 30.0) -> None:
+        """Wait until it has written these words."""
+        until(lambda: words in self.output() or not self.runs, timeout_s, self.output)
+        assert words in self.output(), f"it ended with {self.exit_code}: {self.output()}"
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def stop_still(self) -> None:
+        """SIGSTOP: it lives and does nothing."""
+        self.signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, with whatever it started. Returns when it is gone; safe to call twice."""
+        self._child.kill()
+
+    def terminate(self, timeout_s: float = 30.0) -> int | None:
+        """TERM; waits for the end. Returns the exit code, AssertionError when it does not end in time."""
+        self._child.ask_to_stop()
+        assert self._child.wait(timeout_s), f"it did not end within {timeout_s:g} s of TERM: {self.output()}"
+        self._child.clear_away()
+        return self.exit_code
+
+
+def env(environment: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a process under test: the machine's PATH and the like, and what the test names."""
+    plain = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")}
+    return plain | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(environment)
+
+
+def start_poller(environment: Mapping[str, str], *, ready: bool = True) -> Process:
+    """`embedq poller`; returns when it claims, or at once without `ready`."""
+    process = Process("poller", [sys.executable, "-m", "embedq", "poller"], environment)
+    if ready:
+        process.says("is ready")
+    return process
+
+
+def start_celery(
+    environment: Mapping[str, str], *, queues: Sequence[str] = tuple(Priority), concurrency: int = 2, ready: bool = True
+) -> Process:
+    """`celery -A embedq worker`, threads pool; returns when it consumes, or at once without `ready`."""
+    argv = [
+        sys.executable, "-m", "celery", "-A", "embedq", "worker", "--pool", "threads", "--concurrency", str(concurrency),
+        "-Q", ",".join(queues), "--without-mingle", "--without-gossip", "--loglevel", "INFO", "-n", f"test{next(_numbers)}@%h",
+    ]  # fmt: skip
+    process = Process("celery", argv, environment)
+    if ready:
+        process.says(" ready.")
+    return process
+
+
+def run_command(environment: Mapping[str, str], *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """`embedq …`, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "embedq", *arguments],
+        env=env(environment), cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
