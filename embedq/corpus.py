@@ -200,6 +200,7 @@ def _member_kind(member: Any) -> str | None:
 
 def _text(thing: Any) -> str:
     """The thing's own docstring, cleaned; empty when it has none (a class never counts its parent's)."""
-    doc = getattr(thing, "__doc__", None)
-    is_of_its_type = not inspect.isclass(thing) and doc is type(thing).__doc__
-    return inspect.cleandoc(doc).strip() if isinstance(doc, str) and not is_of_its_type else ""
+    # What wraps a function written in C answers with the docstring of `staticmethod` itself.
+    wrapped = thing.__func__ if isinstance(thing, (staticmethod, classmethod)) else thing
+    doc = getattr(wrapped, "__doc__", None)
+    return inspect.cleandoc(doc).strip() if isinstance(doc, str) else ""

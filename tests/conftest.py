@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -31,8 +32,9 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", 
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with Servers(tmp_path_factory.mktemp("servers"), overrides=FAST) as started:
+def servers() -> Iterator[Servers]:
+    # Not below pytest's own folder: every run of pytest closes that to other users, and PostgreSQL runs as one when root tests.
+    with TemporaryDirectory(prefix="embedq-tests-") as home, Servers(Path(home), overrides=FAST) as started:
         yield started
 
 

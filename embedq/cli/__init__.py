@@ -8,7 +8,7 @@ import click
 
 from .._version import __version__
 
-# name: (module, attribute, one line of help). A test compares the lines with the commands' own.
+# name: (module, attribute, one line of help).
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "quickstart": ("running", "quickstart", "Try embedq: import Python's own documentation, embed it, search it."),
     "up": ("running", "up", "Run everything on this machine: servers, Celery worker, poller, steward, Flower."),

@@ -19,8 +19,8 @@ import psutil
 import psycopg
 import pytest
 
-from embedq.embedded import Servers
 from embedq.child import Child, Part, how_it_ended
+from embedq.embedded import Servers
 from embedq.supervise import Lines, Supervisor, restart_wait_s
 
 ROOT = Path(__file__).resolve().parents[2]

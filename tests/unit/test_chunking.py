@@ -144,6 +144,25 @@ def test_an_overlap_begins_with_a_sentence() -> None:
         assert text[: later.start].rstrip().endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [
+        pytest.param(
+            "Aaaaa bbbbb ccccc ddddd eeeee fffff ggg. Hhh. Uuuuu jjjjj kkkkk lllll mmmmm", "Hhh.", id="with a sentence"
+        ),
+        pytest.param("Aaa bbb ccc ddd eee fff ggg hhh iii jjj kk. Lll mmm nnn ooo ppp qqq", "hhh iii jjj kk.", id="or a word"),
+        pytest.param(
+            "一二三四五六七八九十一。二三。五四五六七八九十一二三四", "二三。", id="also of characters of three bytes"
+        ),
+        pytest.param("abcdefghijklmnop" * 5, "klmnopabcdefghij", id="or between characters"),
+    ],
+)
+def test_an_overlap_begins_as_well_as_it_can(text: str, shared: str) -> None:
+    first, second = chunk(text, max_tokens=16, overlap_tokens=4)[:2]
+
+    assert text[second.start : first.end] == shared
+
+
 def test_an_overlap_within_a_long_sentence_begins_with_a_word() -> None:
     text = sentence(random.Random(1), words=2000)
 

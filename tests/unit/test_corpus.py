@@ -73,8 +73,16 @@ def test_there_are_thousands_of_articles_of_every_priority(drafts: dict[str, Art
     assert min(counts[priority] for priority in Priority) >= 200
 
 
-def test_the_content_is_the_cleaned_docstring(drafts: dict[str, ArticleDraft]) -> None:
-    assert drafts["zlib.compress"].content.startswith("Returns a bytes object containing compressed data.\n\n")
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        pytest.param("zlib.compress", "Returns a bytes object containing compressed data.\n\n", id="of a function"),
+        pytest.param("str.maketrans", "Return a translation table", id="of a static method, not of staticmethod"),
+        pytest.param("staticmethod", "staticmethod(function) -> method", id="of staticmethod"),
+    ],
+)
+def test_the_content_is_the_cleaned_docstring(drafts: dict[str, ArticleDraft], name: str, beginning: str) -> None:
+    assert drafts[name].content.startswith(beginning)
 
 
 def test_the_same_interpreter_tells_the_same_articles_in_the_same_order(drafts: dict[str, ArticleDraft]) -> None:

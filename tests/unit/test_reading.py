@@ -88,6 +88,7 @@ def test_a_text_without_a_word_is_titled_by_its_file(write: Write) -> None:
 
 def test_links_in_a_circle_are_not_followed(write: Write, tmp_path: Path) -> None:
     write("here/tea.md", "Tea")
+    write("outside.md", "Not asked for")
     (tmp_path / "here/round").symlink_to(tmp_path / "here")
     (tmp_path / "here/up").symlink_to(tmp_path)
     (tmp_path / "here/itself").symlink_to(tmp_path / "here/itself")

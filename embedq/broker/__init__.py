@@ -5,26 +5,29 @@ A message is `embedq.embed` with a list of task ids, on the queue named like the
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .errors import BrokerUnavailable
-from .model import Priority
+from ..decide.messages import OWN as TASK
+from ..errors import BrokerUnavailable
+from ..model import Priority
+from .amqp import AmqpQueues
+from .redis import RedisQueues, Seen, is_delayed, task_ids
 
 if TYPE_CHECKING:
     from celery import Celery
 
 log = logging.getLogger(__name__)
 
-TASK = "embedq.embed"
+__all__ = ["TASK", "Broker", "Circuit", "InBroker", "is_redis", "make_app", "shown"]
+
 MARK = "embedq:mark"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
 
@@ -39,11 +42,14 @@ def is_redis(url: str) -> bool:
     return urlsplit(url).scheme.split("+")[0] in ("redis", "rediss", "unix", "sentinel")
 
 
-def make_app(url: str, *, publishing_only: bool = False) -> Celery:
-    """The Celery app. `publishing_only`: short time-outs, for writers and the steward; a worker's own are patient."""
+def make_app(url: str, *, publishing_only: bool = False, prefix: str = "") -> Celery:
+    """The Celery app. `publishing_only`: short time-outs, for writers and the steward; a worker's own are patient.
+
+    `prefix`: for scratch queues beside the real ones; before every key in Redis, before the names of queues elsewhere.
+    """
     from celery import Celery
 
-    from . import celery_settings as own
+    from .. import celery_settings as own
 
     app = Celery("embedq", broker=url, set_as_current=not publishing_only)
     app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE") or own)
@@ -52,7 +58,19 @@ def make_app(url: str, *, publishing_only: bool = False) -> Celery:
     else:
         options = own.AMQP_PUBLISH_OPTIONS if publishing_only else {"confirm_publish": True}
     app.conf.update(broker_url=url, broker_transport_options=options)
+    if prefix:
+        _apart(app, prefix, in_redis=is_redis(url))
     return app
+
+
+def _apart(app: Celery, prefix: str, *, in_redis: bool) -> None:
+    from kombu.entity import Exchange, Queue
+
+    if in_redis:
+        app.conf.broker_transport_options = app.conf.broker_transport_options | {"global_keyprefix": prefix}
+    else:
+        exchange = Exchange("embedq", type="direct")
+        app.conf.task_queues = [Queue(prefix + name, exchange, routing_key=prefix + name) for name in Priority]
 
 
 @dataclass(slots=True)
@@ -84,7 +102,8 @@ class Circuit:
 
 @dataclass(frozen=True, slots=True)
 class InBroker:
-    """What a broker holds for one queue: waiting messages, delivered but unacknowledged ones, and who consumes.
+    """What a broker holds for one queue: waiting messages, delivered but unacknowledged ones (`delayed` of them wait in a
+    worker's memory for their time), and who consumes.
 
     `first` has the task ids of the message next in line and of the unacknowledged ones; None: cannot be seen here.
     """
@@ -93,13 +112,14 @@ class InBroker:
     unacknowledged: int
     consumers: int | None = None
     first: tuple[int, ...] | None = None
+    delayed: int = 0
 
 
 class Broker:
     """Publishing with short time-outs behind a circuit breaker, and a view of the queues. Threads may share it."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, prefix: str = "") -> None:
+        self.url, self.prefix = url, prefix
         self.circuit = Circuit()
         self._app: Celery | None = None
         self._redis: Any = None
@@ -109,7 +129,7 @@ class Broker:
     def app(self) -> Celery:
         with self._lock:
             if self._app is None:
-                self._app = make_app(self.url, publishing_only=True)
+                self._app = make_app(self.url, publishing_only=True, prefix=self.prefix)
             return self._app
 
     def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]]) -> None:
@@ -118,7 +138,7 @@ class Broker:
         try:
             with self.app.producer_pool.acquire(block=True, timeout=2) as producer:
                 for priority, ids in batches:
-                    self.app.send_task(TASK, args=[list(ids)], queue=priority.value, producer=producer, retry=False)
+                    self.app.send_task(TASK, args=[list(ids)], queue=self._queue(priority), producer=producer, retry=False)
         except Exception as away:  # kombu raises what the transport raises: OSError, redis and amqp errors, and its own
             self._failed(away)
         self.circuit.worked()
@@ -141,16 +161,50 @@ class Broker:
             except Exception as late:
                 log.debug("closing connections to a dead broker: %s", late)
 
-    def look(self) -> Mapping[str, InBroker]:
-        """What is in each queue now. Raises BrokerUnavailable."""
+    def _queue(self, priority: Priority) -> str:
+        return priority.value if is_redis(self.url) else self.prefix + priority
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """One errand at the broker: its failure opens the circuit and is told as BrokerUnavailable."""
         self.circuit.check()
         try:
-            found = self._look_redis() if is_redis(self.url) else self._look_amqp()
+            yield
+        except _FOREIGN:
+            raise
         except Exception as away:
             self._failed(away)
-            raise
         self.circuit.worked()
+
+    def look(self) -> Mapping[str, InBroker]:
+        """What is in each queue now. Raises BrokerUnavailable."""
+        found: Mapping[str, InBroker] = {}
+        with self._asked():
+            found = _seen(self.queues().look())
         return found
+
+    def queues(self, more: Sequence[str] = ()) -> RedisQueues | AmqpQueues:
+        """The queues themselves; `more` names queues beyond our four (another program's)."""
+        names = [*Priority, *more]
+        return RedisQueues(self.redis, self.prefix, names) if is_redis(self.url) else AmqpQueues(self.app, self.prefix, names)
+
+    def drain(
+        self, take: Callable[[str, Sequence[bytes]], None], *, quiet_s: float = 0.0, limit_s: float = 600.0, more: Sequence[str] = ()
+    ) -> int:
+        """Take every message out; `take(queue, messages)` has committed them when it returns. Returns how many.
+
+        Goes on until nothing came for `quiet_s` seconds, `limit_s` at most. Raises BrokerUnavailable; what was taken by
+        then is committed, and the rest is where it was or in a side list that the next drain begins with.
+        """
+        taken = 0
+        with self._asked():
+            taken = self.queues(more).drain(_shielded(take), quiet_s=quiet_s, until=time.monotonic() + limit_s)
+        return taken
+
+    def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+        """Every message as (queue, raw), without taking it. Raises BrokerUnavailable."""
+        with self._asked():
+            yield from self.queues(more).messages()
 
     @property
     def redis(self) -> Any:
@@ -161,41 +215,14 @@ class Broker:
             self._redis = redis.Redis.from_url(self.url, socket_timeout=1.0, socket_connect_timeout=0.5, retry=None)
         return self._redis
 
-    def _look_redis(self) -> dict[str, InBroker]:
-        pipe = self.redis.pipeline(transaction=False)
-        for name in Priority:
-            pipe.llen(name.value)
-            pipe.lrange(name.value, -1, -1)
-        pipe.hvals("unacked")
-        *answers, unacked = pipe.execute()
-        held = held_by_queue(unacked)
-        return {
-            name.value: InBroker(answers[2 * i], len(held[name]), first=_first(answers[2 * i + 1], held[name]))
-            for i, name in enumerate(Priority)
-        }
-
-    def _look_amqp(self) -> dict[str, InBroker]:
-        found = {}
-        with self.app.connection_for_write() as connection:
-            for name in Priority:
-                channel = connection.channel()
-                try:
-                    ok = channel.queue_declare(name.value, passive=True)
-                    found[name.value] = InBroker(ok.message_count, 0, ok.consumer_count)
-                except connection.channel_errors:
-                    found[name.value] = InBroker(0, 0, 0)
-        return found
-
     def was_wiped(self) -> bool:
         """True once after the broker lost everything it held (a Redis without our mark); the mark is set again."""
         if not is_redis(self.url):
             return False
-        self.circuit.check()
-        try:
-            return bool(self.redis.set(MARK, "embedq", nx=True))
-        except Exception as away:
-            self._failed(away)
-            raise
+        wiped = False
+        with self._asked():
+            wiped = bool(self.redis.set(self.prefix + MARK, "embedq", nx=True))
+        return wiped
 
     def close(self) -> None:
         self._forget()
@@ -203,35 +230,24 @@ class Broker:
             self._redis.close()
 
 
-def held_by_queue(unacked: Sequence[bytes]) -> dict[str, list[Any]]:
-    """Delivered but unacknowledged messages of Redis' `unacked` hash, by queue."""
-    held: dict[str, list[Any]] = {name: [] for name in Priority}
-    for raw in unacked:
-        try:
-            message, _exchange, routing_key = json.loads(raw)
-            held[routing_key].append(message)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return held
+class _Store(Exception):
+    """Carries an error of the one who takes messages past the circuit: it is not the broker's."""
 
 
-def _first(waiting: Sequence[bytes], held: Sequence[Any]) -> tuple[int, ...]:
-    found: list[int] = []
-    for raw in [*waiting, *held]:
-        found += task_ids(raw) or []
-    return tuple(found)
+_FOREIGN = (_Store, GeneratorExit)
 
 
-def task_ids(raw: bytes | Mapping[str, Any]) -> list[int] | None:
-    """The task ids of a message as Redis holds it; None when it is not one of ours or cannot be understood."""
-    try:
-        message = json.loads(raw) if isinstance(raw, bytes | str) else raw
-        if message["headers"]["task"] != TASK:
-            return None
-        body = message["body"]
-        if message.get("properties", {}).get("body_encoding") == "base64":
-            body = base64.b64decode(body)
-        (ids,) = json.loads(body)[0]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return ids if isinstance(ids, list) and all(isinstance(i, int) for i in ids) else None
+def _shielded(take: Callable[[str, Sequence[bytes]], None]) -> Callable[[str, Sequence[bytes]], None]:
+    return take
+
+
+def _seen(found: Any) -> dict[str, InBroker]:
+    if not isinstance(found, Seen):
+        return {queue: InBroker(said.waiting, 0, said.consumers) for queue, said in found.items()}
+    return {queue: _in_redis(found, queue) for queue in found.waiting}
+
+
+def _in_redis(seen: Seen, queue: str) -> InBroker:
+    held, following = seen.held[queue], seen.next[queue]
+    first = tuple(task for raw in [*([following] if following else []), *held] for task in task_ids(raw))
+    return InBroker(seen.waiting[queue], len(held), first=first, delayed=sum(is_delayed(raw) for raw in held))

@@ -1,0 +1,101 @@
+"""Writes the pages of docs/reference/ that the code already knows: `scripts/docs`. A test compares them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from embedq.cli import embedq
+from embedq.decide.modes import rst_table, table
+from embedq.settings import Settings, by_env
+
+HERE = Path(__file__).parent / "reference"
+NOTE = ".. Made from the code by scripts/docs: change it there.\n\n"
+
+
+def settings_page() -> str:
+    lines = [NOTE, "Settings", "========", ""]
+    lines += [
+        "All settings come from the environment. They are checked together before anything starts; times are in the unit named.",
+        "",
+    ]
+    defaults = Settings()
+    for name, spec in by_env().items():
+        value = getattr(defaults, spec.name)
+        shown = "empty" if value == "" else str(value).lower() if isinstance(value, bool) else str(value)
+        secret = " Never shown." if spec.metadata["secret"] else ""
+        lines += [
+            f"``{name}``",
+            f"    {spec.metadata['about'][0].upper()}{spec.metadata['about'][1:]}. Default: {shown}.{secret}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its full name."""
+    root = click.Context(embedq, info_name="embedq")
+    yield from _below(embedq, root)
+
+
+def _below(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
+        inner = click.Context(command, info_name=name, parent=context)
+        if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield inner.command_path, command
+            yield from _below(command, inner)
+        else:
+            yield inner.command_path, command
+
+
+def commands_page() -> str:
+    lines = [NOTE, "Commands", "========", ""]
+    lines += [
+        "Exit codes: 0 done, 1 failed, 2 misused, 3 checked and not well; where a command has others, its help says so.",
+        "",
+    ]
+    lines += [
+        "``--yes`` answers the question of a command that destroys; without a terminal and without it, such a command refuses.",
+        "",
+    ]
+    for path, command in commands():
+        context = click.Context(command, info_name=path)
+        with context.scope():
+            text = command.get_help(context)
+        lines += [
+            path,
+            "-" * len(path),
+            "",
+            ".. code-block:: text",
+            "",
+            *(f"    {line}".rstrip() for line in text.splitlines()),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def modes_page() -> str:
+    words = (
+        "What a process does for each live mode (``embedding_worker_status``) and each pair of its own switches."
+        " Decided by ``embedq/decide/modes.py``."
+    )
+    return f"{NOTE}Modes\n=====\n\n{words}\n\n{rst_table(table())}"
+
+
+PAGES = {"settings.rst": settings_page, "commands.rst": commands_page, "modes.rst": modes_page}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+        print(f"docs/reference/{name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

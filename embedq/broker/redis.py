@@ -1,0 +1,169 @@
+"""The four queues as Redis keeps them: lists of waiting messages, and a hash of delivered, unacknowledged ones.
+
+Draining follows what lost nothing in ten thousand messages under a live worker and a drainer that is killed again and
+again (docs/why/drain.rst): a message goes atomically from its queue to a side list, from there, page by page, into the
+table, and only after that commit off the side list.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..decide.messages import NamesTasks, envelope_of, understand
+from ..model import Priority
+
+SIDE = "embedq:drain:"
+UNACKED, INDEX = "unacked", "unacked_index"
+# Lists of messages with a priority, as kombu names them; ours have none, another program's may.
+STEPS = ["", *(f"\x06\x16{step}" for step in range(1, 10))]
+AT_ONCE = 2000
+
+# A thousand LMOVE in one round trip: what moves is gone from the queue before a worker asks again.
+MOVE = """
+local moved = 0
+for _ = 1, tonumber(ARGV[1]) do
+    if not redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT') then break end
+    moved = moved + 1
+end
+return moved
+"""
+# From a worker that may be alive: its later acknowledgement does nothing, and whether it still embeds, the claim decides.
+STEAL = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held then redis.call('LPUSH', KEYS[3], held) end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return held and 1 or 0
+"""
+
+Taken = Callable[[str, Sequence[bytes]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at the queues found, by queue: numbers waiting, messages unacknowledged, the message next in line."""
+
+    waiting: dict[str, int]
+    held: dict[str, list[bytes]]
+    next: dict[str, bytes | None]
+
+
+class RedisQueues:
+    """`client` is a redis-py client with short time-outs; `prefix` goes before every key (kombu's global_keyprefix)."""
+
+    def __init__(self, client: Any, prefix: str = "", queues: Sequence[str] = tuple(Priority)) -> None:
+        self.client, self.prefix, self.queues = client, prefix, [str(queue) for queue in queues]
+
+    def key(self, name: str) -> str:
+        return self.prefix + name
+
+    def look(self) -> Seen:
+        pipe = self.client.pipeline(transaction=False)
+        for queue in self.queues:
+            for step in STEPS:
+                pipe.llen(self.key(queue + step))
+            pipe.lrange(self.key(queue), -1, -1)
+        answers = iter(pipe.execute())
+        waiting, following = {}, {}
+        for queue in self.queues:
+            waiting[queue] = sum(next(answers) for _ in STEPS)
+            following[queue] = next(iter(next(answers)), None)
+        held: dict[str, list[bytes]] = {queue: [] for queue in self.queues}
+        for _, raw, queue in self._unacknowledged():
+            held.setdefault(queue, []).append(raw)
+        return Seen(waiting, held, following)
+
+    def _unacknowledged(self) -> Iterator[tuple[bytes, bytes, str]]:
+        """Tag, message and queue of what was delivered from our queues; other programs' are theirs. What nobody can read is ours."""
+        for tag, raw in self.client.hscan_iter(self.key(UNACKED), count=AT_ONCE):
+            queue = routing_key(raw)
+            if queue in self.queues or queue is None:
+                yield tag, raw, queue or UNACKED
+
+    def messages(self) -> Iterator[tuple[str, bytes]]:
+        """Every message, without taking it: left over in a side list, waiting, unacknowledged."""
+        for name in [*(queue + step for queue in self.queues for step in STEPS)]:
+            yield from ((name.partition("\x06")[0], raw) for raw in self._pages(name))
+        for queue in [*self.queues, UNACKED]:
+            yield from ((queue, raw) for raw in self._pages(SIDE + queue))
+        yield from ((queue, raw) for _, raw, queue in self._unacknowledged())
+
+    def _pages(self, name: str) -> Iterator[bytes]:
+        at = 0
+        while page := self.client.lrange(self.key(name), at, at + AT_ONCE - 1):
+            yield from page
+            at += len(page)
+
+    def drain(self, take: Taken, *, quiet_s: float, until: float) -> int:
+        """Take every message: `take(queue, messages)` has to have committed when it returns. Returns how many were taken.
+
+        Goes on until nothing new came for `quiet_s` seconds (0: what is there now, once) or the clock passes `until`.
+        """
+        taken, quiet_since = 0, time.monotonic()
+        while True:
+            step = self._empty_once(take, until)
+            taken += step
+            now = time.monotonic()
+            quiet_since = now if step else quiet_since
+            if now - quiet_since >= quiet_s or now > until:
+                return taken
+            time.sleep(min(0.1, quiet_s))
+
+    def _empty_once(self, take: Taken, until: float) -> int:
+        self._set_aside()
+        return sum(self._hand_over(queue, take, until) for queue in [*self.queues, UNACKED])
+
+    def _set_aside(self) -> None:
+        """Everything into the side lists, first and fast: a worker that is alive gets none of it any more."""
+        for queue in self.queues:
+            for step in STEPS:
+                left = self.client.llen(self.key(queue + step))
+                while left > 0:
+                    left -= min(
+                        left, self.client.eval(MOVE, 2, self.key(queue + step), self.key(SIDE + queue), min(left, AT_ONCE)) or left
+                    )
+        for tag, _, queue in list(self._unacknowledged()):
+            self.client.eval(STEAL, 3, self.key(UNACKED), self.key(INDEX), self.key(SIDE + queue), tag)
+
+    def _hand_over(self, queue: str, take: Taken, until: float) -> int:
+        """Page by page, the oldest first: commit, then off the list. Killed in between, the page comes once more."""
+        side, done = self.key(SIDE + queue), 0
+        while time.monotonic() <= until and (page := self.client.lrange(side, -AT_ONCE, -1)):
+            take(queue, page[::-1])
+            self.client.ltrim(side, 0, -len(page) - 1)
+            done += len(page)
+        return done
+
+    def empty(self) -> None:
+        """Remove the queues, whatever is in them (scratch queues only)."""
+        keys = list(self.client.scan_iter(match=self.prefix + "*", count=AT_ONCE)) if self.prefix else []
+        if keys:
+            self.client.delete(*keys)
+
+
+def routing_key(raw: bytes) -> str | None:
+    """The queue that an unacknowledged message came from; None when that cannot be read."""
+    try:
+        _, _, queue = json.loads(raw)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return queue if isinstance(queue, str) else None
+
+
+def task_ids(raw: bytes) -> tuple[int, ...]:
+    """The task ids of a message of ours; none of any other."""
+    match understand(raw):
+        case NamesTasks(ids):
+            return ids
+        case _:
+            return ()
+
+
+def is_delayed(raw: bytes) -> bool:
+    """Whether a delivered message waits in its worker's memory for its time (ETA, countdown)."""
+    headers = (envelope_of(raw) or {}).get("headers")
+    return isinstance(headers, dict) and bool(headers.get("eta"))

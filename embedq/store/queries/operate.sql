@@ -1,0 +1,128 @@
+-- name: picked
+-- The condition that all commands on many tasks share; it takes the place of {picked}. A filter that was not given is NULL.
+t.status = ANY (%(statuses)s::text[]) AND t.id > %(after)s AND t.id <= %(up_to)s
+AND (%(ids)s::bigint[] IS NULL OR t.id = ANY (%(ids)s::bigint[]))
+AND (%(priorities)s::text[] IS NULL OR t.priority = ANY (%(priorities)s::text[]))
+AND (%(tenants)s::text[] IS NULL OR t.tenant_id = ANY (%(tenants)s::text[]))
+AND (%(task_reason)s::text IS NULL OR t.metadata->>'reason' = %(task_reason)s::text)
+AND (%(error_class)s::text IS NULL OR t.error_class = %(error_class)s::text)
+AND (%(message_like)s::text IS NULL OR t.error_message ILIKE %(message_like)s::text)
+AND (%(held_s)s::double precision IS NULL OR t.processed_at IS NULL
+     OR t.processed_at < clock_timestamp() - make_interval(secs => %(held_s)s::double precision)
+     OR NOT EXISTS (SELECT FROM embedding_workers w WHERE w.id = t.lease_holder AND w.alive_until >= clock_timestamp()))
+AND (NOT %(newest)s::boolean OR (
+     EXISTS (SELECT FROM article_texts a WHERE a.id = t.article_id)
+     AND NOT EXISTS (SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id
+                     AND (n.id > t.id OR (n.status = 'pending' AND n.id <> t.id)))))
+AND (NOT %(only_missing)s::boolean OR NOT EXISTS (
+     SELECT FROM embeddings e JOIN article_texts a ON a.id = e.article_id AND a.text_hash = e.text_hash
+     WHERE e.article_id = t.article_id AND e.model_id = t.model_id))
+
+-- name: pick_tasks
+-- In id order and a bounded number at a time: what somebody else has locked is passed over now and asked for again later.
+SELECT t.id FROM embedding_tasks t WHERE {picked} ORDER BY t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED
+
+-- name: count_picked
+SELECT t.status, t.priority, count(*) AS tasks FROM embedding_tasks t WHERE {picked} GROUP BY t.status, t.priority
+
+-- name: any_picked
+SELECT count(*) AS tasks FROM (SELECT FROM embedding_tasks t WHERE {picked} LIMIT %(limit)s) some
+
+-- name: list_picked
+SELECT t.id, t.article_id, t.slug, t.tenant_id, t.status, t.priority, t.attempts, t.error_class, t.error_message, t.created_at,
+       t.processed_at, t.completed_at, t.lease_holder, w.name AS worker, coalesce(w.alive_until >= clock_timestamp(), false) AS worker_alive,
+       extract(epoch FROM clock_timestamp() - t.processed_at)::double precision AS held_s
+FROM embedding_tasks t LEFT JOIN embedding_workers w ON w.id = t.lease_holder
+WHERE {picked} ORDER BY t.id LIMIT %(limit)s
+
+-- name: highest_task
+SELECT coalesce(max(id), 0) AS id FROM embedding_tasks
+
+-- name: tasks_named
+-- A key is a task's id, or an article's id or slug; a number that is both is taken for the task. Without a task the id is NULL.
+SELECT k.key, t.id, t.status FROM unnest(%(keys)s::text[]) AS k (key)
+LEFT JOIN LATERAL (
+    SELECT b.id, b.status FROM embedding_tasks b WHERE b.id = CASE WHEN k.key ~ '^[0-9]{1,18}$' THEN k.key::bigint END
+    UNION ALL
+    SELECT b.id, b.status FROM embedding_tasks b
+    WHERE b.article_id IN (SELECT a.id FROM article_texts a WHERE a.slug = k.key UNION ALL SELECT k.key)
+      AND NOT EXISTS (SELECT FROM embedding_tasks c WHERE c.id = CASE WHEN k.key ~ '^[0-9]{1,18}$' THEN k.key::bigint END)
+) t ON true
+ORDER BY t.id
+
+-- name: cancel_tasks
+-- A task in a worker's hands is taken away: its result is late, and discarded.
+UPDATE embedding_tasks t SET status = 'cancelled', lease_holder = NULL, dispatched_at = NULL, completed_at = clock_timestamp(),
+    error_message = %(words)s
+WHERE t.id = ANY (%(rows)s) RETURNING t.id, t.status
+
+-- name: delete_tasks
+DELETE FROM embedding_tasks t WHERE t.id = ANY (%(rows)s) RETURNING t.id, 'deleted' AS status
+
+-- name: discard_tasks
+-- Not deleted: its errors stay, and reconcile does not promise the article anew.
+UPDATE embedding_tasks t SET status = 'cancelled', completed_at = clock_timestamp() WHERE t.id = ANY (%(rows)s) RETURNING t.id, t.status
+
+-- name: revive_tasks
+-- The trigger gives them a fresh allowance and leaves `attempts`. With a rate (tasks per second) each is due a little after the one before.
+UPDATE embedding_tasks t
+SET status = 'pending', lost_leases = 0, priority = coalesce(%(priority)s::text, t.priority),
+    scheduled_at = clock_timestamp()
+        + make_interval(secs => coalesce((%(done)s + o.place - 1)::double precision / %(rate)s::double precision, 0.0))
+FROM unnest(%(rows)s::bigint[]) WITH ORDINALITY AS o (id, place)
+WHERE t.id = o.id RETURNING t.id, t.status
+
+-- name: hand_back
+-- Nobody is charged. A newer text's task that waits already makes this one superfluous.
+UPDATE embedding_tasks t
+SET status = CASE WHEN newer.waits THEN 'cancelled' ELSE 'pending' END, lease_holder = NULL, dispatched_at = NULL,
+    scheduled_at = clock_timestamp(), completed_at = CASE WHEN newer.waits THEN clock_timestamp() END, error_message = %(words)s
+FROM (
+    SELECT h.id, EXISTS (SELECT FROM embedding_tasks n
+                         WHERE n.article_id = h.article_id AND n.model_id = h.model_id AND n.status = 'pending') AS waits
+    FROM embedding_tasks h WHERE h.id = ANY (%(rows)s)
+) newer
+WHERE t.id = newer.id RETURNING t.id, t.status
+
+-- name: be_the_one_who_yields
+-- Shorter than deadlock_timeout: when a writer and we wait for each other, it is our statement that ends, never the writer's.
+SELECT set_config('lock_timeout', %(timeout)s, true)
+
+-- name: audit_progress
+UPDATE embedding_audit_logs SET message = %(message)s, metadata = metadata || %(metadata)s WHERE id = %(id)s
+
+-- name: end_fence_holders
+-- Sessions that hold a claim open (a worker that was stopped in the middle of one, a machine that is gone), or the live row itself.
+SELECT l.pid, pg_terminate_backend(l.pid) AS ended FROM (
+    SELECT l.pid FROM pg_locks l
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (l.classid::bigint << 32 | l.objid::bigint) = embedq_fence_key()
+    UNION
+    SELECT l.pid FROM embedding_worker_status s
+    JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = s.xmax
+) l WHERE l.pid <> pg_backend_pid()
+
+-- name: end_task_holders
+-- Sessions that hold the row of a task in flight: a settle that hangs.
+SELECT l.pid, pg_terminate_backend(l.pid) AS ended FROM (
+    SELECT DISTINCT l.pid FROM embedding_tasks t
+    JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = t.xmax
+    WHERE t.status = 'processing'
+) l WHERE l.pid <> pg_backend_pid()
+
+-- name: live_for_update
+SELECT * FROM embedding_worker_status WHERE id = 1 FOR UPDATE
+
+-- name: settled_task
+SELECT status, attempts, error_class, error_message FROM embedding_tasks WHERE id = %(id)s
+
+-- name: missing_without_task
+-- Articles whose newest text the active model has not embedded and that have no task at all.
+SELECT a.id FROM article_texts a
+LEFT JOIN embeddings e ON e.article_id = a.id AND e.model_id = (SELECT model_id FROM embedding_active_model)
+WHERE e.text_hash IS DISTINCT FROM a.text_hash AND a.id > %(after)s
+  AND (%(tenants)s::text[] IS NULL OR a.tenant_id = ANY (%(tenants)s::text[]))
+  AND NOT EXISTS (SELECT FROM embedding_tasks t
+                  WHERE t.article_id = a.id AND t.model_id = (SELECT model_id FROM embedding_active_model))
+ORDER BY a.id LIMIT %(limit)s
