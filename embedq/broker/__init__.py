@@ -170,8 +170,8 @@ class Broker:
         self.circuit.check()
         try:
             yield
-        except _FOREIGN:
-            raise
+        except _NotTheBroker as other:
+            raise other.__cause__ or other from None
         except Exception as away:
             self._failed(away)
         self.circuit.worked()
@@ -230,15 +230,18 @@ class Broker:
             self._redis.close()
 
 
-class _Store(Exception):
-    """Carries an error of the one who takes messages past the circuit: it is not the broker's."""
-
-
-_FOREIGN = (_Store, GeneratorExit)
+class _NotTheBroker(Exception):
+    """Carries an error of whoever takes the messages past the circuit."""
 
 
 def _shielded(take: Callable[[str, Sequence[bytes]], None]) -> Callable[[str, Sequence[bytes]], None]:
-    return take
+    def taking(queue: str, messages: Sequence[bytes]) -> None:
+        try:
+            take(queue, messages)
+        except Exception as error:
+            raise _NotTheBroker from error
+
+    return taking
 
 
 def _seen(found: Any) -> dict[str, InBroker]:

@@ -121,13 +121,16 @@ class RedisQueues:
         """Everything into the side lists, first and fast: a worker that is alive gets none of it any more."""
         for queue in self.queues:
             for step in STEPS:
-                left = self.client.llen(self.key(queue + step))
-                while left > 0:
-                    left -= min(
-                        left, self.client.eval(MOVE, 2, self.key(queue + step), self.key(SIDE + queue), min(left, AT_ONCE)) or left
-                    )
+                self._move(self.key(queue + step), self.key(SIDE + queue))
         for tag, _, queue in list(self._unacknowledged()):
             self.client.eval(STEAL, 3, self.key(UNACKED), self.key(INDEX), self.key(SIDE + queue), tag)
+
+    def _move(self, source: str, side: str) -> None:
+        """What is there now; what producers add meanwhile is the next round's."""
+        left = int(self.client.llen(source))
+        while left > 0:
+            self.client.eval(MOVE, 2, source, side, min(left, AT_ONCE))
+            left -= AT_ONCE
 
     def _hand_over(self, queue: str, take: Taken, until: float) -> int:
         """Page by page, the oldest first: commit, then off the list. Killed in between, the page comes once more."""

@@ -40,10 +40,10 @@ class Answer:
 
 
 def command(
-    *, changes: bool = False, destroys: bool = False, **attributes: Any
+    *, changes: bool = False, destroys: bool = False, why: str = "--reason", **attributes: Any
 ) -> Callable[[Callable[..., Answer | None]], click.Command]:
     """A click command in embedq's voice. Every one has --json; one that changes something also --reason and --yes; one that
-    destroys also --dry-run, and its function asks by `confirm`."""
+    destroys also --dry-run, and its function asks by `confirm`. `why`: the option for the reason, where --reason means something else."""
 
     def decorate(function: Callable[..., Answer | None]) -> click.Command:
         @functools.wraps(function)
@@ -55,7 +55,7 @@ def command(
             made = click.option("--dry-run", is_flag=True, help="Say what would be done, with real counts; do nothing.")(made)
         if changes or destroys:
             made = click.option("--yes", is_flag=True, help="Do not ask.")(made)
-            made = click.option("--reason", default="", help="Why; kept in the audit log.")(made)
+            made = click.option(why, "reason", default="", help="Why; kept in the audit log.")(made)
         made = click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")(made)
         built: click.Command = click.command(**attributes)(made)
         return built
@@ -107,17 +107,23 @@ def _say(part: str | Table) -> None:
     if isinstance(part, str):
         click.echo(part)
         return
-    from rich import box
     from rich.console import Console
+
+    wide = None if sys.stdout.isatty() else 160
+    Console(width=wide, highlight=False, markup=False, emoji=False).print(drawn(part))
+
+
+def drawn(part: Table) -> Any:
+    """The table as rich draws it."""
+    from rich import box
     from rich.table import Table as Drawn
 
-    drawn = Drawn(title=part.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    made = Drawn(title=part.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for column in part.columns:
-        drawn.add_column(column, overflow="fold", justify="left")
+        made.add_column(column, overflow="fold", justify="left")
     for row in part.rows:
-        drawn.add_row(*(_cell(value) for value in row))
-    wide = None if sys.stdout.isatty() else 160
-    Console(width=wide, highlight=False, markup=False, emoji=False).print(drawn)
+        made.add_row(*(_cell(value) for value in row))
+    return made
 
 
 def _cell(value: Any) -> str:

@@ -48,8 +48,8 @@ def chunk(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
 
     Everything but white space is in a chunk, and no chunk begins or ends with white space. A text that fits is one
     chunk. From the second chunk on, each begins with up to `overlap_tokens` (at most a quarter of `max_tokens`) of the
-    one before, from the beginning of a sentence or at least of a word. Takes time in proportion to the text's length.
-    Raises ValueError when `max_tokens` is below 1 or `overlap_tokens` below 0.
+    one before, from the beginning of a sentence, else of a word, else, where nothing is spaced, of a character. Takes
+    time in proportion to the text's length. Raises ValueError when `max_tokens` is below 1 or `overlap_tokens` below 0.
     """
     if max_tokens < 1 or overlap_tokens < 0:
         raise ValueError(f"a chunk of {max_tokens} tokens with {overlap_tokens} of overlap is none")
@@ -137,6 +137,8 @@ def _overlap_start(text: str, before: int, body: int, room: int) -> int:
         found = kind.search(text, earliest - 1, body)
         if found and (begin := _next_character(text, found.end())) < body:
             return begin
+    if WORD.search(text, earliest, body):
+        return body  # the word before is longer than the overlap: half of it would say nothing
     while earliest < body and _is_one_character(text[earliest - 1], text[earliest]):
         earliest += 1
-    return earliest if SOMETHING.match(text, earliest) else body
+    return earliest

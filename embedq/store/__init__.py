@@ -6,8 +6,11 @@ from .articles import Articles
 from .care import Care
 from .database import Database
 from .models import Models
+from .operate import Operate
+from .overview import Overview
 from .status import Audit, Status
 from .tasks import Settled, Tasks
+from .transfer import Transfer
 from .workers import Workers
 
 __all__ = ["Database", "Settled", "Store"]
@@ -23,6 +26,9 @@ class Store:
         self.status = Status(database)
         self.audit = Audit(database)
         self.care = Care(database)
+        self.operate = Operate(database)
+        self.overview = Overview(database)
+        self.transfer = Transfer(database)
 
     def close(self) -> None:
         self.database.close()

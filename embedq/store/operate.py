@@ -85,7 +85,7 @@ class Operate:
         """Real numbers, by status and priority."""
         return self.database.fetch(_with("count_picked"), picked.parameters())
 
-    def list(self, picked: Picked, limit: int) -> list[Row]:
+    def listed(self, picked: Picked, limit: int) -> list[Row]:
         return self.database.fetch(_with("list_picked"), picked.parameters(limit=limit))
 
     def named(self, keys: Sequence[str]) -> list[Row]:
@@ -133,8 +133,9 @@ class Operate:
             try:
                 self._step(picked.parameters(after=after, up_to=up_to, limit=limit), act, swept, line, seen)
             except CONTENDED:
-                after, step = (seen[0], step) if len(seen) == 1 else (after, max(1, len(seen) // 10))
-                continue
+                if seen:
+                    after, step = (seen[0], step) if len(seen) == 1 else (after, max(1, len(seen) // 10))
+                    continue
             if not seen:
                 return
             after, step = seen[-1], min(STEP, step * 10)

@@ -45,7 +45,8 @@ def downgrade(database: Database, revision: str = "base", *, keep_articles: bool
 
 def current(database: Database) -> str | None:
     """The schema's revision, None when embedq is not set up here."""
-    if database.one("SELECT to_regclass('embedq_schema_version') AS found") == {"found": None}:
+    # In our own schema only: another one further down the search path may have an embedq as well.
+    if database.one("SELECT to_regclass(quote_ident(current_schema()) || '.embedq_schema_version') AS found") == {"found": None}:
         return None
     row = database.one("SELECT version_num FROM embedq_schema_version")
     return row["version_num"] if row else None
@@ -112,6 +113,7 @@ RELATIONS = [
 ]
 TRIGGERS = [
     "embedq_articles_inserted",
+    "embedq_article_born",
     "embedq_article_edit",
     "embedq_articles_updated",
     "embedq_articles_deleted",

@@ -126,10 +126,10 @@ def test_a_line_of_fifty_thousand_tokens_without_a_space_is_cut_all_the_same() -
     ],
 )
 def test_what_a_reader_sees_as_one_character_is_not_cut(character: str) -> None:
-    parts = texts_of(character * 200, max_tokens=13)
+    parts = chunk(character * 200, max_tokens=13, overlap_tokens=3)
 
     assert len(parts) > 10
-    assert all(len(part) % len(character) == 0 for part in parts)
+    assert all(part.start % len(character) == part.end % len(character) == 0 for part in parts)
 
 
 def test_an_accent_repeated_for_ever_is_cut_in_the_end() -> None:
@@ -154,6 +154,7 @@ def test_an_overlap_begins_with_a_sentence() -> None:
         pytest.param(
             "一二三四五六七八九十一。二三。五四五六七八九十一二三四", "二三。", id="also of characters of three bytes"
         ),
+        pytest.param(f"{'a' * 30} {'b' * 30} {'c' * 30}", "", id="not half a word"),
         pytest.param("abcdefghijklmnop" * 5, "klmnopabcdefghij", id="or between characters"),
     ],
 )

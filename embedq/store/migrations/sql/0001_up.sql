@@ -71,7 +71,7 @@ CREATE TABLE embeddings (
     chunks integer NOT NULL,
     tokens integer NOT NULL,
     embedded_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (model_id, article_id)
+    PRIMARY KEY (article_id, model_id)  -- the article first: a delete and a move name no model
 );
 
 -- One partition per model, so that dropping a model is dropping a table, and no query can compare two models' vectors.
@@ -84,7 +84,7 @@ CREATE TABLE embedding_vectors (
     starts_at integer NOT NULL,
     ends_at integer NOT NULL,
     embedding vector NOT NULL,
-    PRIMARY KEY (model_id, article_id, chunk)
+    PRIMARY KEY (article_id, model_id, chunk)
 ) PARTITION BY LIST (model_id);
 
 CREATE FUNCTION embedq_add_model(the_provider text, the_name text, the_dimensions integer) RETURNS integer
@@ -150,7 +150,7 @@ CREATE TABLE embedding_tasks (
 CREATE UNIQUE INDEX embedding_tasks_one_waiting ON embedding_tasks (article_id, model_id) WHERE status = 'pending';
 CREATE INDEX embedding_tasks_free ON embedding_tasks (priority, tenant_id, scheduled_at, id)
     WHERE status = 'pending' AND dispatched_at IS NULL;
-CREATE INDEX embedding_tasks_dispatched ON embedding_tasks (priority, tenant_id, dispatched_at)
+CREATE INDEX embedding_tasks_dispatched ON embedding_tasks (priority, dispatched_at) INCLUDE (tenant_id)
     WHERE status = 'pending' AND dispatched_at IS NOT NULL;
 CREATE INDEX embedding_tasks_held ON embedding_tasks (lease_holder) WHERE status = 'processing';
 CREATE INDEX embedding_tasks_by_article ON embedding_tasks (article_id, id);
@@ -328,6 +328,15 @@ BEGIN
 END $$;
 CREATE TRIGGER embedq_articles_inserted AFTER INSERT ON article_texts
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION embedq_articles_inserted();
+
+-- An id that is used again continues the history of the article that had it: no version number ever means two texts.
+CREATE FUNCTION embedq_article_born() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    NEW.version := 1 + coalesce((SELECT max(version_number) FROM article_versions WHERE article_id = NEW.id), 0);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER embedq_article_born BEFORE INSERT ON article_texts FOR EACH ROW EXECUTE FUNCTION embedq_article_born();
 
 CREATE FUNCTION embedq_article_edit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -44,7 +44,8 @@ def articles_kept_by_an_earlier_downgrade() -> bool:
 
 
 def op_has_articles() -> bool:
-    return bool(op.get_bind().scalar(sa.text("SELECT to_regclass('articles') IS NOT NULL")))
+    """In our own schema: what stands further down the search path is not in the way."""
+    return bool(op.get_bind().scalar(sa.text("SELECT to_regclass(quote_ident(current_schema()) || '.articles') IS NOT NULL")))
 
 
 def downgrade() -> None:

@@ -1,0 +1,160 @@
+"""`embedq quickstart` and `embedq up`, as a stranger runs them: no settings but a folder for the data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import pytest
+
+from embedq.embedded import running
+from tests.support import until
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="embedq-home-") as folder:
+        yield Path(folder)
+
+
+def embedq(home: Path, *argv: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"}
+    return subprocess.run(
+        [sys.executable, "-m", "embedq", *argv], env=environment, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture
+def up(home: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        with (home / "up.log").open("w") as log:
+            environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"}
+            argv = [sys.executable, "-m", "embedq", "up", "--flower-port", "0"]
+            process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, text=True)
+        started.append(process)
+        until(lambda: running(home) is not None and both_workers(home), timeout_s=60, why="up did not come up")
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(90)
+
+
+def both_workers(home: Path) -> bool:
+    answer = embedq(home, "status", "--json")
+    if answer.returncode != 0:
+        return False
+    return {worker["delivery"] for worker in json.loads(answer.stdout)["workers"] if worker["alive"]} >= {"celery", "poller"}
+
+
+def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_quickstart_embeds_the_standard_library_and_its_searches_find_the_right_modules(home: Path):
+    done = embedq(home, "quickstart", "--json")
+
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["articles"] > 2000
+    assert answer["ready"] == answer["articles"]
+    found = {query: " ".join(hit["title"] for hit in hits) for query, hits in answer["searches"].items()}
+    assert "compress" in found["compress a file"]
+    assert "argparse" in found["parse command line arguments"] or "getopt" in found["parse command line arguments"]
+    assert "threading" in found["wait for several threads"]
+    assert running(home) is None
+
+
+def test_quickstart_run_again_embeds_nothing(home: Path):
+    done = embedq(home, "quickstart", "--json")
+
+    assert (done.returncode, json.loads(done.stdout)["embedded"]) == (0, 0)
+
+
+def test_up_runs_both_deliveries_and_a_second_one_says_where_the_first_runs(home: Path, up):
+    process = up()
+
+    added = embedq(home, "articles", "add", "Tea", "--content", "How to brew it", "--slug", "tea")
+    assert added.returncode == 0, added.stderr
+    until(lambda: status_of(home, "tea") == "ready", timeout_s=20, why="the article was not embedded")
+    second = embedq(home, "up")
+    assert (second.returncode, f"pid {process.pid}" in second.stderr) == (1, True)
+
+
+def test_up_starts_again_what_dies_and_says_so(home: Path, up):
+    process = up()
+    poller = next(child for child in descendants(process) if "poller" in child.cmdline())
+
+    poller.kill()
+
+    until(
+        lambda: "poller was ended by SIGKILL; starting it again" in (home / "up.log").read_text(), timeout_s=20, why="not said"
+    )
+    until(lambda: any("poller" in child.cmdline() for child in descendants(process)), timeout_s=20, why="not started again")
+
+
+def test_ctrl_c_stops_everything_in_order_and_loses_nothing(home: Path, up):
+    process = up()
+    children = descendants(process)
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(90) == 0
+    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_what_up_started_ends_with_it_when_it_is_killed(home: Path, up):
+    process = up()
+    children = descendants(process)
+
+    process.kill()
+
+    process.wait(10)
+    until(lambda: not any(alive(child) for child in children), timeout_s=80, why="children outlived it")
+    assert running(home) is None
+
+
+def alive(child: psutil.Process) -> bool:
+    try:
+        return child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def status_of(home: Path, slug: str) -> str:
+    return json.loads(embedq(home, "articles", "show", slug, "--json").stdout)["embedding_status"]
+
+
+def test_help_needs_nothing_heavy():
+    code = "import sys; from embedq.cli import embedq; embedq(['--help'], standalone_mode=False); print([m for m in HEAVY if m in sys.modules])"
+    heavy = "HEAVY = ['psycopg', 'celery', 'kombu', 'numpy', 'sqlalchemy', 'redis', 'fastapi', 'pydantic']; "
+
+    done = subprocess.run([sys.executable, "-c", heavy + code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_status_imports_no_broker_no_orm_and_no_numbers(home: Path, servers, environment):
+    code = (
+        "import sys; from embedq.cli import embedq\n"
+        "try: embedq(['status', '--json'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('celery', 'kombu', 'numpy', 'sqlalchemy', 'fastapi', 'pydantic') if m in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout
