@@ -51,7 +51,7 @@ class Asker:
         self.provider = provider
         self.max_inputs = min(max_inputs, provider.limits.max_inputs)
         self.clock = clock
-        self._well_until = 0.0
+        self._well_at = float("-inf")
 
     def ask(self, texts: Sequence[str], stop: Callable[[], bool]) -> Answers:
         """Ask for every text, in as many requests as it takes; before each, `stop()` may end it."""
@@ -61,9 +61,9 @@ class Asker:
             asking.sort_out(batch)
         return asking.answers
 
-    def canary(self) -> ProviderBusy | None:
-        """None when the provider embeds a harmless text, else its fault."""
-        if self.clock() < self._well_until:
+    def canary(self, since: float = float("inf")) -> ProviderBusy | None:
+        """None when the provider embeds a harmless text, else its fault. One that sang after `since` (by the clock) counts."""
+        if self._well_at >= since:
             return None
         try:
             self.provider.embed([CANARY])
@@ -74,7 +74,7 @@ class Asker:
                 f"it refuses every text: {refused}",
                 hint="check EMBEDDING_MODEL and EMBEDDING_DIMENSIONS; `embedq provider check`",
             )
-        self._well_until = self.clock() + CANARY_HOLDS_S
+        self._well_at = self.clock()
         return None
 
 
@@ -85,6 +85,7 @@ class _Asking:
         self.asker, self.items, self.stop = asker, items, stop
         self.answers = Answers()
         self.tried_twice = False
+        self.asked_at = 0.0
 
     def sort_out(self, batch: Sequence[int]) -> None:
         trials = isolate(batch)
@@ -108,6 +109,7 @@ class _Asking:
 
     def request(self, positions: Sequence[int]) -> Embedded:
         self.answers.requests += 1
+        self.asked_at = self.asker.clock()
         return self.asker.provider.embed([self.items[position].text for position in positions])
 
     def keep(self, positions: Sequence[int], embedded: Embedded) -> None:
@@ -126,12 +128,18 @@ class _Asking:
 
     def blame(self, positions: Sequence[int], fault: Fault) -> Verdict:
         if isinstance(fault, ProviderBusy) or len(positions) == 1:
-            sick = self.asker.canary()
+            sick = self.asker.canary(self.since(positions, fault))
             if sick is not None:
                 return self.interrupted(sick)
         if len(positions) == 1:
             self.answers.refused[positions[0]] = fault
         return Verdict.REFUSED
+
+    def since(self, positions: Sequence[int], fault: Fault) -> float:
+        """How old a canary may be. Before a text pays for what may be the provider's fault, one that sang after its request."""
+        if isinstance(fault, ProviderBusy) and len(positions) == 1:
+            return self.asked_at
+        return self.asker.clock() - CANARY_HOLDS_S
 
     def interrupted(self, busy: ProviderBusy) -> Verdict:
         self.answers.busy = busy

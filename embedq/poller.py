@@ -63,6 +63,10 @@ class Poller:
             except (EmbedqError, psycopg.Error) as away:
                 log.warning("the poller waits: %s", away)
                 worker.stopping.wait(AWAY_S * random.uniform(0.5, 1.0))
+            except Exception:
+                # A thread that died of a surprise would leave a poller that lives, beats and does nothing.
+                log.exception("the poller met a surprise and goes on")
+                worker.stopping.wait(AWAY_S)
 
     def once(self) -> int:
         """Claim, embed and settle one batch; how many tasks it had."""

@@ -73,6 +73,11 @@ class Steward:
                 log.warning("the steward waits: %s", away)
                 self._step_down()
                 self.worker.stopping.wait(1.0)
+            except Exception:
+                # A leader that died of a surprise would keep the lock, and nobody would keep house.
+                log.exception("the steward met a surprise and begins again")
+                self._step_down()
+                self.worker.stopping.wait(1.0)
             self.worker.sleep(seen, TICK_S if self.leading else 2.0)
         self._step_down()
 
@@ -107,9 +112,19 @@ class Steward:
         return bool(row and row["fresh"])
 
     def _step_down(self) -> None:
-        session, self._session, self.leading = self._session, None, False
+        led, session = self.leading, self._session
+        self._session, self.leading = None, False
+        if led:
+            self._say_that_we_lead(False)
         if session is not None:
             session.close()
+
+    def _say_that_we_lead(self, leading: bool) -> None:
+        """The others end the session of a leader that is silent; a living worker that led once must not pass for the leader."""
+        try:
+            self.store.database.execute(QUERIES.stewardship, {"worker": self.worker.id, "leading": leading})
+        except (EmbedqError, psycopg.Error) as away:
+            log.info("the register of workers could not be told that stewardship changed: %s", away)
 
     def tick(self) -> None:
         for chore in self.chores:

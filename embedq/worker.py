@@ -37,6 +37,7 @@ class Worker:
         self.queues = list(queues)
         self.counters: Counter[str] = Counter()
         self.stopping = threading.Event()
+        self._left = threading.Event()
         self.id = 0
         self._bell = threading.Condition()
         self._rings = 0
@@ -55,6 +56,7 @@ class Worker:
     def stop(self) -> None:
         """Leave the register. What is still held then is rescued at once by whoever looks next."""
         self.stopping.set()
+        self._left.set()
         self.ring()
         for thread in self._threads:
             thread.join(timeout=BEAT_S + 1)
@@ -64,15 +66,18 @@ class Worker:
             log.warning("could not leave the register of workers: %s", away)
 
     def _beat(self) -> None:
-        while not self.stopping.wait(BEAT_S * random.uniform(0.8, 1.0)):
+        # To the very end, not only until we are asked to stop: what is under way then needs its lease to settle.
+        while not self._left.wait(BEAT_S * random.uniform(0.8, 1.0)):
             try:
-                if self.store.workers.heartbeat(self.id, LEASE_S, self.counters) is None:
-                    lost, self.id = self.id, self.store.workers.register(self.delivery, self.name, self.queues, LEASE_S)
-                    log.warning(
-                        "worker %s was declared dead; what it held was taken by others; it goes on as %s", lost, self.id
-                    )
+                self.beat()
             except (EmbedqError, psycopg.Error) as away:
                 log.warning("no heartbeat: %s", away)
+
+    def beat(self) -> None:
+        """One heartbeat; registers anew when this worker was declared dead. Raises StoreUnavailable."""
+        if self.store.workers.heartbeat(self.id, LEASE_S, self.counters) is None:
+            lost, self.id = self.id, self.store.workers.register(self.delivery, self.name, self.queues, LEASE_S)
+            log.warning("worker %s was declared dead; what it held was taken by others; it goes on as %s", lost, self.id)
 
     def _listen(self) -> None:
         while not self.stopping.is_set():

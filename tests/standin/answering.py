@@ -102,7 +102,7 @@ class Answering:
             return self._error(ask.wire, 400, "'$.input' has an empty string", headers, param="input")
         if len(ask.texts) > control.max_inputs:
             return self._error(ask.wire, 400, f"at most {control.max_inputs} inputs", headers, param="input")
-        if longest > control.max_input_tokens:
+        if longest > control.max_input_tokens and not ask.truncate:
             return self._error(ask.wire, 400, f"maximum context length is {control.max_input_tokens} tokens", headers)
         if ask.tokens > control.max_tokens:
             return self._error(ask.wire, 400, f"at most {control.max_tokens} tokens per request", headers)
@@ -152,7 +152,8 @@ class Answering:
 
     def _vectors(self, ask: Ask, twist: str | None) -> Reply:
         dimensions = ask.dimensions or self.state.control.dimensions
-        vectors = [vector_of(text, dimensions) for text in ask.texts]
+        longest = 4 * self.state.control.max_input_tokens if ask.truncate else None
+        vectors = [vector_of(text[:longest], dimensions) for text in ask.texts]
         body = answer_body(ask, _spoilt(vectors, twist), twist=twist)
         return Reply(200, body, self._room(), cut=twist == "cut_off", ask=ask)
 

@@ -24,6 +24,7 @@ class Ask:
     texts: list[str]
     dimensions: int | None
     base64: bool
+    truncate: bool = False
 
     @property
     def tokens(self) -> int:
@@ -51,7 +52,8 @@ def ask_of(wire: str, body: bytes) -> Ask:
     if "model" not in wish:
         raise BadRequest("you must provide a model parameter", "model")
     base64 = wire == "openai" and wish.get("encoding_format") == "base64"
-    return Ask(wire, wish["model"], texts, _dimensions(wire, wish), base64)
+    truncate = wire == "ollama" and wish.get("truncate", True)  # Ollama cuts long texts unless told not to
+    return Ask(wire, wish["model"], texts, _dimensions(wire, wish), base64, truncate)
 
 
 def _dimensions(wire: str, wish: dict[str, Any]) -> int | None:

@@ -215,11 +215,20 @@ def test_plain_words_are_not_masked():
     assert mask(words, [None, "", "a"]) == words
 
 
-@given(before=st.text(), after=st.text(), cut=st.integers(0, 600))
-def test_no_part_of_a_key_survives_the_cut(before, after, cut):
-    made = fault("openai", Cause.REFUSED, f"{before}{'x' * cut} {KEY} {after}", secrets=[KEY])
+@given(before=st.text(), after=st.text(), cut=st.integers(0, 600), key=st.sampled_from([KEY, "S3cretWithoutAnyForm"]))
+def test_no_part_of_a_key_survives_the_cut(before, after, cut, key):
+    made = fault("openai", Cause.REFUSED, f"{before}{'x' * cut} {key} {after}", secrets=[key])
 
-    assert KEY[:8] not in str(made)
+    assert key[:8] not in str(made)
+
+
+@pytest.mark.parametrize("shown", range(1, 12))
+def test_the_cut_never_leaves_the_beginning_of_a_key(shown):
+    key = "S3cretWithoutAnyForm"
+
+    made = fault("openai", Cause.REFUSED, "x" * (MAX_DETAIL - shown) + key, secrets=[key])
+
+    assert "S" not in str(made)
 
 
 @pytest.mark.parametrize("blanks", [MAX_READ - 20, MAX_READ - 5, MAX_READ])

@@ -161,6 +161,12 @@ def test_a_text_of_stop_words_alone_still_has_a_vector():
     assert likeness("to be or not to be", "to be or not to be") == pytest.approx(1)
 
 
+def test_a_text_whose_words_cancel_each_other_still_has_a_vector():
+    vectors = provider(16).embed(["are he hers then"]).vectors
+
+    assert np.linalg.norm(vectors) == pytest.approx(1)
+
+
 def test_unrelated_texts_are_far_from_each_other():
     assert abs(likeness("compress a file", "wait for several threads")) < 0.3
 

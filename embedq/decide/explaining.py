@@ -1,0 +1,118 @@
+"""Why is this article not searchable yet? The reasons, most decisive first. Values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ..model import Mode, TaskStatus
+from .health import CELERY_COMMAND, PUBLISHING, Finding, Level
+
+
+class Place(StrEnum):
+    """Where a pending task's message is."""
+
+    TABLE = "in the table, not with the broker"
+    QUEUED = "in its queue"
+    DELIVERED = "delivered to a worker, not yet acknowledged"
+    NOWHERE = "with no message in the broker"
+    UNSEEN = "dispatched; the broker cannot be looked into"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One article's task and what surrounds it. Without a task `status` is None. Times are seconds; `due_in_s` may be negative.
+    `celery_workers` counts those that consume the task's queue."""
+
+    ready: bool
+    status: TaskStatus | None
+    mode: Mode
+    is_running: bool = True
+    submissions_accepted: bool = True
+    is_paused: bool = False
+    due_in_s: float = 0.0
+    place: Place = Place.TABLE
+    priority: str = "normal"
+    celery_workers: int = 0
+    pollers: int = 0
+    worker: str | None = None
+    worker_alive: bool = True
+    claimed_s_ago: float = 0.0
+    provider_why: str | None = None
+    provider_left_s: float = 0.0
+    error: str | None = None
+    text_changed: bool = False
+
+
+def reasons(case: Case) -> list[Finding]:
+    """Never empty: the last resort says that it is about to be done."""
+    if case.ready:
+        return [Finding(Level.NOTE, "it is searchable: the newest text has its vector", "nothing to do")]
+    match case.status:
+        case None:
+            return [_without_task(case)]
+        case TaskStatus.PENDING:
+            return list(_waiting(case)) or [Finding(Level.NOTE, "it is due, and will be claimed next", "embedq wait")]
+        case TaskStatus.PROCESSING:
+            return [_held(case)]
+    return [_finished(case)]
+
+
+def _without_task(case: Case) -> Finding:
+    if case.mode is Mode.OFF:
+        return Finding(Level.NOTE, "it was saved while the mode was off: no task was made", "embedq mode celery --reason …")
+    if not case.submissions_accepted:
+        return Finding(Level.NOTE, "submissions are paused: it becomes a task when they are not", "embedq maintenance status")
+    return Finding(Level.PROBLEM, "nobody has promised to embed its newest text", "embedq reconcile")
+
+
+def _waiting(case: Case) -> Iterator[Finding]:
+    if not case.is_running:
+        yield Finding(Level.PROBLEM, "everything is stopped (is_running is false)", "embedq start --reason …")
+    if case.mode is Mode.OFF:
+        yield Finding(Level.PROBLEM, "the mode is off: nobody may claim", "embedq mode celery --reason …")
+    if case.is_paused:
+        yield Finding(Level.PROBLEM, "its priority or its tenant is paused", "embedq resume")
+    if case.provider_why is not None:
+        what = f"its provider is in trouble, asked again in {max(0.0, case.provider_left_s):.0f} s: {case.provider_why}"
+        yield Finding(Level.PROBLEM, what, "embedq provider check")
+    if case.due_in_s > 0:
+        after = f" after: {case.error}" if case.error else ""
+        yield Finding(Level.NOTE, f"it is tried again in {case.due_in_s:.0f} s{after}", "embedq retry TASK does it now")
+    yield from _delivery(case)
+
+
+def _delivery(case: Case) -> Iterator[Finding]:
+    claimers = {Mode.CELERY: case.celery_workers, Mode.DATABASE: case.pollers, Mode.OFF: 1}
+    if not claimers.get(case.mode, case.celery_workers + case.pollers):
+        if case.mode is Mode.DATABASE:
+            yield Finding(Level.PROBLEM, "no poller is alive", "embedq poller")
+        else:
+            yield Finding(Level.PROBLEM, f"no living Celery worker consumes the queue {case.priority}", CELERY_COMMAND)
+    if case.place is Place.NOWHERE and case.mode in PUBLISHING:
+        what = "it was dispatched and its message is gone: the steward of a running worker frees it within seconds"
+        yield Finding(Level.NOTE, what, "embedq broker rebuild")
+
+
+def _held(case: Case) -> Finding:
+    if not case.worker_alive:
+        what = f"its worker {case.worker or '(unknown)'} is dead: a running worker's steward takes it back"
+        return Finding(Level.PROBLEM, what, "embedq reset-stuck")
+    return Finding(Level.NOTE, f"{case.worker} has held it for {case.claimed_s_ago:.0f} s", "embedq wait")
+
+
+def _finished(case: Case) -> Finding:
+    match case.status:
+        case TaskStatus.FAILED:
+            return Finding(Level.PROBLEM, f"its task failed: {case.error}", "embedq retry TASK")
+        case TaskStatus.SKIPPED:
+            return Finding(Level.NOTE, f"it was skipped: {case.error}", "edit the article, or embedq requeue --status skipped")
+        case TaskStatus.CANCELLED:
+            return Finding(Level.NOTE, f"its task was cancelled: {case.error or 'no reason is known'}", "embedq retry TASK")
+    return Finding(Level.PROBLEM, "its last task is completed and the newest text has no vector", "embedq reconcile")
+
+
+def attempts_told(errors: Sequence[dict[str, object]]) -> list[tuple[object, ...]]:
+    """One row for each attempt that failed: at, attempt, class, message, worker, delivery."""
+    return [tuple(error.get(key) for key in ("at", "attempt", "class", "message", "worker", "delivery")) for error in errors]
