@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .decide.batching import Verdict, isolate, plan
 from .decide.tokens import estimate_tokens
 from .errors import Fault, InputRefused, ProviderBusy
+from .providers.secrets import mask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,7 @@ class Asker:
         if self._well_at >= since:
             return None
         try:
-            self.provider.embed([CANARY])
+            self.call([CANARY])
         except ProviderBusy as busy:
             return busy
         except InputRefused as refused:
@@ -76,6 +77,18 @@ class Asker:
             )
         self._well_at = self.clock()
         return None
+
+    def call(self, texts: Sequence[str]) -> Embedded:
+        """The provider's `embed`; what it was not supposed to raise (a plug-in's own error) is its fault, not a crash of ours."""
+        try:
+            return self.provider.embed(texts)
+        except Fault:
+            raise
+        except Exception as surprise:
+            name = self.provider.model.provider
+            raise ProviderBusy(
+                f"{name} raised {type(surprise).__name__}: {mask(str(surprise), ())[:300]}", hint="see the worker's log", suspect_input=True
+            ) from surprise
 
 
 class _Asking:
@@ -110,7 +123,7 @@ class _Asking:
     def request(self, positions: Sequence[int]) -> Embedded:
         self.answers.requests += 1
         self.asked_at = self.asker.clock()
-        return self.asker.provider.embed([self.items[position].text for position in positions])
+        return self.asker.call([self.items[position].text for position in positions])
 
     def keep(self, positions: Sequence[int], embedded: Embedded) -> None:
         sizes = [self.items[position].tokens for position in positions]

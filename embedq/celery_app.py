@@ -70,6 +70,9 @@ def embed(self: Task, task_ids: list[int]) -> None:
         backoff = RetryPolicy(settings.max_retries, settings.retry_backoff_base_ms / 1000, LONGEST_BROKER_WAIT_S)
         away.retry_after_s = wait_s(self.request.retries + 1, backoff, parts().engine.dice())  # type: ignore[attr-defined]
         raise
+    if not report.claimed and parts().worker.stopping.is_set():
+        # Claimed by nobody, and the message is about to be acknowledged: the table has them again, at once.
+        parts().store.tasks.free(task_ids)
     if report.busy is not None and report.wait_s <= LONGEST_BROKER_WAIT_S and self.request.retries < settings.max_retries:
         raise ProviderBusy(str(report.busy), hint=report.busy.hint, retry_after_s=report.wait_s)
 

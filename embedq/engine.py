@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from .asking import Answers, Asker
 from .decide.chunking import Chunk, chunk
 from .decide.retry import GiveUp, RetryAt, RetryPolicy, after_failure, provider_pause_s
-from .errors import ConfigError, Fault, InputRefused, ProviderBusy
+from .errors import ConfigError, Fault, InputRefused, ProviderBusy, StoreUnavailable
 from .model import Claimed, Delivery, Model, Outcome, Priority, Stored, TaskStatus
 
 if TYPE_CHECKING:
     from .providers import Provider
-    from .store import Store
+    from .store import Settled, Store
     from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ SUSPECT_AFTER_LOSSES = 2
 CHUNK_TOKENS = 2000
 CHUNK_OVERLAP_TOKENS = 100
 PROBE_S = 90.0
+SETTLE_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,9 @@ class Engine:
     def _embed_and_settle(self, claimed: Sequence[Claimed]) -> Report:
         report = Report(claimed=len(claimed))
         self.worker.counters["claimed"] += len(claimed)
+        deadline = time.monotonic() + self.timeout_s * 0.9
         for together in _apart(claimed):
-            outcomes = self.embed(together, report)
+            outcomes = self.embed(together, report, deadline)
             self.settle(outcomes, report)
         return report
 
@@ -122,9 +124,8 @@ class Engine:
                     claimed += tasks.claim_due(worker, delivery, [claimed[0].priority], self.batch_size - len(claimed))
         return claimed
 
-    def embed(self, claimed: Sequence[Claimed], report: Report) -> list[Outcome]:
-        """One outcome for each task. No transaction is open: the provider may take a minute."""
-        deadline = time.monotonic() + self.timeout_s * 0.9
+    def embed(self, claimed: Sequence[Claimed], report: Report, deadline: float) -> list[Outcome]:
+        """One outcome for each task, by `deadline` (monotonic seconds). No transaction is open: the provider may take a minute."""
         outcomes = [outcome for task in claimed if (outcome := without_asking(task)) is not None]
         settled = {outcome.task.id for outcome in outcomes}
         for model_id, group in groupby(sorted(claimed, key=lambda task: task.model_id), key=lambda task: task.model_id):
@@ -224,11 +225,30 @@ class Engine:
     def settle(self, outcomes: Sequence[Outcome], report: Report) -> None:
         if not outcomes:
             return
-        settled = self.store.tasks.settle(self.worker.id, self.worker.name, outcomes)
+        settled = self._settle_when_the_store_answers(outcomes)
         report.settled.update(settled.states.values())
         report.late += settled.late
         self.worker.counters.update(settled.states.values())
         self.worker.counters["late"] += settled.late
+
+    def _settle_when_the_store_answers(self, outcomes: Sequence[Outcome]) -> Settled:
+        """What was paid for is not thrown away because PostgreSQL restarts: for a while it is tried again, lease renewed first."""
+        give_up = time.monotonic() + SETTLE_PATIENCE_S
+        while True:
+            try:
+                return self.store.tasks.settle(self.worker.id, self.worker.name, outcomes)
+            except StoreUnavailable as away:
+                if time.monotonic() > give_up:
+                    raise
+                log.warning("%d outcomes wait to be settled: %s", len(outcomes), away)
+            self._renew_lease()
+
+    def _renew_lease(self) -> None:
+        time.sleep(0.2 + 0.3 * self.dice())
+        try:
+            self.worker.beat()
+        except StoreUnavailable as away:
+            log.debug("still away: %s", away)
 
     def asker(self, model_id: int) -> Asker:
         if model_id not in self._askers:

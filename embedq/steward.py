@@ -16,7 +16,9 @@ from typing import Any
 import psycopg
 
 from .broker import Broker, InBroker
+from .dispatch import Dispatcher
 from .errors import BrokerUnavailable, EmbedqError
+from .maintenance import keep_calendar
 from .model import Mode, Priority
 from .settings import Settings
 from .store import Store
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 LOST_AFTER_S = 5.0
 SILENT_LEADER_S = 15.0
+RECONCILE_AFTER_SWITCH_S = 2.0
 
 
 @dataclass(slots=True)
@@ -43,13 +46,17 @@ class Steward:
 
     def __init__(self, store: Store, broker: Broker, worker: Worker, settings: Settings) -> None:
         self.store, self.broker, self.worker, self.settings = store, broker, worker, settings
+        self.dispatcher = Dispatcher(store, broker, settings, stop=worker.stopping.is_set)
         self.leading = False
         self._session: Any = None
+        self._changed_at: Any = None
         self._since = time.monotonic()
         self.chores = [
+            Chore("notice a switch", TICK_S, self.notice_switch),
             Chore("dispatch", TICK_S, self.dispatch),
             Chore("rescue", 1.0, self.rescue),
             Chore("look after the broker", 2.0, self.look_after_broker),
+            Chore("maintenance", 1.0, lambda: keep_calendar(self.store)),
             Chore("bury dead workers", 10.0, self.bury),
             Chore("sample", 10.0, self.sample),
             Chore("reconcile", 300.0, self.reconcile),
@@ -132,45 +139,28 @@ class Steward:
                 chore.do()
                 chore.next_at = time.monotonic() + chore.every_s
 
+    def notice_switch(self) -> None:
+        """Soon after somebody changed what runs, by command or by hand, stale articles are looked for once more: a writer whose
+        transaction was open across the change has followed the old rule."""
+        live = self.store.status.live()
+        changed_at = live["changed_at"] if live else None
+        if changed_at != self._changed_at:
+            known, self._changed_at = self._changed_at, changed_at
+            if known is not None:
+                self._bring_forward("reconcile", RECONCILE_AFTER_SWITCH_S)
+
+    def _bring_forward(self, name: str, in_s: float) -> None:
+        for chore in self.chores:
+            if chore.name == name:
+                chore.next_at = min(chore.next_at, time.monotonic() + in_s)
+
     # Dispatch ------------------------------------------------------------------------------------------------------------------
 
     def dispatch(self) -> int:
-        """Publish what is due, up to the broker's bound, the urgent first and tenants in turn. Returns how many tasks."""
-        live = self.store.status.live()
-        if (
-            live is None
-            or not live["is_running"]
-            or live["mode"] not in (Mode.CELERY, Mode.HYBRID, Mode.SYNC)
-            or live["dispatch_held"]
-        ):
-            return 0
-        try:
-            self.broker.circuit.check()
-        except BrokerUnavailable:
-            return 0
-        depth = self.store.tasks.dispatched_depth(self.settings.queue_max_depth)
-        return sum(self._dispatch_priority(priority, self.settings.queue_max_depth - depth[priority]) for priority in Priority)
-
-    def _dispatch_priority(self, priority: Priority, room: int) -> int:
-        sent = 0
-        while sent < room and not self.worker.stopping.is_set():
-            full = self.store.tasks.tenants_over_share(priority, self.settings.tenant_depth)
-            ids = self.store.tasks.dispatch(priority, min(room - sent, 20 * self.settings.batch_size), full)
-            if not ids or not self._publish(priority, ids):
-                break
-            sent += len(ids)
+        """Publish what is due. Returns how many tasks."""
+        sent = self.dispatcher.dispatch()
+        self.worker.counters["dispatched"] += sent
         return sent
-
-    def _publish(self, priority: Priority, ids: Sequence[int]) -> bool:
-        size = self.settings.batch_size
-        try:
-            self.broker.publish((priority, ids[at : at + size]) for at in range(0, len(ids), size))
-        except BrokerUnavailable as away:
-            self.store.tasks.free(ids)
-            log.warning("%s; %d tasks wait in the table", away, len(ids))
-            return False
-        self.worker.counters["dispatched"] += len(ids)
-        return True
 
     # Rescue --------------------------------------------------------------------------------------------------------------------
 

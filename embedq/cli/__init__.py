@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("overview", "status", "What runs, what waits, and what is wrong."),
     "wait": ("overview", "wait", "Wait until nothing is left to embed."),
     "mode": ("modes", "mode", "Show the live mode, or switch it."),
+    "broker": ("broker", "broker", "Look into the broker, drain it into the table, refill it, back it up."),
+    "maintenance": ("maintenance", "maintenance", "Announce maintenance, begin it, end it; submissions can be paused meanwhile."),
     "reconcile": ("care", "reconcile", "Give every stale article without a task one."),
     "verify": ("care", "verify", "Prove that nothing is missing."),
     "db": ("database", "db", "Set up, upgrade, downgrade and check the schema."),

@@ -1,35 +1,96 @@
-"""`embedq mode`."""
+"""`embedq mode`: show what runs, or switch it while everything runs."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
 
 import click
 
 from ..client import Client
+from ..decide.switching import deliveries
 from ..errors import InputError
-from ..model import Mode
-from .voice import Answer, Table, command, who
+from ..model import Delivery, Mode
+from ..store import Store
+from ..switching import Switched, switch, would_switch
+from .voice import Answer, Table, command, lasting, who
 
 
-@command(name="mode", changes=True)
+@command(name="mode", destroys=True)
 @click.argument("new", required=False, type=click.Choice([mode.value for mode in Mode]))
-def mode(new: str | None, reason: str, yes: bool) -> Answer:
-    """Show the live mode and who set it, or switch to another while everything runs.
+@click.option("--wait", is_flag=True, help="Also wait until what the old delivery holds has settled.")
+@click.option("--timeout", default=30.0, show_default=True, help="With --wait: after so many seconds it is handed over.")
+def mode(new: str | None, wait: bool, timeout: float, reason: str, yes: bool, dry_run: bool) -> Answer:
+    """Show the live mode, who set it, and which workers have seen it; or switch to another while everything runs.
 
-    Example:  embedq mode database --reason "Redis is being replaced"
+    When the command returns, no worker of a delivery that is off can claim.
+
+    Example:  embedq mode database --wait --reason "Redis is being replaced"
     """
     with Client() as client:
-        if new is not None:
-            if not reason:
-                raise InputError("a switch needs its reason", hint='add --reason "…"; the audit log keeps it')
-            before = client.decision().mode
-            client.store.status.set_mode(Mode(new), reason, who())
-            client.store.audit.write("mode", f"mode {before} -> {new}: {reason}", who=who(), before=before, after=new)
-        decision, live = client.decision(), client.store.status.live() or {}
-    data = {
-        "mode": decision.mode,
-        "source": decision.source,
-        "reason": decision.reason,
-        "since": live.get("changed_at"),
-        "by": live.get("changed_by"),
-    }
-    return Answer(data, [Table(("", ""), list(data.items()))])
+        if new is None:
+            return shown(client)
+        if dry_run:
+            return _would(would_switch(client.store, Mode(new)))
+        if not reason:
+            raise InputError("a switch needs its reason", hint='add --reason "…"; the audit log keeps it')
+        done = switch(
+            client.store, Mode(new), reason, who(), wait_s=timeout if wait else None, say=lambda line: click.echo(line, err=True)
+        )
+    return _did(done)
+
+
+def shown(client: Client) -> Answer:
+    decision, live, workers = client.decision(), client.store.status.live() or {}, seen_by(client.store)
+    by, since, reason = _author(client.store, live)
+    data: dict[str, Any] = {
+        "mode": decision.mode, "source": decision.source, "reason": reason if decision.source == "live" else decision.reason,
+        "since": since, "by": by, "is_running": live.get("is_running"), "submissions_accepted": live.get("submissions_accepted"),
+    }  # fmt: skip
+    said: list[str | Table] = [Table(("", ""), list(data.items()))]
+    columns = ("worker", "delivery", "alive", "mode seen", "up to date", "may claim", "holds")
+    said.append(Table(columns, [[row[key] for key in row] for row in workers], "Workers"))
+    return Answer(data | {"workers": workers}, said)
+
+
+def _author(store: Store, live: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Who set the mode, when and why: the latest switch by command, unless the row says that a hand came after it."""
+    latest = store.status.latest_switch()
+    if latest and latest["after"] == live.get("mode") and latest["reason"] == live.get("reason"):
+        return latest["who"], latest["timestamp"], latest["reason"]
+    return live.get("changed_by"), live.get("changed_at"), live.get("reason")
+
+
+def seen_by(store: Store) -> list[dict[str, Any]]:
+    """Workers of each delivery, whether they live, and which mode they have seen."""
+    live = Mode((store.status.live() or {"mode": Mode.CELERY})["mode"])
+    return [
+        {
+            "name": worker["name"],
+            "delivery": worker["delivery"],
+            "alive": worker["alive"],
+            "mode_seen": worker["mode_seen"],
+            "up_to_date": worker["mode_seen"] == live,
+            "may_claim": Delivery(worker["delivery"]) in deliveries(live),
+            "holds": worker["held"],
+        }
+        for worker in store.workers.all()
+        if worker["delivery"] in tuple(Delivery)
+    ]
+
+
+def _would(facts: dict[str, Any]) -> Answer:
+    rows = [(key.replace("_", " "), ", ".join(value) if isinstance(value, list) else value) for key, value in facts.items()]
+    return Answer(facts, [Table(("", ""), rows), "nothing was done (--dry-run)"])
+
+
+def _did(done: Switched) -> Answer:
+    said: list[str | Table] = [f"mode {done.before} -> {done.after}; the fence held after {lasting(done.fenced_s)}"]
+    if done.freed:
+        said.append(f"{done.freed:,} tasks came back from the broker to the table")
+    if done.made:
+        said.append(f"{done.made:,} stale articles got a task")
+    if done.in_flight:
+        said.append(f"{done.in_flight:,} tasks were in flight: {done.settled_meanwhile:,} settled meanwhile, {done.handed_over:,} handed over")
+    said += [f"warning: {line}" for line in done.warnings]
+    return Answer(asdict(done), said)

@@ -42,7 +42,6 @@ class Case:
     provider_why: str | None = None
     provider_left_s: float = 0.0
     error: str | None = None
-    text_changed: bool = False
 
 
 def reasons(case: Case) -> list[Finding]:

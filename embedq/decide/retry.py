@@ -44,15 +44,6 @@ class GiveUp:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Circuit:
-    """How a service has been behaving. `consecutive_faults` counts pauses, not calls: calls that were already under
-    way when a pause began, and fail during it, belong to that pause."""
-
-    consecutive_faults: int = 0
-    paused_until: datetime | None = None
-
-
 def wait_s(attempt: int, policy: RetryPolicy, dice: float) -> float:
     """Seconds to wait after failed run number `attempt` (1 is the first): 10 % to 100 % of min(cap, base * 2^(attempt-1))."""
     return _jittered(_doubling(policy.base_s, attempt, policy.cap_s), dice)
@@ -67,7 +58,8 @@ def after_failure(attempts: int, message: str, policy: RetryPolicy, now: datetim
 
 
 def provider_pause_s(consecutive_faults: int, retry_after_s: float | None, dice: float) -> float:
-    """Seconds a provider is paused after fault number `consecutive_faults` in a row (1 is the first).
+    """Seconds a provider is paused after fault number `consecutive_faults` in a row (1 is the first). Count pauses, not
+    calls: those that were already under way when a pause began, and fail during it, belong to that pause.
 
     Retry-After is a floor, with up to a tenth added so that not all processes return at once. Without it (or with one
     that is no number): 10 % to 100 % of 1, 2, 4, … 60 s. No pause is longer than a day and a tenth.
@@ -76,22 +68,6 @@ def provider_pause_s(consecutive_faults: int, retry_after_s: float | None, dice:
         return _jittered(_doubling(PAUSE_BASE_S, consecutive_faults, PAUSE_CAP_S), dice)
     least_s = _doubling(NAMED_PAUSE_BASE_S, consecutive_faults, PAUSE_CAP_S)
     return min(max(retry_after_s, least_s), LONGEST_NAMED_PAUSE_S) * (1 + LOWEST_SHARE * dice)
-
-
-def is_paused(circuit: Circuit, now: datetime) -> bool:
-    return circuit.paused_until is not None and now < circuit.paused_until
-
-
-def after_fault(circuit: Circuit, now: datetime, retry_after_s: float | None, dice: float) -> Circuit:
-    """The circuit after one more fault. A pause is never shortened, and twenty calls failing together count as one."""
-    faults = circuit.consecutive_faults if is_paused(circuit, now) else circuit.consecutive_faults + 1
-    until = now + timedelta(seconds=provider_pause_s(faults, retry_after_s, dice))
-    return Circuit(faults, max(until, circuit.paused_until or until))
-
-
-def after_success(circuit: Circuit, now: datetime) -> Circuit:
-    """A success ends the row of faults, unless it was sent before the pause: that proves nothing about now."""
-    return circuit if is_paused(circuit, now) else Circuit()
 
 
 def _doubling(base_s: float, number: int, cap_s: float) -> float:

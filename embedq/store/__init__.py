@@ -8,7 +8,10 @@ from .database import Database
 from .models import Models
 from .operate import Operate
 from .overview import Overview
+from .procedures import Procedures
+from .rejected import Rejected
 from .status import Audit, Status
+from .switches import Switches
 from .tasks import Settled, Tasks
 from .transfer import Transfer
 from .workers import Workers
@@ -29,6 +32,9 @@ class Store:
         self.operate = Operate(database)
         self.overview = Overview(database)
         self.transfer = Transfer(database)
+        self.procedures = Procedures(database)
+        self.rejected = Rejected(database)
+        self.switches = Switches(database)
 
     def close(self) -> None:
         self.database.close()

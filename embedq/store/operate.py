@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -104,7 +104,8 @@ class Operate:
         while True:
             before = swept.total
             self._pass(picked, act, swept, room, up_to, line)
-            swept.left = 0 if swept.total >= room else self._left(picked, up_to)
+            picked = replace(picked, ids=self._passed_over(picked, up_to, swept) if swept.total < room else [])
+            swept.left = len(picked.ids or ())
             if swept.total > before:
                 progress_at = time.monotonic()
             if not swept.left or time.monotonic() - progress_at > patience_s:
@@ -121,9 +122,11 @@ class Operate:
         row = self.database.one(QUERIES.highest_task)
         return int(row["id"]) if row else 0
 
-    def _left(self, picked: Picked, up_to: int) -> int:
-        row = self.database.one(_with("any_picked"), picked.parameters(up_to=up_to))
-        return int(row["tasks"]) if row else 0
+    def _passed_over(self, picked: Picked, up_to: int, swept: Swept) -> list[int]:
+        """What still matches and was not had: no task is touched twice, whatever it became."""
+        had = set(swept.ids)
+        rows = self.database.fetch(_with("ids_picked"), picked.parameters(up_to=up_to))
+        return [row["id"] for row in rows if row["id"] not in had]
 
     def _pass(self, picked: Picked, act: Act, swept: Swept, room: int, up_to: int, line: int) -> None:
         """Once through the matching tasks by id. Steps shrink where writers are in the way, and grow again."""
@@ -198,7 +201,9 @@ class Operate:
             hint="`embedq emergency-stop` ends such sessions; nothing was changed",
         )
 
-    def set_paused(self, change: Mapping[str, tuple[Sequence[str], Sequence[str]]], who: str, why: str) -> tuple[Row, Row]:
+    def set_paused(
+        self, change: Mapping[str, tuple[Sequence[str], Sequence[str]]], who: str, why: str, category: str = "pause"
+    ) -> tuple[Row, Row]:
         """Pause and resume. `change`: for 'priorities' and 'tenants', which to add and which to take away. Returns before, after."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.who, {"who": who})
@@ -209,7 +214,7 @@ class Operate:
             }
             connection.execute(QUERIES.set_paused, {**after, "reason": why, "who": who})
             was = {part: before[f"paused_{part}"] for part in after}
-            self._audit(connection, "pause", f"paused now: {_told(after)}", who, why, was, after)
+            self._audit(connection, category, f"paused now: {_told(after)}", who, why, was, after)
         return was, after
 
     def end_task_holders(self) -> int:

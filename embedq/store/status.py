@@ -36,6 +36,19 @@ class Status:
             QUERIES.set_paused, {"priorities": list(priorities), "tenants": list(tenants), "reason": reason, "who": who}
         )
 
+    def set_dispatch_held(self, held: bool, who: str) -> None:
+        """While it is held, nothing new goes to the broker; what is there goes on."""
+        self._change(QUERIES.set_dispatch_held, {"held": held, "who": who})
+
+    def set_maintenance(self, window: Mapping[str, Any] | None, who: str, *, accepted: bool | None) -> None:
+        """The maintenance window, or its end; `accepted` also says whether submissions are, None leaves that as it is."""
+        written = None if window is None else Jsonb(dict(window))
+        self._change(QUERIES.set_maintenance, {"maintenance": written, "accepted": accepted, "who": who})
+
+    def latest_switch(self) -> Row | None:
+        """When, from which mode to which, by whom and why; None when the mode was never switched by a command."""
+        return self.database.one(QUERIES.latest_switch)
+
     def _change(self, statement: str, parameters: Mapping[str, Any]) -> None:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.who, {"who": parameters["who"]})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
-from ..model import Claimed, Delivery, Mode, Outcome, Priority
-from .database import Connection, Database, Row
+from ..model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
+from .database import Connection, Database, Row, first_line
 from .queries import QUERIES
 from .vectors import put_vectors
 
@@ -72,9 +72,11 @@ class Tasks:
                 "limit": limit - len(ids), "grace": f"{grace_s} seconds", "for_dispatch": for_dispatch,
             }  # fmt: skip
             rows = connection.execute(QUERIES.lock_free, parameters).fetchall()
+            picked, looked_at = rows[:-1], rows[-1:]
             if rows:
-                self._after[priority] = rows[-1]["tenant_id"]
-            ids += [row["id"] for row in rows]
+                # Tenants that were looked at in vain (their model's provider is paused) are not looked at first again.
+                self._after[priority] = (picked or looked_at)[-1]["tenant_id"]
+            ids += [row["id"] for row in picked]
             if len(ids) >= limit:
                 break
         return ids
@@ -90,8 +92,8 @@ class Tasks:
         settled = Settled()
         try:
             settled.states = self._settle_together(worker, worker_name, outcomes)
-        except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
-            pass  # an edit made a successor at this very moment: one by one, each sees it
+        except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.DeadlockDetected):
+            pass  # an edit made a successor at this very moment, or one of them cannot be stored: one by one, each sees it
         for outcome in outcomes:
             if outcome.task.id not in settled.states:
                 self._settle_alone(worker, worker_name, outcome, settled)
@@ -121,6 +123,11 @@ class Tasks:
             except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
                 if not left:
                     raise
+            except (psycopg.IntegrityError, psycopg.DataError) as refused:
+                # The same once more cannot help, and the others must not suffer: its task alone fails, with PostgreSQL's words.
+                outcome = replace(
+                    outcome, status=TaskStatus.FAILED, stored=None, error_class="Unstorable", message=first_line(refused)
+                )
         settled.late += outcome.task.id not in settled.states
 
     def dispatch(self, priority: Priority, limit: int, over_share: Sequence[str] = ()) -> list[int]:
@@ -158,7 +165,13 @@ class Tasks:
 
     def rescue(self, timeout_s: float, limit: int = 5000) -> list[Row]:
         """Take tasks back from workers that are dead or held them for longer than `timeout_s`."""
-        return self.database.fetch(QUERIES.rescue, {"timeout_s": timeout_s, "limit": limit, "max_losses": MAX_LOSSES})
+        parameters = {"timeout_s": timeout_s, "max_losses": MAX_LOSSES}
+        for at_once in (limit, 50, 1):
+            try:
+                return self.database.fetch(QUERIES.rescue, parameters | {"limit": at_once})
+            except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+                continue  # an edit made a successor at this very moment: fewer at once meet fewer edits
+        return []
 
     def depth(self) -> list[Row]:
         return self.database.fetch(QUERIES.depth)

@@ -303,6 +303,7 @@ def test_threads_ask_at_the_same_time(provider, standin):
         pytest.param({"fail_always": True, "fail_status": 400}, id="400"),
         pytest.param({"fail_always": True, "fail_status": 503}, id="503"),
         pytest.param({"twist": "error_in_200"}, id="an error in a 200"),
+        pytest.param({"fail_always": True, "fail_status": 401, "fail_message": f"no entry for {KEY}"}, id="in plain words"),
         pytest.param({"fail_always": True, "fail_status": 401, "fail_message": f"{'x' * 480} {KEY}"}, id="across the cut"),
     ],
 )
@@ -317,7 +318,7 @@ def test_a_key_that_the_server_repeats_never_shows(settings, standin, trouble, c
     shown = "".join(traceback.format_exception(raised.value))
     assert raised.value.__context__ is None
     for text in (shown, raised.value.hint, repr(raised.value), repr(provider), repr(settings), caplog.text):
-        assert KEY[:12] not in text
+        assert KEY[:6] not in text
 
 
 def test_a_password_in_an_address_never_shows(standin):

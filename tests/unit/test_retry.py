@@ -10,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedq.decide.retry import (
-    Circuit,
     GiveUp,
     RetryAt,
     RetryPolicy,
     after_failure,
-    after_fault,
-    after_success,
-    is_paused,
     provider_pause_s,
     wait_s,
 )
@@ -28,7 +24,6 @@ ALMOST_ONE = math.nextafter(1.0, 0.0)
 
 dice = st.floats(0, 1, exclude_max=True)
 policies = st.builds(RetryPolicy, st.integers(0, 50), st.floats(0.001, 100), st.floats(100, 10_000))
-moments = st.timedeltas(timedelta(0), timedelta(minutes=5))
 
 
 @pytest.mark.parametrize(
@@ -129,52 +124,3 @@ def test_retry_after_is_always_obeyed(faults: int, retry_after_s: float, thrown:
 @given(st.integers(1, 10_000), st.none() | st.floats(allow_nan=True, allow_infinity=True), dice)
 def test_a_pause_is_always_a_sane_number_of_seconds(faults: int, retry_after_s: float | None, thrown: float) -> None:
     assert 0.1 <= provider_pause_s(faults, retry_after_s, thrown) <= 86_400 * 1.1
-
-
-def test_twenty_calls_failing_together_count_as_one_fault() -> None:
-    circuit = Circuit()
-
-    for _ in range(20):
-        circuit = after_fault(circuit, NOW, None, 0.5)
-
-    assert circuit.consecutive_faults == 1
-
-
-def test_a_fault_after_the_pause_lengthens_the_next_one() -> None:
-    first = after_fault(Circuit(), NOW, None, 0.5)
-    assert first.paused_until is not None
-
-    second = after_fault(first, first.paused_until, None, 0.5)
-
-    assert second.consecutive_faults == 2
-    assert second.paused_until is not None
-    assert second.paused_until - first.paused_until == 2 * (first.paused_until - NOW)
-
-
-def test_a_success_after_the_pause_ends_the_row_of_faults() -> None:
-    paused = after_fault(Circuit(), NOW, 10, 0.0)
-
-    assert after_success(paused, NOW + timedelta(seconds=10)) == Circuit()
-
-
-def test_a_success_of_a_call_sent_before_the_pause_does_not_end_it() -> None:
-    paused = after_fault(Circuit(), NOW, 10, 0.0)
-
-    later = after_success(paused, NOW + timedelta(seconds=9))
-
-    assert later == paused
-    assert is_paused(later, NOW + timedelta(seconds=9))
-
-
-@given(st.lists(st.tuples(moments, st.none() | st.floats(0, 1000), dice), max_size=20))
-def test_a_pause_is_never_shortened_by_a_later_fault(faults: list[tuple[timedelta, float | None, float]]) -> None:
-    circuit, now = Circuit(), NOW
-
-    for passed, retry_after_s, thrown in faults:
-        now += passed
-        before = circuit.paused_until
-        circuit = after_fault(circuit, now, retry_after_s, thrown)
-
-        assert circuit.paused_until is not None
-        assert circuit.paused_until >= (before or now)
-        assert is_paused(circuit, now)

@@ -25,8 +25,8 @@ SELECT t.id FROM embedding_tasks t WHERE {picked} ORDER BY t.id LIMIT %(limit)s 
 -- name: count_picked
 SELECT t.status, t.priority, count(*) AS tasks FROM embedding_tasks t WHERE {picked} GROUP BY t.status, t.priority
 
--- name: any_picked
-SELECT count(*) AS tasks FROM (SELECT FROM embedding_tasks t WHERE {picked} LIMIT %(limit)s) some
+-- name: ids_picked
+SELECT t.id FROM embedding_tasks t WHERE {picked} ORDER BY t.id
 
 -- name: list_picked
 SELECT t.id, t.article_id, t.slug, t.tenant_id, t.status, t.priority, t.attempts, t.error_class, t.error_message, t.created_at,

@@ -65,12 +65,12 @@ WHERE t.id = held.id
 RETURNING t.id, t.status
 
 -- name: set_dispatch_held
-UPDATE embedding_worker_status SET dispatch_held = %(held)s, reason = %(reason)s, changed_by = %(who)s
-WHERE id = 1 AND dispatch_held <> %(held)s
+-- Reason and author of the row stay those of its mode; the audit log has those of the hold.
+UPDATE embedding_worker_status SET dispatch_held = %(held)s WHERE id = 1
 
 -- name: set_maintenance
 UPDATE embedding_worker_status
-SET maintenance = %(maintenance)s, submissions_accepted = %(accepted)s, reason = %(reason)s, changed_by = %(who)s
+SET maintenance = %(maintenance)s, submissions_accepted = coalesce(%(accepted)s::boolean, submissions_accepted)
 WHERE id = 1
 
 -- name: open_tasks_as_json
@@ -107,11 +107,17 @@ FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NOT NULL GROU
 SELECT category, level, count(*) AS entries FROM embedding_audit_logs
 WHERE timestamp > clock_timestamp() - make_interval(secs => %(seconds)s) GROUP BY category, level
 
--- name: paused_providers
+-- name: faulty_providers
 SELECT name, faults, pause_reason, greatest(0, extract(epoch FROM paused_until - clock_timestamp()))::double precision AS pause_s
 FROM embedding_providers WHERE paused_until > clock_timestamp() OR faults > 0
 
--- name: previous_mode
--- The mode that the latest switch left, as the audit log has it.
-SELECT metadata->>'before' AS mode FROM embedding_audit_logs
+-- name: latest_switch
+-- The latest switch that changed the mode, as the audit log has it.
+SELECT timestamp, metadata->>'before' AS before, metadata->>'after' AS after, metadata->>'who' AS who, metadata->>'reason' AS reason
+FROM embedding_audit_logs
 WHERE category = 'mode' AND metadata ? 'before' AND metadata->>'before' <> metadata->>'after' ORDER BY id DESC LIMIT 1
+
+-- name: free_everything
+UPDATE embedding_tasks SET dispatched_at = NULL
+WHERE id = ANY (ARRAY(
+    SELECT id FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NOT NULL LIMIT %(limit)s FOR UPDATE SKIP LOCKED))

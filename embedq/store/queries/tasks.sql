@@ -17,65 +17,78 @@ FOR UPDATE OF t SKIP LOCKED
 
 -- name: lock_free
 -- Tasks of one priority that are not with the broker, the same share for each tenant. The tenants are found by skipping through the index
--- (a recursive walk from %(after)s and round again), so that neither a tenant's 100k rows nor what is not yet due is ever read.
+-- (a recursive walk from %(after)s and round again), each with its earliest time, so that neither a tenant's 100k rows nor what is not yet
+-- due is ever read, and a tenant that only waits takes no other's place. The last row, without an id, is the last tenant that was looked at.
 WITH RECURSIVE gate AS MATERIALIZED (
-    SELECT s.paused_priorities, s.paused_tenants, s.mode,
+    SELECT s.paused_tenants,
+           clock_timestamp() - CASE WHEN s.mode = 'hybrid' THEN %(grace)s::interval ELSE interval '0' END AS due,
            ARRAY(SELECT m.id FROM embedding_models m JOIN embedding_providers p ON p.name = m.provider
                  WHERE p.paused_until > clock_timestamp()) AS paused_models
     FROM embedding_worker_status s
     WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
       AND NOT (%(for_dispatch)s AND s.dispatch_held)
 ), onward AS (
-    (SELECT t.tenant_id FROM embedding_tasks t
+    (SELECT t.tenant_id, t.scheduled_at FROM embedding_tasks t, gate
      WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id > %(after)s
-     ORDER BY t.tenant_id LIMIT 1)
+     ORDER BY t.tenant_id, t.scheduled_at LIMIT 1)
     UNION ALL
-    SELECT (SELECT t.tenant_id FROM embedding_tasks t
-            WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id > onward.tenant_id
-            ORDER BY t.tenant_id LIMIT 1)
-    FROM onward WHERE onward.tenant_id IS NOT NULL
+    SELECT next.tenant_id, next.scheduled_at
+    FROM onward, LATERAL (
+        SELECT t.tenant_id, t.scheduled_at FROM embedding_tasks t
+        WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id > onward.tenant_id
+        ORDER BY t.tenant_id, t.scheduled_at LIMIT 1) next
 ), round_again AS (
-    (SELECT t.tenant_id FROM embedding_tasks t
+    (SELECT t.tenant_id, t.scheduled_at FROM embedding_tasks t, gate
      WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id <= %(after)s
-     ORDER BY t.tenant_id LIMIT 1)
+     ORDER BY t.tenant_id, t.scheduled_at LIMIT 1)
     UNION ALL
-    SELECT (SELECT t.tenant_id FROM embedding_tasks t
-            WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s
-              AND t.tenant_id > round_again.tenant_id AND t.tenant_id <= %(after)s
-            ORDER BY t.tenant_id LIMIT 1)
-    FROM round_again WHERE round_again.tenant_id IS NOT NULL
+    SELECT next.tenant_id, next.scheduled_at
+    FROM round_again, LATERAL (
+        SELECT t.tenant_id, t.scheduled_at FROM embedding_tasks t
+        WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s
+          AND t.tenant_id > round_again.tenant_id AND t.tenant_id <= %(after)s
+        ORDER BY t.tenant_id, t.scheduled_at LIMIT 1) next
 ), lanes AS MATERIALIZED (
     SELECT walk.tenant_id
-    FROM (SELECT tenant_id FROM onward UNION ALL SELECT tenant_id FROM round_again) walk, gate
-    WHERE walk.tenant_id IS NOT NULL AND NOT walk.tenant_id = ANY (gate.paused_tenants) AND NOT walk.tenant_id = ANY (%(without)s)
+    FROM (SELECT * FROM onward UNION ALL SELECT * FROM round_again) walk, gate
+    WHERE walk.scheduled_at <= gate.due AND NOT walk.tenant_id = ANY (gate.paused_tenants) AND NOT walk.tenant_id = ANY (%(without)s)
     LIMIT %(lanes)s
 ), share AS MATERIALIZED (
-    SELECT greatest(1, ceil(%(limit)s::numeric / greatest(1, count(*))))::bigint AS each FROM lanes
+    SELECT greatest(1, ceil(%(limit)s::numeric / greatest(1, count(*))))::bigint AS each, count(*) AS lanes FROM lanes
 )
-SELECT picked.id, lanes.tenant_id
-FROM lanes, share, gate, LATERAL (
+(SELECT picked.id, lanes.tenant_id
+ FROM lanes, share, gate, LATERAL (
     SELECT t.id FROM embedding_tasks t
     WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id = lanes.tenant_id
-      AND t.scheduled_at <= clock_timestamp() - CASE WHEN gate.mode = 'hybrid' THEN %(grace)s::interval ELSE interval '0' END
-      AND NOT t.model_id = ANY (gate.paused_models)
+      AND t.scheduled_at <= gate.due AND NOT t.model_id = ANY (gate.paused_models)
     ORDER BY t.scheduled_at, t.id
     LIMIT (SELECT each FROM share)
     FOR UPDATE SKIP LOCKED
-) picked
-LIMIT %(limit)s
+ ) picked
+ LIMIT %(limit)s)
+UNION ALL
+(SELECT NULL, tenant_id FROM lanes OFFSET greatest(0, (SELECT lanes FROM share) - 1))
 
 -- name: lock_overdue
-SELECT t.id
-FROM embedding_tasks t
-JOIN embedding_worker_status s ON s.id = 1 AND s.is_running AND s.mode = 'hybrid'
-WHERE t.status = 'pending' AND t.dispatched_at < clock_timestamp() - make_interval(secs => %(fallback_s)s)
-  AND t.scheduled_at <= clock_timestamp()
-  AND NOT t.priority = ANY (s.paused_priorities) AND NOT t.tenant_id = ANY (s.paused_tenants)
-  AND NOT t.model_id = ANY (ARRAY(
-      SELECT m.id FROM embedding_models m JOIN embedding_providers p ON p.name = m.provider WHERE p.paused_until > clock_timestamp()))
-ORDER BY array_position(ARRAY['urgent', 'high', 'normal', 'low'], t.priority), t.dispatched_at
+-- One probe per priority, the most urgent first: each reads its own stretch of the index, oldest first, and the limit ends them all.
+SELECT picked.id
+FROM (
+    SELECT s.paused_tenants, p.priority,
+           ARRAY(SELECT m.id FROM embedding_models m JOIN embedding_providers o ON o.name = m.provider
+                 WHERE o.paused_until > clock_timestamp()) AS paused_models
+    FROM embedding_worker_status s, unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
+    WHERE s.id = 1 AND s.is_running AND s.mode = 'hybrid' AND NOT p.priority = ANY (s.paused_priorities)
+    OFFSET 0
+) gate, LATERAL (
+    SELECT t.id FROM embedding_tasks t
+    WHERE t.status = 'pending' AND t.priority = gate.priority
+      AND t.dispatched_at < clock_timestamp() - make_interval(secs => %(fallback_s)s) AND t.scheduled_at <= clock_timestamp()
+      AND NOT t.tenant_id = ANY (gate.paused_tenants) AND NOT t.model_id = ANY (gate.paused_models)
+    ORDER BY t.dispatched_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+) picked
 LIMIT %(limit)s
-FOR UPDATE OF t SKIP LOCKED
 
 -- name: take
 -- Locked rows become this worker's, with the text as it is after the lock was had: an edit committed before is seen, a later one waits

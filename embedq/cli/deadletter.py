@@ -1,0 +1,121 @@
+"""`embedq failed` and `embedq dead-letter …`: tasks that failed, every attempt's error, and what to do with them."""
+
+from __future__ import annotations
+
+import click
+
+from ..decide.explaining import attempts_told
+from ..errors import InputError, NotFound
+from ..store import Store
+from ..store.database import Row
+from ..store.operate import Act, Picked
+from .fences import opened
+from .tasks import ids_of, like, planned, retry, swept_answer
+from .voice import Answer, Table, command, confirm, who
+
+CLASS = click.option("--error", "error_class", metavar="CLASS", help="Only errors of this class.")
+TENANT = click.option("--tenant", help="Only this tenant's.")
+LIMIT = click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+GROUP_COLUMNS = ("error", "message", "tasks", "tenants", "first", "last", "for example")
+TASK_COLUMNS = ("task", "article", "tenant", "attempts", "error", "message", "failed at")
+
+
+def group_cells(row: Row) -> tuple[object, ...]:
+    message = row["one_message"] if row["tasks"] == 1 else row["message"]
+    return (row["error_class"], message, row["tasks"], row["tenants"], row["first"], row["last"], " ".join(map(str, row["examples"])))
+
+
+def grouped(store: Store, error_class: str | None, tenant: str | None, limit: int, *, by_message: bool = True) -> Answer:
+    rows = store.overview.failed_groups(by_message=by_message, error_class=error_class, tenant=tenant, limit=limit)
+    if not rows:
+        return Answer([], ["nothing has failed"])
+    advice = "next: embedq dead-letter show TASK; embedq retry --error CLASS --canary"
+    return Answer(rows, [Table(GROUP_COLUMNS, [group_cells(row) for row in rows], "Failed tasks"), advice])
+
+
+@command(name="failed")
+@click.option("--details", is_flag=True, help="Grouped by error and message, with examples.")
+@CLASS
+@TENANT
+@LIMIT
+def failed(details: bool, error_class: str | None, tenant: str | None, limit: int) -> Answer:
+    """List failed tasks, the last one first; with --details grouped by error.
+
+    Example:  embedq failed --details
+    """
+    with opened() as store:
+        if details:
+            return grouped(store, error_class, tenant, limit)
+        rows = store.overview.failed_tasks(error_class=error_class, tenant=tenant, limit=limit)
+    cells = [(r["id"], r["article_id"], r["tenant_id"], r["attempts"], r["error_class"], r["error_message"], r["completed_at"]) for r in rows]  # fmt: skip
+    return Answer(rows, [Table(TASK_COLUMNS, cells)] if rows else ["nothing has failed"])
+
+
+@click.group(name="dead-letter")
+def dead_letter() -> None:
+    """List, show, retry and discard failed tasks."""
+
+
+def register(made: click.Command) -> click.Command:
+    dead_letter.add_command(made)
+    return made
+
+
+@register
+@command(name="list")
+@CLASS
+@TENANT
+@LIMIT
+def list_(error_class: str | None, tenant: str | None, limit: int) -> Answer:
+    """Failed tasks, grouped by error class and message (numbers in it aside).
+
+    Example:  embedq dead-letter list --tenant acme
+    """
+    with opened() as store:
+        return grouped(store, error_class, tenant, limit)
+
+
+@register
+@command(name="show")
+@click.argument("task", type=int)
+def show(task: int) -> Answer:
+    """One task with every attempt's error (the last twenty).
+
+    Example:  embedq dead-letter show 1207
+    """
+    with opened() as store:
+        row = store.overview.task(task)
+    if row is None:
+        raise NotFound(f"there is no task {task}", hint="`embedq failed` lists failed tasks")
+    shown = ("id", "article_id", "tenant_id", "status", "priority", "attempts", "error_class", "error_message", "created_at", "completed_at")
+    said: list[str | Table] = [Table(("", ""), [(key, row[key]) for key in shown])]
+    said.append(Table(("at", "attempt", "error", "message", "worker", "delivery"), attempts_told(row["errors"]), "Attempts"))
+    return Answer({key: row[key] for key in (*shown, "errors", "metadata")}, said)
+
+
+# The same command in both places, so that the two cannot drift apart.
+dead_letter.add_command(retry)
+
+
+@register
+@command(name="discard", destroys=True)
+@click.argument("keys", nargs=-1, metavar="[TASK|ARTICLE]...")
+@CLASS
+@click.option("--message-like", metavar="TEXT", help="Only where the last error has this in it.")
+@click.option("--all", "everything", is_flag=True, help="Every failed task.")
+def discard(
+    keys: tuple[str, ...], error_class: str | None, message_like: str | None, everything: bool, reason: str, yes: bool, dry_run: bool
+) -> Answer:
+    """Give failed tasks up: they become cancelled. Their errors stay, and `embedq requeue --status cancelled` undoes it.
+
+    Example:  embedq dead-letter discard --error InputRefused --reason "test texts" --yes
+    """
+    if not (keys or error_class or message_like or everything):
+        raise InputError("discard what?", hint="name tasks, or --error CLASS, --message-like TEXT or --all")
+    with opened() as store:
+        ids = ids_of(store, keys) if keys else None
+        picked = Picked(("failed",), ids=ids, error_class=error_class, message_like=like(message_like))
+        if dry_run:
+            return planned(store, picked, "discard")
+        confirm(f"Discard {sum(row['tasks'] for row in store.operate.count(picked))} failed tasks?", yes=yes)
+        return swept_answer(store.operate.sweep(picked, Act("discard_tasks", "discard", who(), reason)), "discard")
