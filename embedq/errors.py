@@ -24,6 +24,16 @@ class EmbedqError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Celery's prefork pool sends errors between processes: the keyword arguments travel as state."""
+        return _again, (type(self), str(self)), self.__dict__
+
+
+def _again(kind: type[EmbedqError], message: str) -> EmbedqError:
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    return error
+
 
 class ConfigError(EmbedqError):
     exit_code = 2

@@ -1,0 +1,209 @@
+"""Writers: threads that create, edit and delete articles through the client and by raw SQL, each with its own articles.
+
+The book has what they know to be committed. A save that fails while PostgreSQL is up is remembered: saving never breaks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg
+
+from embedq import ArticleDraft, Client
+from embedq.errors import EmbedqError
+from embedq.model import Priority
+
+if TYPE_CHECKING:
+    from .world import World
+
+TENANTS = ("ash", "birch", "cedar")
+# What the stand-in refuses with 400, always; and what it answers with 500, always.
+REFUSED, BROKEN = "unembeddable-by-content", "breaks-the-provider"
+_numbers = itertools.count(1)
+
+
+class Text(NamedTuple):
+    tenant: str
+    title: str
+    content: str
+
+    @property
+    def whole(self) -> str:
+        """As it is embedded."""
+        return f"{self.title}\n\n{self.content}".strip()
+
+    @property
+    def can_be_embedded(self) -> bool:
+        return REFUSED not in self.content and BROKEN not in self.content
+
+
+@dataclass(slots=True)
+class Book:
+    """What was committed: the newest text of every live article, and the ids of deleted ones."""
+
+    live: dict[str, Text] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+    done: Counter[str] = field(default_factory=Counter)
+    broken_saves: list[str] = field(default_factory=list)
+    excused: int = 0
+    slowest_s: float = 0.0
+
+    def note(self, changed: Mapping[str, Text | None]) -> None:
+        for article_id, text in changed.items():
+            if text is None:
+                self.live.pop(article_id, None)
+                self.deleted.add(article_id)
+            else:
+                self.live[article_id] = text
+
+
+class Writer(threading.Thread):
+    """Writes until `stopping`. `ids` are its own articles, which nobody else touches."""
+
+    def __init__(self, world: World, book: Book, seed: str) -> None:
+        super().__init__(name=f"writer-{seed}", daemon=True)
+        self.world, self.book, self.dice = world, book, Random(seed)
+        self.ids: list[str] = []
+        self.client = Client(world.settings)
+        self.crash: BaseException | None = None
+
+    def run(self) -> None:
+        acts = [self.create, self.create, self.edit, self.edit, self.delete, self.bulk, self.bulk_edit]
+        try:
+            while not self.world.stopping.is_set():
+                self.dice.choice(acts)()
+                time.sleep(self.dice.uniform(0.05, 0.35))
+        except BaseException as crash:
+            self.crash = crash
+        finally:
+            self.client.close()
+
+    # What it does --------------------------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        article_id, text, priority = self.new_id(), self.text(), self.priority()
+        save = self.chosen(
+            lambda: self.client.create(text.title, text.content, id=article_id, tenant_id=text.tenant, priority=priority),
+            lambda: self.sql({article_id: text}, priority, INSERT),
+        )
+        self.save("create", {article_id: text}, save)
+        self.ids.append(article_id)
+
+    def edit(self) -> None:
+        if not self.ids:
+            return
+        article_id, priority = self.dice.choice(self.ids), self.priority()
+        text = self.text(self.book.live[article_id].tenant) if article_id in self.book.live else None
+        if text is None:
+            return
+        save = self.chosen(
+            lambda: self.client.edit(article_id, title=text.title, content=text.content, priority=priority),
+            lambda: self.sql({article_id: text}, priority, UPDATE),
+        )
+        self.save("edit", {article_id: text}, save)
+
+    def delete(self) -> None:
+        if len(self.ids) < 5:
+            return
+        article_id = self.ids.pop(self.dice.randrange(len(self.ids)))
+        if article_id in self.book.live:
+            delete = "DELETE FROM articles WHERE id = %(id)s"
+            text = self.book.live[article_id]
+            save = self.chosen(
+                lambda: self.client.delete(article_id), lambda: self.sql({article_id: text}, Priority.NORMAL, delete)
+            )
+            self.save("delete", {article_id: None}, save)
+
+    def bulk(self) -> None:
+        texts = {self.new_id(): self.text() for _ in range(self.dice.randint(5, 20))}
+        drafts = [ArticleDraft(text.title, text.content, key, tenant_id=text.tenant) for key, text in texts.items()]
+        priority = self.priority()
+        self.save("create", texts, lambda: self.client.put(drafts, priority=priority))
+        self.ids += texts
+
+    def bulk_edit(self) -> None:
+        """Several articles in one statement, the way a migration of theirs would."""
+        live = [key for key in self.ids if key in self.book.live]
+        chosen = self.dice.sample(live, min(len(live), self.dice.randint(2, 8)))
+        texts = {key: self.text(self.book.live[key].tenant) for key in chosen}
+        priority = self.priority()
+        if texts:
+            self.save("edit", texts, lambda: self.sql(texts, priority, UPDATE, together=True))
+
+    # How it does it ------------------------------------------------------------------------------------------------------------
+
+    def save(self, what: str, changed: Mapping[str, Text | None], act: Callable[[], object]) -> None:
+        began = time.monotonic()
+        try:
+            act()
+        except (EmbedqError, psycopg.Error) as failed:
+            self.failed(what, began, failed)
+            changed = self.found(changed)
+        else:
+            self.book.slowest_s = max(self.book.slowest_s, time.monotonic() - began)
+            self.book.done[what] += len(changed)
+        self.book.note(changed)
+
+    def failed(self, what: str, began: float, why: Exception) -> None:
+        """Excused by PostgreSQL's absence, or by its having broken this very connection in the middle of the save."""
+        if self.world.was_away(began, time.monotonic()):
+            self.book.excused += 1
+        else:
+            told = f"{what} after {time.monotonic() - began:.2f} s: {type(why).__name__}: {why} ({why.__cause__!r})"
+            self.book.broken_saves.append(told)
+
+    def found(self, changed: Mapping[str, Text | None]) -> dict[str, Text | None]:
+        """What became of a save that failed: it may have been committed before the answer was lost."""
+        self.world.wait_for_postgres()
+        with self.world.connect() as connection:
+            rows = connection.execute(
+                "SELECT id, tenant_id, title, content FROM articles WHERE id = ANY (%s)", [list(changed)]
+            ).fetchall()
+        there = {key: Text(*rest) for key, *rest in rows}
+        return {key: there[key] if key in there else None for key in changed}
+
+    def sql(self, texts: Mapping[str, Text], priority: Priority, statement: str, *, together: bool = False) -> None:
+        with self.world.connect() as connection, connection.transaction():
+            connection.execute("SELECT set_config('embedq.priority', %s, true)", [priority.value])
+            if together:
+                columns = [list(texts), [t.title for t in texts.values()], [t.content for t in texts.values()]]
+                connection.execute(UPDATE_ALL, columns)
+                return
+            for key, text in texts.items():
+                connection.execute(statement, {"id": key} | text._asdict())  # type: ignore[arg-type]
+
+    def chosen(self, one: Callable[[], object], other: Callable[[], object]) -> Callable[[], object]:
+        return self.dice.choice([one, other])
+
+    def new_id(self) -> str:
+        # Random, so that articles written together are not neighbours in any index.
+        return f"{self.dice.getrandbits(48):012x}"
+
+    def priority(self) -> Priority:
+        return self.dice.choice([*Priority])
+
+    def text(self, tenant: str | None = None) -> Text:
+        """A text that there was never before."""
+        number = next(_numbers)
+        words = " ".join(self.dice.choices(("alder", "beech", "elm", "fir", "oak", "pine", "yew"), k=12))
+        fate = self.dice.random()
+        if fate < 0.01:
+            words += f" {REFUSED}"
+        elif fate < 0.015:
+            words += f" {BROKEN}"
+        elif fate < 0.04:
+            words = " ".join(f"{words} {part}." for part in range(200))
+        return Text(tenant or self.dice.choice(TENANTS), f"text {number}", f"{words} ({number})")
+
+
+INSERT = "INSERT INTO articles (id, tenant_id, title, content) VALUES (%(id)s, %(tenant)s, %(title)s, %(content)s)"
+UPDATE = "UPDATE articles SET title = %(title)s, content = %(content)s WHERE id = %(id)s"
+UPDATE_ALL = """UPDATE articles SET title = u.title, content = u.content
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS u (id, title, content) WHERE articles.id = u.id"""
