@@ -10,6 +10,7 @@ from .broker import Broker
 from .decide.retry import RetryPolicy
 from .embedded import default_home, running
 from .errors import ConfigError
+from .measured import MeasuredTasks, measured
 from .model import Model
 from .settings import Settings, home_of
 from .store import Store
@@ -91,7 +92,7 @@ def provider_factory(settings: Settings) -> Callable[[Model], Provider]:
         ollama_base_url=settings.ollama_base_url,
         timeout_s=settings.provider_timeout_s,
     )
-    return lambda model: make(model, ours)
+    return measured(lambda model: make(model, ours))
 
 
 @dataclass(slots=True)
@@ -103,6 +104,14 @@ class WorkerParts:
     worker: Worker
     engine: Engine
     steward: Steward
+
+    def start(self, settings: Settings) -> None:
+        """Register the worker; show its metrics where the settings want them."""
+        self.worker.start()
+        if settings.metrics_port:
+            from .metrics import listen
+
+            listen(settings, self.worker)
 
     def close(self) -> None:
         self.worker.stop()
@@ -124,6 +133,7 @@ def worker_parts(
 
     threads = concurrency or settings.concurrent_workers
     its_store = store(settings, size=threads + 4, name=f"embedq {delivery}")
+    its_store.tasks = MeasuredTasks(its_store.database, delivery)
     its_broker = broker(settings)
     worker = Worker(its_store, delivery, name=name, queues=queues)
     engine = Engine(

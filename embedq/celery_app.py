@@ -14,6 +14,7 @@ from typing import Any
 
 from celery import Task, signals
 
+from . import logs
 from .assemble import WorkerParts, addresses, agreed_model, worker_parts
 from .broker import TASK, make_app
 from .decide.retry import RetryPolicy, wait_s
@@ -40,7 +41,7 @@ def parts() -> WorkerParts:
         if _parts is None:
             made = worker_parts(settings, "celery", name=_name, queues=_queues, concurrency=app.conf.worker_concurrency)
             agreed_model(settings, made.store)
-            made.worker.start()
+            made.start(settings)
             _parts = made
         return _parts
 
@@ -75,6 +76,14 @@ def embed(self: Task, task_ids: list[int]) -> None:
         parts().store.tasks.free(task_ids)
     if report.busy is not None and report.wait_s <= LONGEST_BROKER_WAIT_S and self.request.retries < settings.max_retries:
         raise ProviderBusy(str(report.busy), hint=report.busy.hint, retry_after_s=report.wait_s)
+
+
+@signals.after_setup_logger.connect  # type: ignore[untyped-decorator]
+@signals.after_setup_task_logger.connect  # type: ignore[untyped-decorator]
+def _log_for_programs(logger: logging.Logger, **_: Any) -> None:
+    if settings.log_format == "json":
+        for handler in logger.handlers:
+            handler.setFormatter(logs.formatter("json"))
 
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]

@@ -34,11 +34,12 @@ SNIPPET_CHARACTERS = 160
 class Client:
     """Create, edit, delete and search articles. Saving never waits for the broker or the provider (SPEC G7).
 
-    With no settings given, the environment is read. Every method raises EmbedqError with a hint, or succeeds whole.
+    With no settings given, the environment is read. `connections`: to PostgreSQL, at most. Every method raises EmbedqError with a hint, or succeeds whole.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, connections: int = 8) -> None:
         self.settings = settings or from_env(os.environ)
+        self.connections = connections
         self._store: Store | None = None
         self._broker: Broker | None = None
         self._provider: Provider | None = None
@@ -54,7 +55,7 @@ class Client:
     @property
     def store(self) -> Store:
         if self._store is None:
-            self._store = assemble.store(self.settings, size=8)
+            self._store = assemble.store(self.settings, size=self.connections)
         return self._store
 
     @property

@@ -174,8 +174,10 @@ class Engine:
             self.store.audit.write("provider", f"provider {provider} is well again", provider=provider)
 
     def _pause(self, provider: str, busy: ProviderBusy) -> float:
-        state = self.store.models.state(provider) or {"faults": 0}
-        pause_s = provider_pause_s(state["faults"] + 1, busy.retry_after_s, self.dice())
+        state = self.store.models.state(provider) or {"faults": 0, "pause_s": 0.0}
+        # Calls that were under way when the pause began, and fail in it, are the same fault.
+        faults = max(1, state["faults"] if state["pause_s"] > 0 else state["faults"] + 1)
+        pause_s = provider_pause_s(faults, busy.retry_after_s, self.dice())
         paused = self.store.models.pause(provider, pause_s, f"{busy} (next: {busy.hint})")
         self.worker.counters["provider_faults"] += 1
         log.warning("provider %s is paused for %.1f s: %s", provider, pause_s, busy)

@@ -32,7 +32,7 @@ class Poller:
         self.turns = 0
 
     def start(self) -> None:
-        self.parts.worker.start()
+        self.parts.start(self.settings)
         self.parts.steward.start()
         self.threads = [
             threading.Thread(target=self._work, name=f"embedq-poller-{number}", daemon=True)

@@ -48,6 +48,15 @@ def _mode(raw: str) -> Mode:
         raise ValueError(f"must be one of: {', '.join(Mode)}") from None
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if raw.lower() not in words:
+            raise ValueError(f"must be one of: {', '.join(words)}")
+        return raw.lower()
+
+    return parse
+
+
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         scheme = urlsplit(raw).scheme.split("+")[0]
@@ -113,7 +122,15 @@ class Settings:
         "EMBEDDING_CLEANUP_RETENTION_DAYS", _whole(1), 30, "days that finished tasks, samples and history are kept"
     )
     auth_token: str = _setting("AUTH_TOKEN", _text, "", "bearer token for articles and search", secret=True)
-    admin_token: str = _setting("ADMIN_TOKEN", _text, "", "bearer token for /admin", secret=True)
+    admin_token: str = _setting("ADMIN_TOKEN", _text, "", "bearer token for /admin, /metrics and the cockpit", secret=True)
+    metrics_port: int = _setting(
+        "EMBEDDING_METRICS_PORT", _whole(0, 65_535), 0, "where a worker or poller shows its metrics (taken: the next free one); 0: nowhere"
+    )
+    metrics_host: str = _setting("EMBEDDING_METRICS_HOST", _text, "127.0.0.1", "address of that port")
+    log_format: str = _setting("EMBEDDING_LOG_FORMAT", _one_of("text", "json"), "text", "text for people, json for programs")
+    log_level: str = _setting(
+        "EMBEDDING_LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "debug: every task that was settled"
+    )
 
     @property
     def worker_interval_s(self) -> float:

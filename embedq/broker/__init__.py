@@ -69,8 +69,9 @@ def _apart(app: Celery, prefix: str, *, in_redis: bool) -> None:
     if in_redis:
         app.conf.broker_transport_options = app.conf.broker_transport_options | {"global_keyprefix": prefix}
     else:
-        exchange = Exchange("embedq", type="direct")
-        app.conf.task_queues = [Queue(prefix + name, exchange, routing_key=prefix + name) for name in Priority]
+        exchange = Exchange("embedq", type="direct")  # type: ignore[no-untyped-call]
+        app.conf.task_queues = [Queue(prefix + name, exchange, routing_key=prefix + name) for name in Priority]  # type: ignore[no-untyped-call]
+        app.conf.task_default_queue = app.conf.task_default_routing_key = prefix + Priority.NORMAL
 
 
 @dataclass(slots=True)
@@ -178,10 +179,8 @@ class Broker:
 
     def look(self) -> Mapping[str, InBroker]:
         """What is in each queue now. Raises BrokerUnavailable."""
-        found: Mapping[str, InBroker] = {}
         with self._asked():
-            found = _seen(self.queues().look())
-        return found
+            return _seen(self.queues().look())
 
     def queues(self, more: Sequence[str] = ()) -> RedisQueues | AmqpQueues:
         """The queues themselves; `more` names queues beyond our four (another program's)."""
@@ -196,10 +195,8 @@ class Broker:
         Goes on until nothing came for `quiet_s` seconds, `limit_s` at most. Raises BrokerUnavailable; what was taken by
         then is committed, and the rest is where it was or in a side list that the next drain begins with.
         """
-        taken = 0
         with self._asked():
-            taken = self.queues(more).drain(_shielded(take), quiet_s=quiet_s, until=time.monotonic() + limit_s)
-        return taken
+            return self.queues(more).drain(_shielded(take), quiet_s=quiet_s, until=time.monotonic() + limit_s)
 
     def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
         """Every message as (queue, raw), without taking it. Raises BrokerUnavailable."""
@@ -219,10 +216,8 @@ class Broker:
         """True once after the broker lost everything it held (a Redis without our mark); the mark is set again."""
         if not is_redis(self.url):
             return False
-        wiped = False
         with self._asked():
-            wiped = bool(self.redis.set(self.prefix + MARK, "embedq", nx=True))
-        return wiped
+            return bool(self.redis.set(self.prefix + MARK, "embedq", nx=True))
 
     def close(self) -> None:
         self._forget()

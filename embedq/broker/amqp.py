@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,7 +132,7 @@ class _Reader:
         while len(self.arrived) < size:
             try:
                 self.connection.drain_events(timeout=LULL_S)
-            except (TimeoutError, socket.timeout):
+            except TimeoutError:
                 break
         page, self.arrived = self.arrived[:size], self.arrived[size:]
         return page

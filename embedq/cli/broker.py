@@ -96,8 +96,8 @@ def rebuild(reason: str, yes: bool, dry_run: bool) -> Answer:
         confirm(f"Drain the broker at {shown(its_broker.url)} and publish all open tasks anew?", yes=yes)
         done = draining.rebuild(store, its_broker, settings)
         store.audit.write("broker", f"rebuilt: {done.dispatched} tasks published", who=who(), reason=reason, **asdict(done))
-    said = f"{done.drained.messages:,} messages taken out, {done.freed:,} tasks freed, {done.dispatched:,} published; {done.left_in_table:,} wait in the table"
-    return Answer(asdict(done), [said])
+    said = f"{done.drained.messages:,} messages taken out, {done.freed:,} tasks freed, {done.dispatched:,} published"
+    return Answer(asdict(done), [f"{said}; {done.left_in_table:,} wait in the table"])
 
 
 @command(name="backup")

@@ -1,34 +1,150 @@
-"""`embedq status` and `embedq wait`."""
+"""`embedq status`, `health`, `wait`, `recent`, `stats`: how it goes."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import click
 
-from ..client import Client
-from ..errors import NotWell
-from .trying import bar
-from .voice import Answer, Table, command
+from ..decide.health import Finding, is_well, without_database
+from ..errors import NotWell, StoreUnavailable
+from ..settings import from_env
+from ..store import Store
+from ..wellbeing import Glance, glance
+from .fences import opened
+from .voice import FAILED, Answer, Table, command, drawn, lasting
 
 LOOK_EVERY_S = 0.25
+ACTS = 5
 
 
 @command(name="status")
-def status() -> Answer:
-    """What runs, what waits, and since when.
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@click.option("--interval", default=2.0, show_default=True, type=click.FloatRange(0.2), help="Seconds between two looks.")
+def status(watch: bool, interval: float) -> Answer | None:
+    """The mode and why, who works, what waits where, how fast it goes, what is wrong and which command helps.
 
-    Example:  embedq status
+    Example:  embedq status --watch
     """
-    with Client() as client:
-        decision, depth, workers = client.decision(), client.store.tasks.depth(), client.store.workers.all()
-    data = {"mode": decision.mode, "source": decision.source, "reason": decision.reason, "tasks": depth, "workers": workers}
-    said: list[str | Table] = [f"mode {decision.mode} ({decision.source}: {decision.reason})"]
-    said.append(Table(("status", "priority", "with the broker", "tasks", "oldest"),
-                [(r["status"], r["priority"], r["dispatched"], r["tasks"], r["oldest"]) for r in depth], "Open tasks"))  # fmt: skip
-    said.append(Table(("worker", "delivery", "alive", "holds", "mode seen", "steward"),
-                [(w["name"], w["delivery"], w["alive"], w["held"], w["mode_seen"], w["steward_since"] is not None) for w in workers], "Workers"))  # fmt: skip
-    return Answer(data, said)
+    with opened() as store:
+        if not watch:
+            return status_answer(store)
+        try:
+            _watch(lambda: status_answer(store), interval)
+        except KeyboardInterrupt:
+            pass
+    return None
+
+
+def status_answer(store: Store) -> Answer:
+    seen = glance(store, from_env(os.environ))
+    acts = store.audit.recent(ACTS)
+    live = seen.live
+    data = {
+        "mode": live["mode"], "is_running": live["is_running"], "reason": live.get("reason"), "by": live.get("changed_by"),
+        "since": live.get("changed_at"), "maintenance": live.get("maintenance"), "paused_priorities": seen.facts.paused_priorities,
+        "paused_tenants": seen.facts.paused_tenants, "open": seen.open, "about": seen.about, "rate_per_s": seen.rate, "eta_s": seen.eta_s,
+        "oldest": seen.oldest, "tasks": seen.tasks, "broker": asdict(seen.peek) if seen.peek else None,
+        "workers": seen.workers, "findings": [finding._asdict() for finding in seen.found], "acts": acts,
+    }  # fmt: skip
+    return Answer(data, _said(seen, acts))
+
+
+def _said(seen: Glance, acts: list[dict[str, Any]]) -> list[str | Table]:
+    live = seen.live
+    stopped = "" if live["is_running"] else ", STOPPED"
+    said: list[str | Table] = [f"mode {live['mode']}{stopped} (since {_when(live)} by {live.get('changed_by')}: {live.get('reason')})"]
+    if live.get("maintenance"):
+        said.append(f"maintenance: {live['maintenance'].get('reason')} ({live['maintenance'].get('state')})")
+    said += [_pace(seen), Table(("priority", "in the table", "with the broker", "in work", "messages", "delayed"), _depth_rows(seen))]
+    said.append(_broker_line(seen))
+    rows = [(w["name"], w["delivery"], w["held"], w["mode_seen"], " ".join(w["queues"]), w["steward_since"] is not None) for w in seen.workers]  # fmt: skip
+    said.append(Table(("worker", "delivery", "holds", "mode seen", "queues", "steward"), rows) if rows else "no worker is alive")
+    said += told(seen.found)
+    said.append(Table(("when", "what was done"), [(act["timestamp"], act["message"][:120]) for act in acts]))
+    return said
+
+
+def _when(live: dict[str, Any]) -> str:
+    since = live.get("changed_at")
+    return since.astimezone().strftime("%Y-%m-%d %H:%M") if since else "-"
+
+
+def _pace(seen: Glance) -> str:
+    about = "about " if seen.about else ""
+    if not seen.open:
+        return f"nothing waits; {seen.rate:.1f} tasks/s in the last minute"
+    ages = [time.time() - seen.oldest.timestamp()] if seen.oldest else []
+    eta = f"done in about {lasting(seen.eta_s)}" if seen.eta_s else "nothing was completed in the last minute"
+    return f"{about}{seen.open:,} open, the oldest for {lasting(*ages) if ages else '-'}; {seen.rate:.1f}/s, {eta}"
+
+
+def _depth_rows(seen: Glance) -> list[tuple[object, ...]]:
+    waiting = (seen.peek.waiting if seen.peek else None) or {}
+    places = {(row["priority"], row["place"]): row for row in seen.tasks}
+    rows: list[tuple[object, ...]] = []
+    for priority in ("urgent", "high", "normal", "low"):
+        cells = [_number(places.get((priority, place))) for place in ("table", "broker", "worker")]
+        delayed = (places.get((priority, "table")) or {"delayed": 0})["delayed"]
+        rows.append((priority, *cells, waiting.get(priority), delayed))
+    return rows
+
+
+def _number(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "0"
+    return f"about {row['tasks']:,}" if row["about"] else f"{row['tasks']:,}"
+
+
+def _broker_line(seen: Glance) -> str:
+    if seen.peek is None or not seen.peek.reachable:
+        return f"broker: unreachable ({seen.peek.why if seen.peek else 'not asked'})"
+    held = seen.peek.unacknowledged
+    return "broker: answers" + (f"; {held} messages delivered and not yet acknowledged" if held else "")
+
+
+def told(found: list[Finding]) -> list[str | Table]:
+    if not found:
+        return ["nothing is wrong"]
+    return [Table(("", "what", "next"), [tuple(finding) for finding in found])]
+
+
+def _watch(look: Callable[[], Answer], interval_s: float) -> None:
+    """On a terminal in place, elsewhere one answer after the other. A database that goes away is told, and asked again."""
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    with Live(console=console, screen=sys.stdout.isatty(), auto_refresh=False) as live:
+        while True:
+            try:
+                parts: list[Any] = [drawn(part) if isinstance(part, Table) else part for part in look().said]
+            except StoreUnavailable as away:
+                parts = [f"{time.strftime('%H:%M:%S')} {away}"]
+            live.update(Group(*parts), refresh=True)
+            if not sys.stdout.isatty():
+                console.print(Group(*parts))
+            time.sleep(interval_s)
+
+
+@command(name="health")
+def health() -> Answer:
+    """Is it well? Exit code 0 when it is, 1 when there is a problem; each comes with the command that helps.
+
+    Example:  embedq health --json
+    """
+    try:
+        with opened() as store:
+            found = glance(store, from_env(os.environ)).found
+    except StoreUnavailable as away:
+        found = without_database(str(away), away.hint)
+    well = is_well(found)
+    return Answer({"well": well, "findings": [finding._asdict() for finding in found]}, told(found), 0 if well else FAILED)
 
 
 @command(name="wait")
@@ -38,18 +154,59 @@ def wait(timeout: float) -> Answer:
 
     Example:  embedq wait --timeout 600
     """
+    from .trying import bar
+
     started = time.monotonic()
-    with Client() as client:
-        total = left = sum(row["tasks"] for row in client.store.tasks.depth())
+    with opened() as store:
+        total = left = _open(store)
         with bar("embedding", total) as show:
             while left:
                 if time.monotonic() - started > timeout:
-                    raise NotWell(
-                        f"{left} tasks are still open after {timeout:g} s", hint="`embedq status` shows what they wait for"
-                    )
-                time.sleep(LOOK_EVERY_S)
-                left = sum(row["tasks"] for row in client.store.tasks.depth())
+                    raise NotWell(f"{left} tasks are still open after {timeout:g} s", hint="`embedq status` shows what they wait for")
+                looked_at = time.monotonic()
+                left = _open(store)
                 show(max(0, total - left))
-    return Answer(
-        {"done": total, "seconds": time.monotonic() - started}, [f"nothing is open; {total} tasks were done meanwhile"]
-    )
+                # A look at a long queue costs more: no more than a tenth of the time is spent looking.
+                time.sleep(max(LOOK_EVERY_S, 9 * (time.monotonic() - looked_at)) if left else 0)
+    return Answer({"done": total, "seconds": time.monotonic() - started}, [f"nothing is open; {total} tasks were done meanwhile"])
+
+
+def _open(store: Store) -> int:
+    return sum(row["tasks"] for row in store.overview.depth())
+
+
+@command(name="recent")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+def recent(limit: int) -> Answer:
+    """The tasks that something happened to last.
+
+    Example:  embedq recent --limit 50
+    """
+    with opened() as store:
+        rows = store.overview.recent(limit)
+    columns = ("id", "article_id", "tenant_id", "status", "priority", "delivery", "attempts", "changed_at", "error_message")
+    return Answer(rows, [Table(columns, [[row[key] for key in columns] for row in rows])])
+
+
+@command(name="stats")
+@click.option("--hours", default=24.0, show_default=True, type=click.FloatRange(0.01), help="How far back.")
+def stats(hours: float) -> Answer:
+    """Sizes, throughput and failures; the sizes of large tables as PostgreSQL estimates them.
+
+    Example:  embedq stats --hours 1
+    """
+    with opened() as store:
+        view = store.overview
+        seconds = hours * 3600
+        data = {"about_rows": view.about_rows(), "open": view.depth(), "ended": view.throughput(seconds), "tokens": view.tokens(seconds),
+                "failed": view.failed_groups(by_message=False), "hours": hours}  # fmt: skip
+    ended = [(r["delivery"], r["status"], r["tasks"], r["attempts"], lasting(r["median_s"]), lasting(r["p95_s"])) for r in data["ended"]]
+    said: list[str | Table] = [
+        Table(("table", "rows, about"), [*data["about_rows"].items()]),
+        Table(("priority", "place", "open", "oldest"), [(r["priority"], r["place"], _number(r), r["oldest"]) for r in data["open"]]),
+        Table(("delivery", "ended", "tasks", "attempts", "median", "95 %"), ended, f"Ended in the last {hours:g} h"),
+        f"{data['tokens']:,} tokens for what was completed (at most {view.cap:,} tasks are counted)",
+    ]
+    if data["failed"]:
+        said.append(Table(("error", "failed tasks"), [(r["error_class"], r["tasks"]) for r in data["failed"]]))
+    return Answer(data, said)

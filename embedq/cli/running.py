@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 
 import click
 
-from .. import assemble
+from .. import assemble, logs
 from ..child import Child, Part
 from ..embedded import Servers, default_home, running
 from ..errors import EmbedqError
@@ -31,11 +30,6 @@ QUEUES = ",".join(Priority)
 WORKER_STOP_S = 70.0
 
 
-def log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
 @command(name="poller")
 @click.option("--stop-timeout", default=60.0, show_default=True, help="Seconds that batches under way get after TERM.")
 def poller(stop_timeout: float) -> Answer | None:
@@ -45,8 +39,8 @@ def poller(stop_timeout: float) -> Answer | None:
     """
     from ..poller import Poller
 
-    log_to_stderr()
     settings = from_env(os.environ)
+    logs.set_up(settings.log_format, settings.log_level)
     parts = assemble.worker_parts(settings, "poller")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

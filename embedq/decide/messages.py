@@ -12,12 +12,12 @@ import bz2
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 OWN = "embedq.embed"
-DECOMPRESS = {
+DECOMPRESS: dict[Any, Callable[[bytes], bytes]] = {
     "application/x-gzip": zlib.decompress,
     "application/x-bz2": bz2.decompress,
     "application/x-lzma": lzma.decompress,

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from ..decide.tokens import estimate_tokens
 from ..model import Model
 from . import Limits
 
-BYTES_PER_TOKEN: Final = 4
+__all__ = ["CAUTIOUS", "LIMITS", "LimitsRow", "estimate_tokens", "limits_for"]
 
 
 class LimitsRow(NamedTuple):
@@ -58,9 +59,3 @@ def limits_for(model: Model) -> Limits:
     best = max(fitting, key=lambda row: len(row.prefix), default=None)
     limits = best.limits if best else CAUTIOUS
     return replace(limits, max_input_tokens=int(limits.max_input_tokens * INPUT_MARGIN))
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text is: a quarter token per byte of UTF-8, rounded up, at least one (SPEC P6)."""
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    return max(1, -(-size // BYTES_PER_TOKEN))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..decide.messages import NamesArticles, NamesTasks, NotUnderstood, understand
 from .database import Connection, Database, Row
@@ -37,8 +38,8 @@ class Rejected:
         tasks = {task for _, meaning in meanings if isinstance(meaning, NamesTasks) for task in meaning.ids}
         articles = {each for _, meaning in meanings if isinstance(meaning, NamesArticles) for each in meaning.candidates}
         with self.database.transaction() as connection:
-            known_tasks = _known(connection, QUERIES.known_tasks, sorted(tasks))
-            known_articles = _known(connection, QUERIES.known_articles, sorted(articles))
+            known_tasks: set[int] = _known(connection, QUERIES.known_tasks, sorted(tasks))
+            known_articles: set[str] = _known(connection, QUERIES.known_articles, sorted(articles))
             done = Drained(len(messages))
             done.freed = connection.execute(QUERIES.free_drained, {"ids": sorted(known_tasks)}).rowcount if known_tasks else 0
             done.made = _want(connection, sorted(known_articles)) if known_articles else 0
@@ -59,7 +60,7 @@ class Rejected:
         return self.database.fetch(QUERIES.rejected_by_reason)
 
 
-def _known(connection: Connection, statement: str, ids: Sequence[object]) -> set[object]:
+def _known(connection: Connection, statement: str, ids: Sequence[object]) -> set[Any]:
     return {row["id"] for row in connection.execute(statement, {"ids": ids}).fetchall()} if ids else set()
 
 
@@ -69,7 +70,7 @@ def _want(connection: Connection, ids: Sequence[object]) -> int:
 
 
 def _unknown(
-    meanings: Iterable[tuple[bytes, object]], known_tasks: set[object], known_articles: set[object]
+    meanings: Iterable[tuple[bytes, object]], known_tasks: set[int], known_articles: set[str]
 ) -> list[tuple[bytes, str]]:
     """What is kept raw, with the reason: not understood, or naming what is not in the table."""
     kept = []

@@ -104,7 +104,10 @@ def test_every_superseded_text_is_kept_with_its_version(psql):
     psql("UPDATE articles SET metadata = '{}'")
     psql("UPDATE articles SET title = 'Green tea'")
 
-    assert psql("SELECT version_number, title, content FROM article_versions ORDER BY 1") == [(1, "Tea", "one"), (2, "Tea", "two")]
+    assert psql("SELECT version_number, title, content FROM article_versions ORDER BY 1") == [
+        (1, "Tea", "one"),
+        (2, "Tea", "two"),
+    ]
     assert psql("SELECT version FROM articles") == [(3,)]
 
 

@@ -31,7 +31,7 @@ def test_an_edit_updates_the_waiting_task_instead_of_making_another(psql):
     assert psql("SELECT article_id, version FROM embedding_tasks") == [("a", 2)]
 
 
-@pytest.mark.parametrize("change", ["metadata = '{\"colour\": \"green\"}'", "slug = 'tea'", "content = content, title = title"])
+@pytest.mark.parametrize("change", ['metadata = \'{"colour": "green"}\'', "slug = 'tea'", "content = content, title = title"])
 def test_an_update_that_leaves_the_text_as_it_was_makes_no_task(psql, change):
     psql("INSERT INTO articles (id, title, content) VALUES ('a', 'Tea', 'How to brew it')")
     psql("DELETE FROM embedding_tasks")
@@ -45,7 +45,9 @@ def test_an_update_that_leaves_the_text_as_it_was_makes_no_task(psql, change):
 def test_a_hundred_thousand_articles_in_one_statement_are_one_upsert(psql, statements):
     psql("INSERT INTO articles (id, title) SELECT 'a' || n, 'title ' || n FROM generate_series(1, 100000) n")
 
-    assert psql("SELECT count(*), count(DISTINCT article_id) FROM embedding_tasks WHERE status = 'pending'") == [(100_000, 100_000)]
+    assert psql("SELECT count(*), count(DISTINCT article_id) FROM embedding_tasks WHERE status = 'pending'") == [
+        (100_000, 100_000)
+    ]
     assert statements() == 1
 
 

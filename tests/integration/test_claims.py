@@ -189,5 +189,3 @@ def test_a_claim_carries_the_text_as_it_is_when_the_row_is_had(psql, add, poller
 
     assert (task.content, task.version, task.claim, task.attempts) == ("second", 2, 1, 0)
     assert task.text_hash == psql("SELECT text_hash FROM article_texts")[0][0]
-
-

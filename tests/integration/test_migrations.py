@@ -46,7 +46,9 @@ def left(database):
 
 def write_two_articles(database):
     Store(database).models.agree(Model("hashing", "hashing-v1", 64))
-    database.execute("INSERT INTO articles (id, title, content, slug) VALUES ('a', 'Tea', 'one', 'tea'), ('b', 'Coffee', 'two', NULL)")
+    database.execute(
+        "INSERT INTO articles (id, title, content, slug) VALUES ('a', 'Tea', 'one', 'tea'), ('b', 'Coffee', 'two', NULL)"
+    )
     database.execute("UPDATE articles SET content = 'three' WHERE id = 'b'")
 
 

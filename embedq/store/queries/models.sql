@@ -25,6 +25,7 @@ RETURNING faults, extract(epoch FROM paused_until - clock_timestamp())::double p
 -- name: provider_well
 UPDATE embedding_providers SET faults = 0, paused_until = NULL, pause_reason = NULL, probe_until = NULL, faulty_since = NULL
 WHERE name = %(provider)s AND faults > 0
+  AND coalesce(paused_until, '-infinity') <= clock_timestamp()  -- an answer to what was asked before the pause proves nothing about now
 RETURNING name
 
 -- name: may_call

@@ -1,0 +1,83 @@
+"""Tasks and providers that measure themselves: the same promises, with a stop-watch (`meter`) and a log beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from . import logs
+from .errors import Fault
+from .meter import METER
+from .store.tasks import Settled, Tasks
+
+if TYPE_CHECKING:
+    from .model import Claimed, Delivery, Model, Outcome, Priority
+    from .providers import Embedded, Provider
+    from .store.database import Database
+
+
+class MeasuredTasks(Tasks):
+    """A worker's view of the tasks: how long they waited, how long the store takes, and how each ended."""
+
+    def __init__(self, database: Database, delivery: str) -> None:
+        super().__init__(database)
+        self.delivery = delivery
+
+    def claim_named(self, worker: int, delivery: Delivery, ids: Sequence[int], limit: int) -> list[Claimed]:
+        with METER.timed("store", "claim"):
+            claimed = super().claim_named(worker, delivery, ids, limit)
+        return _waited(claimed)
+
+    def claim_due(
+        self, worker: int, delivery: Delivery, priorities: Sequence[Priority], limit: int, grace_s: float = 0.0
+    ) -> list[Claimed]:
+        with METER.timed("store", "claim"):
+            claimed = super().claim_due(worker, delivery, priorities, limit, grace_s)
+        return _waited(claimed)
+
+    def claim_overdue(self, worker: int, limit: int, fallback_s: float) -> list[Claimed]:
+        with METER.timed("store", "claim"):
+            claimed = super().claim_overdue(worker, limit, fallback_s)
+        return _waited(claimed)
+
+    def settle(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> Settled:
+        with METER.timed("store", "settle"):
+            settled = super().settle(worker, worker_name, outcomes)
+        logs.outcomes(worker_name, self.delivery, outcomes, settled.states)
+        return settled
+
+
+def _waited(claimed: list[Claimed]) -> list[Claimed]:
+    now = datetime.now(UTC)
+    for task in claimed:
+        METER.observe("waiting", (now - task.created_at).total_seconds(), task.priority)
+    return claimed
+
+
+class MeasuredProvider:
+    """A provider with its requests, faults, tokens and seconds counted."""
+
+    def __init__(self, inner: Provider) -> None:
+        self.inner = inner
+        self.model, self.limits = inner.model, inner.limits
+        self._labels = (inner.model.provider, inner.model.name)
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        METER.count("provider_requests", *self._labels)
+        try:
+            with METER.timed("provider", *self._labels):
+                embedded = self.inner.embed(texts)
+        except Fault as fault:
+            METER.count("provider_faults", *self._labels, type(fault).__name__)
+            raise
+        METER.count("provider_tokens", *self._labels, by=embedded.tokens)
+        METER.count("provider_inputs", *self._labels, by=len(texts))
+        return embedded
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def measured(make: Callable[[Model], Provider]) -> Callable[[Model], Provider]:
+    return lambda model: MeasuredProvider(make(model))

@@ -1,0 +1,156 @@
+"""How it all goes, at a glance: what `status`, `health` and monitors look at. Bounded reads, short time-outs, no heavy import."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .assemble import addresses
+from .broker import is_redis, shown
+from .decide.health import OLDEST_S, Facts, Finding, ProviderTrouble, findings
+from .model import Delivery, Mode, Priority
+from .settings import Settings
+from .store import Store
+from .store.database import Row
+
+BROKER_WAIT_S = 0.3
+MINUTE_S, HOUR_S = 60.0, 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """The broker from outside. `waiting`: messages by queue, None where they cannot be counted cheaply. `why`: it did not answer."""
+
+    reachable: bool
+    why: str = ""
+    waiting: Mapping[str, int] | None = None
+    unacknowledged: int | None = None
+
+
+@dataclass(slots=True)
+class Glance:
+    """`tasks`: open tasks by priority and place. `rate`: completed per second in the last minute. `eta_s`: None when nothing moves."""
+
+    live: Row
+    workers: list[Row]
+    tasks: list[Row]
+    peek: Peek | None
+    facts: Facts
+    rate: float = 0.0
+    oldest: Any = None
+    about: bool = False
+    found: list[Finding] = field(default_factory=list)
+
+    @property
+    def open(self) -> int:
+        return sum(row["tasks"] for row in self.tasks)
+
+    @property
+    def eta_s(self) -> float | None:
+        return self.open / self.rate if self.rate and self.open else None
+
+
+def glance(store: Store, settings: Settings) -> Glance:
+    """Everything that `status` and `health` tell. The broker is asked while PostgreSQL is read."""
+    peeking = _Peeking(addresses(settings).broker_url)
+    live = store.status.live() or {"mode": settings.mode, "is_running": False, "reason": "the live row is missing: `embedq start`"}
+    workers = [row for row in store.workers.all() if row["alive"]]
+    tasks = store.overview.depth()
+    lately = store.overview.settled(MINUTE_S)
+    facts = _facts(store, settings, live, workers, tasks, peeking.answer())
+    return Glance(
+        live, workers, tasks, peeking.answer(), facts, lately["completed"] / MINUTE_S,
+        min((row["oldest"] for row in tasks if row["oldest"]), default=None), any(row["about"] for row in tasks), findings(facts),
+    )  # fmt: skip
+
+
+def _facts(store: Store, settings: Settings, live: Row, workers: Sequence[Row], tasks: Sequence[Row], peek: Peek) -> Facts:
+    lately = store.overview.settled(HOUR_S)
+    celery = [worker for worker in workers if worker["delivery"] == Delivery.CELERY]
+    priorities, tenants = live.get("paused_priorities", ()), live.get("paused_tenants", ())
+    return Facts(
+        mode=Mode(live["mode"]),
+        is_running=live["is_running"],
+        submissions_accepted=live.get("submissions_accepted", True),
+        dispatch_held=live.get("dispatch_held", False),
+        paused_priorities=priorities,
+        paused_tenants=tenants,
+        broker=peek.reachable,
+        broker_why=peek.why,
+        celery_workers=len(celery),
+        pollers=sum(worker["delivery"] == Delivery.POLLER for worker in workers),
+        steward=any(worker["steward_since"] for worker in workers),
+        consumed=consumed(celery),
+        waiting=_waiting(tasks),
+        oldest_due_s=store.overview.oldest_due_s(OLDEST_S, priorities, tenants),
+        stuck=store.overview.stuck(settings.worker_timeout_s),
+        troubles=[ProviderTrouble(row["name"], row["pause_reason"] or "", row["for_s"] or 0.0, row["left_s"] or 0.0)
+                  for row in store.overview.troubled_providers()],
+        failed=lately["failed"],
+        settled=lately["settled"],
+        failed_ever=store.overview.failed(),
+    )  # fmt: skip
+
+
+def consumed(celery_workers: Sequence[Row]) -> frozenset[str]:
+    """The queues that living Celery workers serve; one that named none serves all."""
+    return frozenset(queue for worker in celery_workers for queue in (worker["queues"] or Priority))
+
+
+def _waiting(tasks: Sequence[Row]) -> dict[str, int]:
+    waiting: dict[str, int] = {}
+    for row in tasks:
+        if row["place"] != "worker":
+            waiting[row["priority"]] = waiting.get(row["priority"], 0) + row["tasks"]
+    return waiting
+
+
+class _Peeking:
+    """A look at the broker that is under way."""
+
+    def __init__(self, url: str) -> None:
+        self._found = Peek(False, "no answer in time")
+        self._thread = threading.Thread(target=self._look, args=(url,), daemon=True)
+        self._thread.start()
+
+    def _look(self, url: str) -> None:
+        self._found = peek(url)
+
+    def answer(self) -> Peek:
+        self._thread.join(3 * BROKER_WAIT_S)
+        return self._found
+
+
+def peek(url: str) -> Peek:
+    """A short look at the broker; never raises, and answers within a second."""
+    try:
+        return _peek_redis(url) if is_redis(url) else _peek_socket(url)
+    except Exception as away:  # redis-py raises its own errors and the socket's
+        return Peek(False, f"{shown(url)}: {type(away).__name__}")
+
+
+def _peek_redis(url: str) -> Peek:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    with redis.Redis.from_url(
+        url, socket_timeout=BROKER_WAIT_S, socket_connect_timeout=BROKER_WAIT_S, retry=Retry(NoBackoff(), 0)
+    ) as client:
+        pipe = client.pipeline(transaction=False)
+        for name in Priority:
+            pipe.llen(name.value)
+        pipe.hlen("unacked")
+        *waiting, unacknowledged = pipe.execute()
+    return Peek(True, "", dict(zip([p.value for p in Priority], waiting, strict=True)), unacknowledged)
+
+
+def _peek_socket(url: str) -> Peek:
+    parts = urlsplit(url)
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    with socket.create_connection((parts.hostname or "127.0.0.1", port), timeout=BROKER_WAIT_S):
+        return Peek(True)

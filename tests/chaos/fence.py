@@ -1,0 +1,60 @@
+"""Watches the fence (SPEC G5): once a switch has returned, no worker of a switched-off delivery may have claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from embedq.model import Delivery, Mode
+
+if TYPE_CHECKING:
+    from .world import World
+
+# SPEC §5, as the operator reads it.
+MAY_CLAIM = {
+    Mode.CELERY: {Delivery.CELERY},
+    Mode.DATABASE: {Delivery.POLLER},
+    Mode.HYBRID: {Delivery.CELERY, Delivery.POLLER},
+    Mode.SYNC: {Delivery.CELERY, Delivery.POLLER},
+    Mode.OFF: set[Delivery](),
+}
+
+
+class Fence:
+    """`change` an operator's switch; before each, and at the end, `look` whether anybody claimed who was not to."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.mode, self.running = Mode.CELERY, True
+        self.since: datetime | None = None
+        self.looked = 0
+
+    def change(self, act: Callable[[], object], *, mode: Mode | None = None, running: bool | None = None) -> None:
+        self.look()
+        # If the act fails half-way, it is not known what holds: nothing is looked for until the next one.
+        self.since = None
+        act()
+        self.mode = self.mode if mode is None else mode
+        self.running = self.running if running is None else running
+        self.since = self._now()
+
+    def look(self) -> None:
+        if self.since is None:
+            return
+        may = MAY_CLAIM[self.mode] if self.running else set()
+        with self.world.connect() as connection:
+            rows = connection.execute(
+                "SELECT id, delivery, processed_at FROM embedding_tasks WHERE processed_at > %s AND NOT delivery = ANY (%s)",
+                [self.since, [*may]],
+            ).fetchall()
+        self.looked += 1
+        told = f"mode {self.mode}" if self.running else "stopped"
+        self.world.complaints += [f"task {row[0]} was claimed by {row[1]} at {row[2]}, {told} since {self.since}" for row in rows]
+
+    def _now(self) -> datetime:
+        with self.world.connect() as connection:
+            row = connection.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None
+        now: datetime = row[0]
+        return now
