@@ -124,7 +124,7 @@ def families(samples: Iterable[Sample]) -> Iterator[Metric]:
             yield made
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OfProcess:
     """What this process measured itself; with a worker, also its counters."""
 
@@ -155,7 +155,7 @@ def of_counters(delivery: str, worker: str, counters: dict[str, Any]) -> Iterato
         yield "embedq_settled", (delivery, worker, outcome), float(counters.get(outcome, 0))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OfHouse:
     """What the database, the broker and the workers' heartbeats say. A part that is away leaves its `_up` at 0 and nothing else."""
 

@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .assemble import addresses
-from .broker import is_redis, shown
+from .broker import Broker, is_redis, shown
+from .broker.redis import RedisQueues, task_ids
 from .decide.health import OLDEST_S, Facts, Finding, ProviderTrouble, findings
+from .errors import BrokerUnavailable
 from .model import Delivery, Mode, Priority
 from .settings import Settings
 from .store import Store
@@ -19,6 +21,7 @@ from .store.database import Row
 
 BROKER_WAIT_S = 0.3
 MINUTE_S, HOUR_S = 60.0, 3600.0
+PAGE, LOOK_THROUGH = 1000, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +157,32 @@ def _peek_socket(url: str) -> Peek:
     port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
     with socket.create_connection((parts.hostname or "127.0.0.1", port), timeout=BROKER_WAIT_S):
         return Peek(True)
+
+
+def find_message(url: str, task: int, priority: str) -> int | None:
+    """How many messages are ahead of the one that names this task, in its queue; -1: a worker has it; None: there is none.
+
+    Raises BrokerUnavailable when the broker does not answer, or has more than it is sensible to look through.
+    """
+    broker = Broker(url)
+    try:
+        with broker.redis as client:
+            return _find(RedisQueues(client, "", [priority]), task, priority)
+    except OSError as away:
+        raise BrokerUnavailable(f"the broker cannot be looked into ({type(away).__name__})", hint="`embedq broker status`") from away
+    finally:
+        broker.close()
+
+
+def _find(queues: RedisQueues, task: int, priority: str) -> int | None:
+    if any(task in task_ids(raw) for raw in queues.look().held[priority]):
+        return -1
+    for at in range(0, LOOK_THROUGH, PAGE):
+        # The next in line is the last of the list.
+        page = queues.client.lrange(queues.key(priority), -at - PAGE, -at - 1)[::-1]
+        for ahead, raw in enumerate(page, at):
+            if task in task_ids(raw):
+                return ahead
+        if len(page) < PAGE:
+            return None
+    raise BrokerUnavailable(f"more than {LOOK_THROUGH:,} messages are in the queue {priority}", hint="`embedq broker status`")

@@ -30,6 +30,7 @@ __all__ = ["TASK", "Broker", "Circuit", "InBroker", "is_redis", "make_app", "sho
 
 MARK = "embedq:mark"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
+CONNECTIONS = 10
 
 
 def shown(url: str) -> str:
@@ -123,8 +124,9 @@ class Broker:
         self.url, self.prefix = url, prefix
         self.circuit = Circuit()
         self._app: Celery | None = None
+        self._producers: Any = None
         self._redis: Any = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def app(self) -> Celery:
@@ -133,11 +135,22 @@ class Broker:
                 self._app = make_app(self.url, publishing_only=True, prefix=self.prefix)
             return self._app
 
+    @property
+    def producers(self) -> Any:
+        """Producers on connections of our own: kombu's global pools stay closed for the whole process once one was closed."""
+        from kombu.pools import ProducerPool
+
+        with self._lock:
+            if self._producers is None:
+                connections = self.app.connection_for_write().Pool(limit=CONNECTIONS)
+                self._producers = ProducerPool(connections, limit=CONNECTIONS)
+            return self._producers
+
     def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]]) -> None:
         """One message for each batch of task ids. Raises BrokerUnavailable; some may have been sent by then, which is harmless."""
         self.circuit.check()
         try:
-            with self.app.producer_pool.acquire(block=True, timeout=2) as producer:
+            with self.producers.acquire(block=True, timeout=2) as producer:
                 for priority, ids in batches:
                     self.app.send_task(TASK, args=[list(ids)], queue=self._queue(priority), producer=producer, retry=False)
         except Exception as away:  # kombu raises what the transport raises: OSError, redis and amqp errors, and its own
@@ -155,10 +168,11 @@ class Broker:
     def _forget(self) -> None:
         """Connections of a pool that met a dead server are not used again."""
         with self._lock:
-            app, self._app = self._app, None
-        if app is not None:
+            producers, self._app, self._producers = self._producers, None, None
+        if producers is not None:
             try:
-                app.pool.force_close_all()
+                producers.force_close_all()
+                producers.connections.force_close_all()
             except Exception as late:
                 log.debug("closing connections to a dead broker: %s", late)
 

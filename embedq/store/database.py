@@ -136,8 +136,8 @@ def told(url: str) -> Iterator[None]:
             f"PostgreSQL at {shown(url)} refused the connection: {first_line(refused)}",
             hint="check user, password and database in DATABASE_URL",
         ) from refused
-    except psycopg.errors.LockNotAvailable:
-        raise
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+        raise  # the server is there; who asked knows whether to ask again
     except psycopg.ProgrammingError as wrong:
         if "invalid connection option" in str(wrong) or "invalid dsn" in str(wrong) or 'missing "="' in str(wrong):
             raise ConfigError(

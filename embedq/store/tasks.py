@@ -20,6 +20,9 @@ MODES_OF = {
 DISPATCHING_MODES = [Mode.CELERY, Mode.HYBRID, Mode.SYNC]
 LANES = 64
 MAX_LOSSES = 10
+# An edit or a delete of the same article is under way: it is asked again, five seconds at most (see `patience`).
+MET_A_WRITER = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+SETTLE_TRIES = 25
 
 
 @dataclass(slots=True)
@@ -85,14 +88,15 @@ class Tasks:
         if not ids:
             return []
         rows = connection.execute(QUERIES.take, {"ids": list(ids), "worker": worker, "delivery": delivery}).fetchall()
-        return [Claimed(**(row | {"priority": Priority(row["priority"])})) for row in rows]
+        claimed = {row["id"]: Claimed(**(row | {"priority": Priority(row["priority"])})) for row in rows}
+        return [claimed[id] for id in ids if id in claimed]
 
     def settle(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> Settled:
         """Write how tasks ended, with their vectors, in one transaction. What is not this worker's any more changes nothing."""
         settled = Settled()
         try:
             settled.states = self._settle_together(worker, worker_name, outcomes)
-        except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.DeadlockDetected):
+        except (psycopg.IntegrityError, psycopg.DataError, *MET_A_WRITER):
             pass  # an edit made a successor at this very moment, or one of them cannot be stored: one by one, each sees it
         for outcome in outcomes:
             if outcome.task.id not in settled.states:
@@ -101,6 +105,7 @@ class Tasks:
 
     def _settle_together(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
         with self.database.transaction() as connection:
+            connection.execute(QUERIES.patience)
             return self._write(connection, worker, worker_name, outcomes)
 
     def _write(self, connection: Connection, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
@@ -111,18 +116,18 @@ class Tasks:
         put_vectors(connection, [o for o in outcomes if o.stored is not None and states.get(o.task.id) == "completed"])
         return states
 
-    def _settle_alone(self, worker: int, worker_name: str, outcome: Outcome, settled: Settled, tries: int = 3) -> None:
+    def _settle_alone(self, worker: int, worker_name: str, outcome: Outcome, settled: Settled) -> None:
         """A task whose row was locked when the others were settled: wait for the lock, then look whether it is still ours."""
-        for left in reversed(range(tries)):
+        for _ in range(SETTLE_TRIES):
             try:
                 with self.database.transaction() as connection:
+                    connection.execute(QUERIES.patience)
                     held = {"ids": [outcome.task.id], "claims": [outcome.task.claim], "worker": worker}
                     if connection.execute(QUERIES.still_held, held).fetchall():
                         settled.states |= self._write(connection, worker, worker_name, [outcome])
                 break
-            except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
-                if not left:
-                    raise
+            except MET_A_WRITER:
+                continue
             except (psycopg.IntegrityError, psycopg.DataError) as refused:
                 # The same once more cannot help, and the others must not suffer: its task alone fails, with PostgreSQL's words.
                 outcome = replace(
@@ -168,9 +173,11 @@ class Tasks:
         parameters = {"timeout_s": timeout_s, "max_losses": MAX_LOSSES}
         for at_once in (limit, 50, 1):
             try:
-                return self.database.fetch(QUERIES.rescue, parameters | {"limit": at_once})
-            except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
-                continue  # an edit made a successor at this very moment: fewer at once meet fewer edits
+                with self.database.transaction() as connection:
+                    connection.execute(QUERIES.patience)
+                    return connection.execute(QUERIES.rescue, parameters | {"limit": at_once}).fetchall()
+            except MET_A_WRITER:
+                continue  # an edit makes a successor at this very moment: fewer at once meet fewer edits
         return []
 
     def depth(self) -> list[Row]:

@@ -305,14 +305,30 @@ def test_a_frozen_redis_is_given_up_quickly_and_left_alone(tmp_path: Path, store
     with Servers(tmp_path / "own") as own:
         broker = Broker(own.redis_url)
         assert in_broker(broker) == 0
-        own.redis.process.send_signal(signal.SIGSTOP)
+        assert own.redis.pid is not None
+        os.kill(own.redis.pid, signal.SIGSTOP)
         try:
             with pytest.raises(BrokerUnavailable):
                 drain(store, broker)
             with pytest.raises(BrokerUnavailable, match="left alone"):
                 drain(store, broker)
         finally:
-            own.redis.process.send_signal(signal.SIGCONT)
+            os.kill(own.redis.pid, signal.SIGCONT)
+
+
+def test_a_broker_that_comes_back_is_published_to_again(tmp_path: Path) -> None:
+    with Servers(tmp_path / "own") as own:
+        broker = Broker(own.redis_url)
+        broker.publish([(Priority.NORMAL, [1])])
+        own.redis.kill()
+        with pytest.raises(BrokerUnavailable):
+            broker.publish([(Priority.NORMAL, [2])])
+        own.redis.start()
+
+        broker.circuit.worked()
+        broker.publish([(Priority.NORMAL, [3])])
+
+        assert in_broker(broker) >= 1
 
 
 def ids_in(raw: bytes) -> list[int]:

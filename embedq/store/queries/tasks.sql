@@ -147,6 +147,11 @@ FROM said JOIN ours USING (id)
 WHERE t.id = said.id
 RETURNING t.id, t.status
 
+-- name: patience
+-- For who waits for a row while holding others: always less than deadlock_timeout (1 s), so that it is never the writer of an article
+-- who pays for a deadlock with us.
+SELECT set_config('lock_timeout', '200ms', true)
+
 -- name: still_held
 -- Of these claims, the ones that a settle may still name.
 SELECT t.id FROM embedding_tasks t

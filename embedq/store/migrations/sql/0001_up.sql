@@ -411,7 +411,8 @@ CREATE TRIGGER embedq_articles_truncated AFTER TRUNCATE ON article_texts
     FOR EACH STATEMENT EXECUTE FUNCTION embedq_articles_truncated();
 
 -- Changes by hand -----------------------------------------------------------------------------------------------------------------
--- Our own claim raises `claims`, our own settle gives up `lease_holder`; every other change of status passes here and is made whole.
+-- Our own claim raises `claims`; our own settle gives up `lease_holder`, keeps `processed_at` and takes a waiting task from the broker.
+-- Every other change of status passes here and is made whole.
 CREATE FUNCTION embedq_task_changed_by_hand() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -444,7 +445,9 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER embedq_task_changed_by_hand BEFORE UPDATE ON embedding_tasks FOR EACH ROW
-    WHEN (OLD.status <> NEW.status AND OLD.claims = NEW.claims AND NOT (OLD.lease_holder IS NOT NULL AND NEW.lease_holder IS NULL))
+    WHEN (OLD.status <> NEW.status AND OLD.claims = NEW.claims AND NOT (
+        OLD.lease_holder IS NOT NULL AND NEW.lease_holder IS NULL AND NEW.processed_at IS NOT NULL
+        AND (NEW.status <> 'pending' OR NEW.dispatched_at IS NULL)))
     EXECUTE FUNCTION embedq_task_changed_by_hand();
 
 CREATE FUNCTION embedq_attempts_never_go_down() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,0 +1,183 @@
+"""Errors as `application/problem+json` (RFC 9457): what is wrong, in which field, and the next step. Never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from ..errors import BrokerUnavailable, EmbedqError, InputError, InputRefused, NotFound, NotWell, ProviderBusy, StoreUnavailable
+from ..logs import request_id
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+PLACES = ("body", "query", "path", "header")
+
+
+class Wrong(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    reason: str
+
+
+class Problem(BaseModel):
+    """Why a request was not done, and what to do next."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:embedq:input", "title": "The input is wrong", "status": 422, "detail": "title and content are both empty",
+                    "field": "content", "next_step": "there must be something to embed", "request_id": "3f0c…", "errors": [],
+                }
+            ]
+        }
+    )  # fmt: skip
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    next_step: str
+    request_id: str
+    errors: list[Wrong] = Field(default_factory=list)
+
+
+class Refusal(Exception):
+    """Raised by the doors for what is HTTP's own business: tokens, preconditions, sizes."""
+
+    def __init__(
+        self, status: int, kind: str, title: str, detail: str, next_step: str, *,
+        field: str | None = None, headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(detail)
+        self.status, self.kind, self.title, self.detail, self.next_step = status, kind, title, detail, next_step
+        self.field, self.headers = field, dict(headers or {})
+
+
+def answer(
+    status: int, kind: str, title: str, detail: str, next_step: str, *,
+    field: str | None = None, errors: Sequence[Wrong] = (), headers: Mapping[str, str] | None = None,
+) -> JSONResponse:  # fmt: skip
+    told = Problem(
+        type=f"urn:embedq:{kind}", title=title, status=status, detail=detail, field=field, next_step=next_step,
+        request_id=request_id.get(), errors=list(errors),
+    )  # fmt: skip
+    return JSONResponse(told.model_dump(), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def of_refusal(refused: Refusal) -> JSONResponse:
+    return answer(
+        refused.status, refused.kind, refused.title, refused.detail, refused.next_step, field=refused.field, headers=refused.headers
+    )
+
+
+def of_error(error: EmbedqError) -> JSONResponse:
+    """An error of ours in HTTP's words; the hint is the next step."""
+    detail, hint = str(error), error.hint
+    match error:
+        case InputError() if isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+            taken = f"an article with this {error.field} exists already"
+            return answer(409, "conflict", "It exists already", taken, hint, field=error.field)
+        case InputError():
+            return answer(422, "input", "The input is wrong", detail, hint, field=error.field)
+        case InputRefused():
+            return answer(422, "refused", "The provider refuses this text", detail, hint, field="query")
+        case NotFound():
+            return answer(404, "not-found", "There is no such thing", detail, "check the id and the tenant_id")
+        case NotWell():
+            return answer(409, "not-now", "This cannot be done now", detail, hint)
+        case ProviderBusy():
+            return _later("provider-busy", "The provider does not answer", detail, hint, error.retry_after_s)
+        case StoreUnavailable():
+            return _later("database-away", "The database cannot be reached", "PostgreSQL did not answer; nothing was written", "try again")
+        case BrokerUnavailable():
+            return _later("broker-away", "The broker cannot be reached", "the broker did not answer", hint)
+        case _:
+            log.error("%s; next: %s", error, hint)
+            return _later("not-well", "The service is not set up rightly", type(error).__name__, "the service's log says more")
+
+
+def _later(kind: str, title: str, detail: str, next_step: str, after_s: float | None = None) -> JSONResponse:
+    wait = max(1, math.ceil(after_s)) if after_s else RETRY_AFTER_S
+    return answer(503, kind, title, detail, next_step, headers={"Retry-After": str(wait)})
+
+
+def of_validation(wrong: RequestValidationError) -> JSONResponse:
+    """What did not fit the schema. The values are not repeated: they may be anything."""
+    found = [Wrong(field=_field(error["loc"]), reason=_reason(error)) for error in wrong.errors()][:20]
+    first = found[0] if found else Wrong(field="body", reason="cannot be understood")
+    return answer(
+        422, "input", "The input is wrong", f"{first.field}: {first.reason}", "correct it; /docs shows what is expected",
+        field=first.field, errors=found,
+    )  # fmt: skip
+
+
+def _field(location: Sequence[Any]) -> str:
+    parts = list(location[1:] if location and location[0] in PLACES and len(location) > 1 else location)
+    name = ""
+    for part in parts:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name.encode("utf-8", "replace").decode()[:200]
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    return str(error.get("msg", "is wrong")).encode("utf-8", "replace").decode()[:300]
+
+
+def of_http(error: HTTPException) -> JSONResponse:
+    titles = {404: "There is no such path", 405: "This path does not take that method", 400: "The body cannot be understood"}
+    title = titles.get(error.status_code, "The request was refused")
+    return answer(
+        error.status_code, "http", title, str(error.detail), "/docs lists the paths and what they take", headers=error.headers
+    )
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    match error:
+        case Refusal():
+            return of_refusal(error)
+        case EmbedqError():
+            return of_error(error)
+        case RequestValidationError():
+            return of_validation(error)
+        case HTTPException():
+            return of_http(error)
+        case _:
+            raise error
+
+
+def unexpected(error: Exception) -> JSONResponse:
+    """A mistake of ours: the log has the traceback under the request's id, the answer has the id."""
+    log.error("unexpected: %s", type(error).__name__, exc_info=error)
+    return answer(500, "unexpected", "Something unexpected happened", "the service made a mistake", "report the request_id; its log has the rest")
+
+
+def install(app: FastAPI) -> None:
+    for kind in (Refusal, EmbedqError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _refused)
+
+
+def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI entries of the problems that a path may answer with."""
+    words = {
+        400: "The body is not JSON", 401: "No token, or a wrong one", 403: "Asked for by another site's page", 404: "There is no such article",
+        409: "It exists already, or cannot be done now", 412: "The article is not in that version any more", 413: "The body is too large",
+        422: "The input is wrong", 503: "Something needed is away; see Retry-After",
+    }  # fmt: skip
+    return {
+        status: {"description": words[status], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+        for status in statuses
+    }
