@@ -60,7 +60,11 @@ class Glance:
 def glance(store: Store, settings: Settings) -> Glance:
     """Everything that `status` and `health` tell. The broker is asked while PostgreSQL is read."""
     peeking = _Peeking(addresses(settings).broker_url)
-    live = store.status.live() or {"mode": settings.mode, "is_running": False, "reason": "the live row is missing: `embedq start`"}
+    live = store.status.live() or {
+        "mode": settings.mode,
+        "is_running": False,
+        "reason": "the live row is missing: `embedq start`",
+    }
     workers = [row for row in store.workers.all() if row["alive"]]
     tasks = store.overview.depth()
     lately = store.overview.settled(MINUTE_S)
@@ -168,8 +172,12 @@ def find_message(url: str, task: int, priority: str) -> int | None:
     try:
         with broker.redis as client:
             return _find(RedisQueues(client, "", [priority]), task, priority)
-    except OSError as away:
-        raise BrokerUnavailable(f"the broker cannot be looked into ({type(away).__name__})", hint="`embedq broker status`") from away
+    except BrokerUnavailable:
+        raise
+    except Exception as away:  # redis-py raises its own errors and the socket's
+        raise BrokerUnavailable(
+            f"the broker cannot be looked into ({type(away).__name__})", hint="`embedq broker status`"
+        ) from away
     finally:
         broker.close()
 

@@ -165,6 +165,10 @@ class Broker:
             hint="is it running? tasks wait in the table; `embedq mode database` works without a broker",
         ) from away
 
+    def reconnect(self) -> None:
+        """The next errand begins on new connections, which declare the queues anew: a connection remembers what it declared."""
+        self._forget()
+
     def _forget(self) -> None:
         """Connections of a pool that met a dead server are not used again."""
         with self._lock:

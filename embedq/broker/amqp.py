@@ -48,8 +48,11 @@ class AmqpQueues:
         with self._connection() as connection:
             found: list[tuple[str, bytes]] = []
             for queue in self.queues:
+                waiting = _declared(connection, queue).waiting
+                if not waiting:
+                    continue
                 reader = _Reader(connection, queue, prefetch=0)
-                for page in reader.pages(_declared(connection, queue).waiting):
+                for page in reader.pages(waiting):
                     found += [(queue.removeprefix(self.prefix), raw) for raw, _ in page]
                 reader.close()
         yield from found

@@ -42,8 +42,12 @@ def reconcile(include: tuple[str, ...], reason: str, yes: bool, dry_run: bool) -
 
 
 @command(name="verify")
-@click.option("--snapshot", type=click.Path(path_type=Path, dir_okay=False), help="Save what was counted, to compare with later.")
-@click.option("--compare", "earlier", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Compare with a snapshot.")
+@click.option(
+    "--snapshot", type=click.Path(path_type=Path, dir_okay=False), help="Save what was counted, to compare with later."
+)
+@click.option(
+    "--compare", "earlier", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Compare with a snapshot."
+)
 def verify(snapshot: Path | None, earlier: Path | None) -> Answer:
     """Prove by set difference that every article is embedded, has an open task, or a failed or skipped one you can see.
 

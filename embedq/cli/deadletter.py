@@ -22,7 +22,15 @@ TASK_COLUMNS = ("task", "article", "tenant", "attempts", "error", "message", "fa
 
 def group_cells(row: Row) -> tuple[object, ...]:
     message = row["one_message"] if row["tasks"] == 1 else row["message"]
-    return (row["error_class"], message, row["tasks"], row["tenants"], row["first"], row["last"], " ".join(map(str, row["examples"])))
+    return (
+        row["error_class"],
+        message,
+        row["tasks"],
+        row["tenants"],
+        row["first"],
+        row["last"],
+        " ".join(map(str, row["examples"])),
+    )
 
 
 def grouped(store: Store, error_class: str | None, tenant: str | None, limit: int, *, by_message: bool = True) -> Answer:
@@ -47,7 +55,8 @@ def failed(details: bool, error_class: str | None, tenant: str | None, limit: in
         if details:
             return grouped(store, error_class, tenant, limit)
         rows = store.overview.failed_tasks(error_class=error_class, tenant=tenant, limit=limit)
-    cells = [(r["id"], r["article_id"], r["tenant_id"], r["attempts"], r["error_class"], r["error_message"], r["completed_at"]) for r in rows]  # fmt: skip
+    shown = ("id", "article_id", "tenant_id", "attempts", "error_class", "error_message", "completed_at")
+    cells = [[row[key] for key in shown] for row in rows]
     return Answer(rows, [Table(TASK_COLUMNS, cells)] if rows else ["nothing has failed"])
 
 
@@ -87,7 +96,18 @@ def show(task: int) -> Answer:
         row = store.overview.task(task)
     if row is None:
         raise NotFound(f"there is no task {task}", hint="`embedq failed` lists failed tasks")
-    shown = ("id", "article_id", "tenant_id", "status", "priority", "attempts", "error_class", "error_message", "created_at", "completed_at")
+    shown = (
+        "id",
+        "article_id",
+        "tenant_id",
+        "status",
+        "priority",
+        "attempts",
+        "error_class",
+        "error_message",
+        "created_at",
+        "completed_at",
+    )
     said: list[str | Table] = [Table(("", ""), [(key, row[key]) for key in shown])]
     said.append(Table(("at", "attempt", "error", "message", "worker", "delivery"), attempts_told(row["errors"]), "Attempts"))
     return Answer({key: row[key] for key in (*shown, "errors", "metadata")}, said)
@@ -104,7 +124,13 @@ dead_letter.add_command(retry)
 @click.option("--message-like", metavar="TEXT", help="Only where the last error has this in it.")
 @click.option("--all", "everything", is_flag=True, help="Every failed task.")
 def discard(
-    keys: tuple[str, ...], error_class: str | None, message_like: str | None, everything: bool, reason: str, yes: bool, dry_run: bool
+    keys: tuple[str, ...],
+    error_class: str | None,
+    message_like: str | None,
+    everything: bool,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
 ) -> Answer:
     """Give failed tasks up: they become cancelled. Their errors stay, and `embedq requeue --status cancelled` undoes it.
 

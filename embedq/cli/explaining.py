@@ -20,6 +20,7 @@ from .fences import opened
 from .overview import told
 from .voice import Answer, Table, command, lasting
 
+MOMENT = "%Y-%m-%d %H:%M:%S"
 AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -38,8 +39,18 @@ def explain(key: str) -> Answer:
         case = case_of(store, task, article, live, place)
         others = store.overview.tasks_of(article["id"]) if article else []
     found = reasons(case)
-    data = {"article": article, "task": task, "message": where, "mode": live["mode"], "reasons": [r._asdict() for r in found], "tasks": others}
-    said: list[str | Table] = [*told(found), Table(("", ""), [*_article_rows(article), *_task_rows(task, where), *_live_rows(live, case)])]
+    data = {
+        "article": article,
+        "task": task,
+        "message": where,
+        "mode": live["mode"],
+        "reasons": [r._asdict() for r in found],
+        "tasks": others,
+    }
+    said: list[str | Table] = [
+        *told(found),
+        Table(("", ""), [*_article_rows(article), *_task_rows(task, where), *_live_rows(live, case)]),
+    ]
     if task and task["errors"]:
         columns = ("at", "attempt", "error", "message", "worker", "delivery")
         said.append(Table(columns, attempts_told(task["errors"]), "Every attempt that failed"))
@@ -54,7 +65,9 @@ def find(store: Store, key: str) -> tuple[Row | None, Row | None]:
         latest = store.overview.tasks_of(article["id"], 1)
         task = store.overview.task(latest[0]["id"]) if latest else None
     if task is None and article is None:
-        raise NotFound(f"no task or article is called {key!r}", hint="`embedq articles list` and `embedq recent` show what there is")
+        raise NotFound(
+            f"no task or article is called {key!r}", hint="`embedq articles list` and `embedq recent` show what there is"
+        )
     return task, article
 
 
@@ -116,19 +129,29 @@ def in_words(ahead: int | None) -> tuple[Place, str]:
 def _article_rows(article: Row | None) -> list[tuple[str, object]]:
     if article is None:
         return [("article", "there is none (any more)")]
-    stored = "none" if article["stored_hash"] is None else "of the newest text" if article["stored_hash"] == article["text_hash"] else "of an older text"  # fmt: skip
-    return [("article", f"{article['id']} ({article['title']!r}, tenant {article['tenant_id']}): {article['embedding_status']}"),
-            ("text", f"version {article['version']}, {article['characters']:,} characters, changed {article['updated_at']:%Y-%m-%d %H:%M:%S}, hash {article['text_hash'].hex()[:12]}"),
-            ("vector", stored + (f", made {article['embedded_at']:%Y-%m-%d %H:%M:%S}" if article["embedded_at"] else ""))]  # fmt: skip
+    changed = f"changed {article['updated_at']:{MOMENT}}, hash {article['text_hash'].hex()[:12]}"
+    return [
+        ("article", f"{article['id']} ({article['title']!r}, tenant {article['tenant_id']}): {article['embedding_status']}"),
+        ("text", f"version {article['version']}, {article['characters']:,} characters, {changed}"),
+        ("vector", _vector_told(article)),
+    ]
+
+
+def _vector_told(article: Row) -> str:
+    if article["stored_hash"] is None:
+        return "none"
+    which = "of the newest text" if article["stored_hash"] == article["text_hash"] else "of an older text"
+    return f"{which}, made {article['embedded_at']:{MOMENT}}"
 
 
 def _task_rows(task: Row | None, where: str) -> list[tuple[str, object]]:
     if task is None:
         return [("task", "none")]
+    made_for, active = task["metadata"].get("reason"), "" if task["of_active_model"] else " (not the active one)"
     rows: list[tuple[str, object]] = [
-        ("task", f"{task['id']}: {task['status']}, {task['priority']}, {task['attempts']} attempts, made for {task['metadata'].get('reason')}"),
-        ("model", f"{task['provider']}/{task['model_name']}/{task['dimensions']}" + ("" if task["of_active_model"] else " (not the active one)")),
-    ]  # fmt: skip
+        ("task", f"{task['id']}: {task['status']}, {task['priority']}, {task['attempts']} attempts, made for {made_for}"),
+        ("model", f"{task['provider']}/{task['model_name']}/{task['dimensions']}{active}"),
+    ]
     if task["status"] == TaskStatus.PENDING:
         due = "now" if task["due_in_s"] <= 0 else f"in {lasting(task['due_in_s'])}"
         rows += [("message", where), ("due", due)]
@@ -171,4 +194,3 @@ def seconds_of(age: str) -> float:
         return float(age[:-1]) * AGES[age[-1:]]
     except (ValueError, KeyError):
         raise InputError(f"{age!r} is not a span of time", hint="write 90s, 30m, 6h or 7d", field="since") from None
-

@@ -104,7 +104,8 @@ def emergency_stop(reason: str, yes: bool, dry_run: bool) -> Answer:
         confirm(f"Stop all claims and discard the results of {held} tasks in flight?", yes=yes)
         _, ended = store.operate.set_running(False, who(), reason or "emergency stop", force=True)
         swept, more_ended = hand_back_all(store, reason)
-    data = {"is_running": False, "handed_back": swept.total, "states": dict(swept.states), "left": swept.left, "sessions_ended": ended + more_ended}  # fmt: skip
+    counts = {"handed_back": swept.total, "left": swept.left, "sessions_ended": ended + more_ended}
+    data = {"is_running": False, "states": dict(swept.states), **counts}
     said = f"stopped; {swept.total} tasks were handed back, {ended + more_ended} hanging sessions ended"
     if swept.left:
         return Answer(data, [said, f"{swept.left} tasks are still locked by other sessions: run it again"], FAILED)

@@ -58,16 +58,28 @@ def status_answer(store: Store) -> Answer:
 def _said(seen: Glance, acts: list[dict[str, Any]]) -> list[str | Table]:
     live = seen.live
     stopped = "" if live["is_running"] else ", STOPPED"
-    said: list[str | Table] = [f"mode {live['mode']}{stopped} (since {_when(live)} by {live.get('changed_by')}: {live.get('reason')})"]
+    said: list[str | Table] = [
+        f"mode {live['mode']}{stopped} (since {_when(live)} by {live.get('changed_by')}: {live.get('reason')})"
+    ]
     if live.get("maintenance"):
         said.append(f"maintenance: {live['maintenance'].get('reason')} ({live['maintenance'].get('state')})")
-    said += [_pace(seen), Table(("priority", "in the table", "with the broker", "in work", "messages", "delayed"), _depth_rows(seen))]
+    said += [
+        _pace(seen),
+        Table(("priority", "in the table", "with the broker", "in work", "messages", "delayed"), _depth_rows(seen)),
+    ]
     said.append(_broker_line(seen))
-    rows = [(w["name"], w["delivery"], w["held"], w["mode_seen"], " ".join(w["queues"]), w["steward_since"] is not None) for w in seen.workers]  # fmt: skip
-    said.append(Table(("worker", "delivery", "holds", "mode seen", "queues", "steward"), rows) if rows else "no worker is alive")
+    rows = [_worker_cells(worker) for worker in seen.workers]
+    said.append(
+        Table(("worker", "delivery", "holds", "mode seen", "queues", "steward"), rows) if rows else "no worker is alive"
+    )
     said += told(seen.found)
     said.append(Table(("when", "what was done"), [(act["timestamp"], act["message"][:120]) for act in acts]))
     return said
+
+
+def _worker_cells(worker: dict[str, Any]) -> tuple[object, ...]:
+    steward, queues = worker["steward_since"] is not None, " ".join(worker["queues"])
+    return (worker["name"], worker["delivery"], worker["held"], worker["mode_seen"], queues, steward)
 
 
 def _when(live: dict[str, Any]) -> str:
@@ -162,13 +174,17 @@ def wait(timeout: float) -> Answer:
         with bar("embedding", total) as show:
             while left:
                 if time.monotonic() - started > timeout:
-                    raise NotWell(f"{left} tasks are still open after {timeout:g} s", hint="`embedq status` shows what they wait for")
+                    raise NotWell(
+                        f"{left} tasks are still open after {timeout:g} s", hint="`embedq status` shows what they wait for"
+                    )
                 looked_at = time.monotonic()
                 left = _open(store)
                 show(max(0, total - left))
                 # A look at a long queue costs more: no more than a tenth of the time is spent looking.
                 time.sleep(max(LOOK_EVERY_S, 9 * (time.monotonic() - looked_at)) if left else 0)
-    return Answer({"done": total, "seconds": time.monotonic() - started}, [f"nothing is open; {total} tasks were done meanwhile"])
+    return Answer(
+        {"done": total, "seconds": time.monotonic() - started}, [f"nothing is open; {total} tasks were done meanwhile"]
+    )
 
 
 def _open(store: Store) -> int:
@@ -198,12 +214,24 @@ def stats(hours: float) -> Answer:
     with opened() as store:
         view = store.overview
         seconds = hours * 3600
-        data = {"about_rows": view.about_rows(), "open": view.depth(), "ended": view.throughput(seconds), "tokens": view.tokens(seconds),
-                "failed": view.failed_groups(by_message=False), "hours": hours}  # fmt: skip
-    ended = [(r["delivery"], r["status"], r["tasks"], r["attempts"], lasting(r["median_s"]), lasting(r["p95_s"])) for r in data["ended"]]
+        data: dict[str, Any] = {
+            "hours": hours,
+            "about_rows": view.about_rows(),
+            "open": view.depth(),
+            "ended": view.throughput(seconds),
+            "tokens": view.tokens(seconds),
+            "failed": view.failed_groups(by_message=False),
+        }
+    ended = [
+        (r["delivery"], r["status"], r["tasks"], r["attempts"], lasting(r["median_s"]), lasting(r["p95_s"]))
+        for r in data["ended"]
+    ]
     said: list[str | Table] = [
         Table(("table", "rows, about"), [*data["about_rows"].items()]),
-        Table(("priority", "place", "open", "oldest"), [(r["priority"], r["place"], _number(r), r["oldest"]) for r in data["open"]]),
+        Table(
+            ("priority", "place", "open", "oldest"),
+            [(r["priority"], r["place"], _number(r), r["oldest"]) for r in data["open"]],
+        ),
         Table(("delivery", "ended", "tasks", "attempts", "median", "95 %"), ended, f"Ended in the last {hours:g} h"),
         f"{data['tokens']:,} tokens for what was completed (at most {view.cap:,} tasks are counted)",
     ]

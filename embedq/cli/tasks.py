@@ -36,8 +36,9 @@ def planned(store: Store, picked: Picked, words: str) -> Answer:
     """The answer to --dry-run."""
     rows = store.operate.count(picked)
     total = sum(row["tasks"] for row in rows)
-    said: list[str | Table] = [Table(("status", "priority", "tasks"), [(r["status"], r["priority"], r["tasks"]) for r in rows])] if rows else []  # fmt: skip
-    return Answer({"would": words, "tasks": total, "by": rows}, [*said, f"would {words} {total} tasks; nothing was done (--dry-run)"])
+    table = Table(("status", "priority", "tasks"), [(row["status"], row["priority"], row["tasks"]) for row in rows])
+    said = f"would {words} {total} tasks; nothing was done (--dry-run)"
+    return Answer({"would": words, "tasks": total, "by": rows}, [table, said] if rows else [said])
 
 
 def ids_of(store: Store, keys: Sequence[str]) -> list[int]:
@@ -45,7 +46,9 @@ def ids_of(store: Store, keys: Sequence[str]) -> list[int]:
     rows = store.operate.named(keys)
     unknown = sorted({row["key"] for row in rows if row["id"] is None})
     if unknown:
-        raise NotFound(f"no task or article is called {', '.join(unknown)}", hint="`embedq recent` shows tasks; nothing was done")
+        raise NotFound(
+            f"no task or article is called {', '.join(unknown)}", hint="`embedq recent` shows tasks; nothing was done"
+        )
     return [row["id"] for row in rows]
 
 
@@ -63,7 +66,9 @@ def cancel(keys: tuple[str, ...], reason: str, yes: bool, dry_run: bool) -> Answ
         if dry_run:
             return planned(store, picked, "cancel")
         words = f"cancelled by {who()}" + (f": {reason}" if reason else "")
-        return swept_answer(store.operate.sweep(picked, Act("cancel_tasks", "cancel", who(), reason, {"words": words})), "cancel")
+        return swept_answer(
+            store.operate.sweep(picked, Act("cancel_tasks", "cancel", who(), reason, {"words": words})), "cancel"
+        )
 
 
 @command(name="clear", destroys=True, why="--why")
@@ -134,16 +139,22 @@ def try_one(store: Store, picked: Picked, act: Act, wait_s: float) -> Swept:
         time.sleep(LOOK_EVERY_S)
     if state is None or state["status"] != TaskStatus.COMPLETED:
         found = "is gone" if state is None else f"is {state['status']}: {state['error_message'] or 'nobody has finished it'}"
-        raise NotWell(f"the canary, task {task}, {found}; the others were left alone", hint=f"`embedq explain {task}` shows why")
+        raise NotWell(
+            f"the canary, task {task}, {found}; the others were left alone", hint=f"`embedq explain {task}` shows why"
+        )
     return first
 
 
 @command(name="retry", destroys=True)
 @click.argument("keys", nargs=-1, metavar="[TASK|ARTICLE]...")
 @click.option("--error", "error_class", metavar="CLASS", help="Every failed task whose last error is of this class.")
-@click.option("--message-like", metavar="TEXT", help="Every failed task whose last error has this in it (% stands for anything).")
+@click.option(
+    "--message-like", metavar="TEXT", help="Every failed task whose last error has this in it (% stands for anything)."
+)
 @click.option("--all", "everything", is_flag=True, help="Every failed task.")
-@click.option("--rate", type=click.FloatRange(0.001, 100_000), metavar="N", help="At most N a second: each is due a little later.")
+@click.option(
+    "--rate", type=click.FloatRange(0.001, 100_000), metavar="N", help="At most N a second: each is due a little later."
+)
 @click.option("--canary", is_flag=True, help="One first; the rest when it was embedded.")
 @click.option("--canary-timeout", default=60.0, show_default=True, help="Seconds to wait for the canary.")
 def retry(
@@ -157,7 +168,9 @@ def retry(
     Example:  embedq retry --error ProviderBusy --canary --rate 50
     """
     if not (keys or error_class or message_like or everything):
-        raise InputError("retry what?", hint="name tasks, or --error CLASS, --message-like TEXT or --all; `embedq failed` lists")
+        raise InputError(
+            "retry what?", hint="name tasks, or --error CLASS, --message-like TEXT or --all; `embedq failed` lists"
+        )
     picked = Picked(("failed",), error_class=error_class, message_like=like(message_like), newest=True)
     if keys:
         with opened() as store:
@@ -170,9 +183,13 @@ def like(text: str | None) -> str | None:
 
 
 @command(name="requeue", destroys=True)
-@click.option("--status", "statuses", multiple=True, type=click.Choice(FINISHED), help="Default: failed, skipped and cancelled.")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(FINISHED), help="Default: failed, skipped and cancelled."
+)
 @TENANTS
-@click.option("--only-missing", is_flag=True, help="Only articles whose newest text has no vector; also those without any task.")
+@click.option(
+    "--only-missing", is_flag=True, help="Only articles whose newest text has no vector; also those without any task."
+)
 @click.option("--limit", type=click.IntRange(1), help="No more than so many.")
 @click.option("--priority", type=PRIORITY, help="Their new priority; without it, they keep theirs.")
 def requeue(
@@ -200,7 +217,8 @@ def _with_taskless(
         ids = store.operate.missing_without_task(tenants, room)
         made = 0 if dry_run else store.operate.want(ids, priority, "requeue")
         if made:
-            store.audit.write("requeue", f"requeue: {made} articles without a task got one", who=who(), reason=reason, counts={"made": made})  # fmt: skip
+            said = f"requeue: {made} articles without a task got one"
+            store.audit.write("requeue", said, who=who(), reason=reason, counts={"made": made})
     answer.data |= {"without_task": len(ids), "made": made}
     answer.said.append(f"{len(ids)} articles had no task at all; {made} tasks made")
     return answer
@@ -211,7 +229,12 @@ def stuck_picked(older_than_s: float | None) -> Picked:
     return Picked(("processing",), held_s=held_s)
 
 
-OLDER = click.option("--older-than", type=click.FloatRange(0), metavar="S", help="Held for longer than S seconds; default EMBEDDING_WORKER_TIMEOUT.")  # fmt: skip
+OLDER = click.option(
+    "--older-than",
+    type=click.FloatRange(0),
+    metavar="S",
+    help="Held for longer than S seconds; default EMBEDDING_WORKER_TIMEOUT.",
+)
 
 
 @command(name="stuck")
@@ -227,7 +250,9 @@ def stuck(older_than: float | None, limit: int) -> Answer:
     if not rows:
         return Answer([], ["nothing is stuck"])
     cells = [(r["id"], r["article_id"], r["priority"], r["worker"], r["worker_alive"], r["held_s"]) for r in rows]
-    return Answer(rows, [Table(("task", "article", "priority", "held by", "alive", "for s"), cells), "next: embedq reset-stuck"])
+    return Answer(
+        rows, [Table(("task", "article", "priority", "held by", "alive", "for s"), cells), "next: embedq reset-stuck"]
+    )
 
 
 @command(name="reset-stuck", destroys=True)

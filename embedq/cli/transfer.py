@@ -68,4 +68,6 @@ def import_(path: Path, reason: str, yes: bool, dry_run: bool) -> Answer:
     if taken.foreign:
         said.append(Table(("line", "article"), taken.foreign[:SHOWN], "Not here"))
     said.append("nothing was done (--dry-run)" if dry_run else f"{counts.get('made', 0)} tasks made")
-    return Answer({**counts, "refused_lines": taken.refused, "foreign_lines": taken.foreign}, said, FAILED if taken.refused else 0)
+    return Answer(
+        {**counts, "refused_lines": taken.refused, "foreign_lines": taken.foreign}, said, FAILED if taken.refused else 0
+    )

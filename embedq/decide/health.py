@@ -102,7 +102,9 @@ def without_database(why: str, hint: str) -> list[Finding]:
 def stopped(facts: Facts) -> Iterator[Finding]:
     if not facts.is_running:
         level = Level.PROBLEM if facts.backlog else Level.NOTE
-        yield Finding(level, f"everything is stopped (is_running is false), {facts.backlog} tasks wait", "embedq start --reason …")
+        yield Finding(
+            level, f"everything is stopped (is_running is false), {facts.backlog} tasks wait", "embedq start --reason …"
+        )
 
 
 def switched_off(facts: Facts) -> Iterator[Finding]:
@@ -119,7 +121,9 @@ def broker_away(facts: Facts) -> Iterator[Finding]:
         return
     level = Level.NOTE if facts.mode is Mode.HYBRID and facts.pollers else Level.PROBLEM
     words = "pollers do its work" if level is Level.NOTE else "tasks wait in the table"
-    yield Finding(level, f"the broker does not answer ({facts.broker_why}); {words}", 'embedq mode database --reason "broker down"')
+    yield Finding(
+        level, f"the broker does not answer ({facts.broker_why}); {words}", 'embedq mode database --reason "broker down"'
+    )
 
 
 def nobody_works(facts: Facts) -> Iterator[Finding]:
@@ -194,7 +198,9 @@ def compare(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[
     changed = {name: now - then for name, then, now in rows}
     problems = []
     if changed["wanted"] < 0:
-        problems.append(f"{-changed['wanted']} articles fewer than before: were they deleted on purpose? `embedq audit` shows by whom")
+        problems.append(
+            f"{-changed['wanted']} articles fewer than before: were they deleted on purpose? `embedq audit` shows by whom"
+        )
     if changed["stored"] < min(0, changed["wanted"]):
         problems.append(f"{-changed['stored']} embeddings fewer than before: `embedq reconcile` promises them anew")
     if changed["missing"] > 0:

@@ -59,11 +59,14 @@ class _Request:
         self.started = time.monotonic()
         self.status = 0
         self.received = 0
+        self.overflowed = False
 
     async def run(self) -> None:
         try:
             self.check()
-            await self.envelope.app(self.scope, self.receive, self.send)
+            await self.envelope.app(self.scope, self.receive, self.send_its_own)
+            if self.overflowed:
+                self.too_large()
         except Refusal as refused:
             await self.answer(problems.of_refusal(refused))
         except Exception as error:
@@ -90,8 +93,14 @@ class _Request:
         message = await self._receive()
         self.received += len(message.get("body", b""))
         if self.received > self.envelope.body_max:
+            self.overflowed = True
             self.too_large()
         return message
+
+    async def send_its_own(self, message: Message) -> None:
+        """FastAPI takes whatever happens while a body is read for bad JSON: its word does not count then."""
+        if not self.overflowed:
+            await self.send(message)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

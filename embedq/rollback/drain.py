@@ -67,6 +67,7 @@ def rebuild(store: Store, broker: Broker, settings: Settings) -> Rebuilt:
         )
     drained = drain(store, broker, quiet_s=0.0)
     freed = drained.freed + free_all(store)
+    broker.reconnect()
     dispatched = Dispatcher(store, broker, settings).dispatch()
     store.switches.wake()
     return Rebuilt(drained, freed, dispatched, store.switches.counts()["free"])

@@ -83,11 +83,16 @@ class Care:
     def clean_up(self, days: int) -> dict[str, int]:
         """Remove what is finished and older than `days`; failed and skipped tasks stay: somebody has to see them."""
         removed = {"tasks": 0}
-        while (step := self.database.execute(QUERIES.cleanup_tasks, {"days": days, "limit": STEP})) > 0:
+        tasks = QUERIES.cleanup_tasks.replace("{old_task}", QUERIES.old_task)
+        while (step := self.database.execute(tasks, {"days": days, "limit": STEP})) > 0:
             removed["tasks"] += step
         for what in ("metrics", "audit", "versions"):
             removed[what] = self.database.execute(getattr(QUERIES, f"cleanup_{what}"), {"days": days})
         return removed
+
+    def would_clean_up(self, days: int) -> dict[str, int]:
+        """How many rows `clean_up` would remove now."""
+        return self.database.one(QUERIES.would_clean_up.replace("{old_task}", QUERIES.old_task), {"days": days}) or {}
 
     def sample(self) -> None:
         self.database.execute(QUERIES.sample_depth)

@@ -114,7 +114,8 @@ class Operate:
 
     def _begin(self, picked: Picked, act: Act) -> int:
         metadata = {"who": act.who, "reason": act.why, "filter": picked.shown(), "counts": {}}
-        row = self.database.one(QUERIES.audit, {"category": act.category, "level": "info", "message": f"{act.category}: no task", "metadata": Jsonb(metadata)})  # fmt: skip
+        line = {"category": act.category, "level": "info", "message": f"{act.category}: no task", "metadata": Jsonb(metadata)}
+        row = self.database.one(QUERIES.audit, line)
         assert row is not None
         return int(row["id"])
 
@@ -160,7 +161,9 @@ class Operate:
     def _note(self, connection: Connection, line: int, act: Act, states: Counter[str]) -> None:
         told = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
         message = f"{act.category}: {told} tasks" + (f" ({act.why})" if act.why else "")
-        connection.execute(QUERIES.audit_progress, {"id": line, "message": message, "metadata": Jsonb({"counts": dict(states)})})
+        connection.execute(
+            QUERIES.audit_progress, {"id": line, "message": message, "metadata": Jsonb({"counts": dict(states)})}
+        )
 
     # What has no task ----------------------------------------------------------------------------------------------------------
 
@@ -235,7 +238,9 @@ class Operate:
 
     def _audit(self, connection: Connection, category: str, message: str, who: str, why: str, before: Row, after: Row) -> None:
         metadata = {"who": who, "reason": why, "before": before, "after": after}
-        connection.execute(QUERIES.audit, {"category": category, "level": "info", "message": message, "metadata": Jsonb(metadata)})
+        connection.execute(
+            QUERIES.audit, {"category": category, "level": "info", "message": message, "metadata": Jsonb(metadata)}
+        )
 
 
 def _with(statement: str) -> str:

@@ -79,7 +79,13 @@ class Overview:
     def audit(
         self, *, category: str | None, level: str | None, since_s: float | None, like: str | None, limit: int
     ) -> list[Row]:
-        parameters = {"category": category, "level": level, "since_s": since_s, "like": f"%{like}%" if like else None, "limit": limit}
+        parameters = {
+            "category": category,
+            "level": level,
+            "since_s": since_s,
+            "like": f"%{like}%" if like else None,
+            "limit": limit,
+        }
         return self.database.fetch(QUERIES.audit_lines, parameters)
 
     def task(self, task: int) -> Row | None:

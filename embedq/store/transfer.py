@@ -127,7 +127,13 @@ def _json(row: Mapping[str, Any], key: str, empty: list[Any] | dict[str, Any]) -
 
 
 def _keys(promises: Sequence[Promise]) -> dict[str, list[Any]]:
-    names = {"article_ids": "article_id", "tenant_ids": "tenant_id", "providers": "provider", "models": "model", "dimensions": "dimensions"}
+    names = {
+        "article_ids": "article_id",
+        "tenant_ids": "tenant_id",
+        "providers": "provider",
+        "models": "model",
+        "dimensions": "dimensions",
+    }
     return {"lines": [p.line for p in promises]} | {key: [p.row[name] for p in promises] for key, name in names.items()}
 
 

@@ -134,13 +134,12 @@ class Faults:
     # PostgreSQL ----------------------------------------------------------------------------------------------------------------
 
     def _end_postgres(self, end: Callable[[], None]) -> Callable[[], None]:
-        self.fence.look()
-        self.world.outage_begins()
+        back = self.world.outage_begins()
         end()
 
         def start() -> None:
             self.world.servers.postgres.start()
-            self.world.outage_ends()
+            back()
 
         return start
 
@@ -180,8 +179,8 @@ class Faults:
         return lambda dice: self._sql(statement)
 
     def _stop(self, set_running: Callable[[bool], object]) -> Callable[[], None]:
-        self.fence.change(lambda: set_running(False), running=False)
-        return lambda: self.when_possible(lambda: self.fence.change(lambda: set_running(True), running=True))
+        self.fence.change(lambda: set_running(False))
+        return lambda: self.when_possible(lambda: self.fence.change(lambda: set_running(True)))
 
     def _pause(self, priorities: Sequence[str], tenants: Sequence[str]) -> Callable[[], None]:
         set_paused = self.world.store.status.set_paused
@@ -195,11 +194,11 @@ class Faults:
 
     def _switch(self, dice: Random) -> None:
         mode = dice.choice([*Mode])
-        self.fence.change(lambda: self.world.store.status.set_mode(mode, "chaos", "chaos"), mode=mode)
+        self.fence.change(lambda: self.world.store.status.set_mode(mode, "chaos", "chaos"))
 
     def _switch_by_hand(self, dice: Random) -> None:
         mode = dice.choice([*Mode])
-        self.fence.change(lambda: self._sql("UPDATE embedding_worker_status SET mode = %s WHERE id = 1", mode), mode=mode)
+        self.fence.change(lambda: self._sql("UPDATE embedding_worker_status SET mode = %s WHERE id = 1", mode))
 
     def when_possible(self, act: Callable[[], object]) -> None:
         """An operator who cannot put it back yet tries again."""

@@ -30,14 +30,15 @@ class Fence:
         self.since: datetime | None = None
         self.looked = 0
 
-    def change(self, act: Callable[[], object], *, mode: Mode | None = None, running: bool | None = None) -> None:
+    def change(self, act: Callable[[], object]) -> None:
         self.look()
         # If the act fails half-way, it is not known what holds: nothing is looked for until the next one.
         self.since = None
         act()
-        self.mode = self.mode if mode is None else mode
-        self.running = self.running if running is None else running
-        self.since = self._now()
+        with self.world.connect() as connection:
+            row = connection.execute("SELECT mode, is_running, clock_timestamp() FROM embedding_worker_status").fetchone()
+        assert row is not None
+        self.mode, self.running, self.since = Mode(row[0]), row[1], row[2]
 
     def look(self) -> None:
         if self.since is None:
@@ -50,11 +51,6 @@ class Fence:
             ).fetchall()
         self.looked += 1
         told = f"mode {self.mode}" if self.running else "stopped"
-        self.world.complaints += [f"task {row[0]} was claimed by {row[1]} at {row[2]}, {told} since {self.since}" for row in rows]
-
-    def _now(self) -> datetime:
-        with self.world.connect() as connection:
-            row = connection.execute("SELECT clock_timestamp()").fetchone()
-        assert row is not None
-        now: datetime = row[0]
-        return now
+        self.world.complaints += [
+            f"task {row[0]} was claimed by {row[1]} at {row[2]}, {told} since {self.since}" for row in rows
+        ]

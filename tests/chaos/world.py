@@ -80,17 +80,17 @@ class World:
     @contextmanager
     def outage(self) -> Iterator[None]:
         """PostgreSQL is away, or cuts connections: saves in this time may fail."""
-        self.outage_begins()
+        ends = self.outage_begins()
         try:
             yield
         finally:
-            self.outage_ends()
+            ends()
 
-    def outage_begins(self) -> None:
-        self.outages.append([time.monotonic(), float("inf")])
-
-    def outage_ends(self) -> None:
-        self.outages[-1][1] = time.monotonic()
+    def outage_begins(self) -> Callable[[], None]:
+        """Returns what ends it."""
+        span = [time.monotonic(), float("inf")]
+        self.outages.append(span)
+        return lambda: span.__setitem__(1, time.monotonic())
 
     def was_away(self, since: float, until_: float) -> bool:
         return any(begins <= until_ and since <= ends for begins, ends in self.outages)
@@ -145,7 +145,9 @@ class World:
                 self.strike(member)
             return
         if not member.struck and (asked is None or member.process.exit_code != 0):
-            self.complaints.append(f"{member.name} ended by itself with {member.process.exit_code}, see {self._log(member).name}")
+            self.complaints.append(
+                f"{member.name} ended by itself with {member.process.exit_code}, see {self._log(member).name}"
+            )
         self.keep_log(member)
         member.process.kill()
         member.starts, member.frozen, member.struck, member.asked_to_end_at = member.starts + 1, False, False, None
@@ -200,7 +202,10 @@ class World:
 def world(logs: Path, seed: int) -> Iterator[World]:
     """Everything started and set up; the workers' output is kept in `logs`."""
     logs.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="embedq-chaos-") as home, Servers(Path(home), on_line=_to(logs), overrides=POSTGRES) as servers:
+    with (
+        TemporaryDirectory(prefix="embedq-chaos-") as home,
+        Servers(Path(home), on_line=_to(logs), overrides=POSTGRES) as servers,
+    ):
         standin = StandIn(DIMENSIONS).start()
         made = _made(servers, standin, logs, seed)
         try:

@@ -167,7 +167,7 @@ class Writer(threading.Thread):
                 "SELECT id, tenant_id, title, content FROM articles WHERE id = ANY (%s)", [list(changed)]
             ).fetchall()
         there = {key: Text(*rest) for key, *rest in rows}
-        return {key: there[key] if key in there else None for key in changed}
+        return {key: there.get(key) for key in changed}
 
     def sql(self, texts: Mapping[str, Text], priority: Priority, statement: str, *, together: bool = False) -> None:
         with self.world.connect() as connection, connection.transaction():

@@ -10,7 +10,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path):
-    argv = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-b", "html", ROOT / "docs", tmp_path]
+    argv = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--quiet",
+        "--fail-on-warning",
+        "--keep-going",
+        "-b",
+        "html",
+        ROOT / "docs",
+        tmp_path,
+    ]
 
     built = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
 

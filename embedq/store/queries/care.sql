@@ -60,9 +60,24 @@ WHERE t.status = 'processing' AND (w.id IS NULL OR w.alive_until < clock_timesta
 SELECT max(timestamp) > clock_timestamp() - make_interval(hours => %(hours)s) AS recent FROM embedding_audit_logs WHERE category = 'cleanup'
 
 -- name: cleanup_tasks
+-- A cancelled task that is the last word on an article stays: without it, reconcile would promise anew what somebody has called off.
 DELETE FROM embedding_tasks WHERE id = ANY (ARRAY(
-    SELECT id FROM embedding_tasks WHERE completed_at < clock_timestamp() - make_interval(days => %(days)s)
-      AND status IN ('completed', 'cancelled') LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    SELECT t.id FROM embedding_tasks t WHERE t.completed_at < clock_timestamp() - make_interval(days => %(days)s) AND {old_task}
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+
+-- name: old_task
+(t.status = 'completed' OR (t.status = 'cancelled' AND (
+    NOT EXISTS (SELECT FROM article_texts a WHERE a.id = t.article_id)
+    OR EXISTS (SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id AND n.id > t.id))))
+
+-- name: would_clean_up
+SELECT (SELECT count(*) FROM embedding_tasks t
+        WHERE t.completed_at < clock_timestamp() - make_interval(days => %(days)s) AND {old_task}) AS tasks,
+       (SELECT count(*) FROM performance_metrics WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s)) AS metrics,
+       (SELECT count(*) FROM embedding_audit_logs
+        WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s) AND level <> 'error') AS audit,
+       (SELECT count(*) FROM article_versions
+        WHERE deleted AND superseded_at < clock_timestamp() - make_interval(days => %(days)s)) AS versions
 
 -- name: cleanup_metrics
 DELETE FROM performance_metrics WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s)

@@ -29,7 +29,7 @@ FROM (SELECT status FROM embedding_tasks
       WHERE completed_at > clock_timestamp() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
 
 -- name: failed_total
-SELECT count(*) AS failed FROM (SELECT FROM embedding_tasks WHERE status = 'failed' LIMIT %(cap)s) some
+SELECT count(*) AS failed FROM (SELECT FROM embedding_tasks WHERE status = 'failed' LIMIT %(cap)s) AS few
 
 -- name: oldest_due
 -- How long the first due task has waited in the table or with the broker (seconds), as far as the same bounded look shows.

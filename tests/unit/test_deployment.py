@@ -1,0 +1,124 @@
+"""What docker/ holds is checked as far as it can be without a container engine: names, commands, settings, order."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from embedq.cli import embedq
+from embedq.settings import by_env
+
+DOCKER = Path(__file__).parents[2] / "docker"
+# Of PostgreSQL's image and of Flower, and of compose itself.
+OTHERS = {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "FLOWER_BASIC_AUTH"}
+COMPOSE_KEYS = {
+    "image", "build", "restart", "environment", "depends_on", "stop_grace_period", "volumes", "healthcheck", "command", "entrypoint",
+    "ports", "profiles", "configs", "secrets", "user", "read_only", "extends", "expose",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def test_compose_has_every_part_and_only_keys_that_compose_knows(compose):
+    assert set(compose["services"]) >= {"postgres", "redis", "migrate", "api", "worker-urgent", "worker", "poller", "flower"}
+    assert {key for service in compose["services"].values() for key in service} - COMPOSE_KEYS == set()
+
+
+def test_every_service_that_another_waits_for_exists_and_can_tell_that_it_is_ready(compose):
+    for name, service in compose["services"].items():
+        for other, wish in service.get("depends_on", {}).items():
+            assert other in compose["services"], name
+            if wish["condition"] == "service_healthy":
+                assert "test" in compose["services"][other]["healthcheck"], (name, other)
+
+
+def test_every_variable_is_a_setting(compose):
+    named = {variable for service in compose["services"].values() for variable in (service.get("environment") or {})}
+
+    assert {name for name in named if not name.startswith("GF_")} - set(by_env()) - OTHERS == set()
+
+
+def test_no_secret_has_a_default_value(compose):
+    text = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
+
+    weak = re.findall(r"\$\{((?:\w*PASSWORD|\w*TOKEN))(?!:\?)", text)
+
+    assert weak == []
+
+
+def test_only_loopback_is_published(compose):
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+
+    assert [port for port in ports if not str(port).startswith("127.0.0.1:")] == []
+
+
+def test_every_command_of_the_image_exists(compose):
+    for name, service in compose["services"].items():
+        if not str(service.get("image", "")).startswith("embedq"):
+            continue
+        argv = [*service.get("entrypoint", ["embedq"]), *service.get("command", [])]
+        assert argv[0] in ("embedq", "celery"), name
+        if argv[0] == "embedq":
+            assert resolves(argv[1:]), (name, argv)
+
+
+def test_a_worker_gets_more_time_to_stop_than_it_needs(compose):
+    assert compose["services"]["worker"]["stop_grace_period"] == "75s"
+
+
+def test_redis_keeps_what_it_holds_and_never_evicts(compose):
+    command = " ".join(compose["services"]["redis"]["command"])
+
+    assert "--appendonly yes" in command
+    assert "noeviction" in command
+
+
+def test_the_dockerfile_runs_as_an_ordinary_user_from_pinned_images():
+    lines = (DOCKER / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    bases = [line.split()[1] for line in lines if line.startswith("FROM")]
+
+    assert all(re.fullmatch(r"python:3\.\d+-slim-bookworm", base) for base in bases), bases
+    assert [line for line in lines if line.startswith("USER")] == ["USER embedq"]
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+
+
+def test_what_the_dockerfile_copies_is_there():
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DOCKER / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+
+    missing = [name for names in copied for name in names.split() if not (DOCKER.parent / name).exists()]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("unit", sorted((DOCKER / "systemd").glob("*.service")), ids=lambda unit: unit.stem)
+def test_a_unit_of_systemd_starts_a_command_that_exists_and_stops_it_gently(unit: Path):
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(unit)
+
+    argv = shlex.split(parser["Service"]["ExecStart"])
+    assert Path(argv[0]).name in ("embedq", "celery")
+    assert Path(argv[0]).name == "celery" or resolves(argv[1:])
+    assert int(parser["Service"]["TimeoutStopSec"]) > 60
+    assert parser["Service"]["Restart"] == "always"
+
+
+def resolves(argv: list[str]) -> bool:
+    command: click.Command | None = embedq
+    for word in argv:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(click.Context(command), word)
+    options = {name for parameter in (command.params if command else []) for name in parameter.opts}
+    return command is not None and all(word.split("=")[0] in options for word in argv if word.startswith("--"))
