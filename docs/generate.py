@@ -10,6 +10,8 @@ import click
 
 from embedq.cli import embedq
 from embedq.decide.modes import rst_table, table
+from embedq.http.app import make_app
+from embedq.metrics import CATALOGUE
 from embedq.settings import Settings, by_env
 
 HERE = Path(__file__).parent / "reference"
@@ -88,7 +90,35 @@ def modes_page() -> str:
     return f"{NOTE}Modes\n=====\n\n{words}\n\n{rst_table(table())}"
 
 
-PAGES = {"settings.rst": settings_page, "commands.rst": commands_page, "modes.rst": modes_page}
+def metrics_page() -> str:
+    lines = [NOTE, "Metrics", "=======", ""]
+    lines += ["At ``/metrics`` of the service, and of workers and pollers on ``EMBEDDING_METRICS_PORT``. Prometheus' text format.", ""]
+    for name, spec in CATALOGUE.items():
+        labels = f" Labels: {', '.join(f'``{label}``' for label in spec.labels)}." if spec.labels else ""
+        lines += [f"``{name}`` ({spec.kind})", f"    {spec.about}{labels}", ""]
+    return "\n".join(lines)
+
+
+def http_page() -> str:
+    paths = make_app(Settings(database_url="postgresql://127.0.0.1:1/none", redis_url="redis://127.0.0.1:1/0")).openapi()["paths"]
+    lines = [NOTE, "HTTP", "====", ""]
+    lines += ["OpenAPI with examples is at ``/docs`` and ``/openapi.json`` of the service. ``AUTH_TOKEN`` opens articles and search,", ""]
+    lines[-2] += " ``ADMIN_TOKEN`` opens ``/admin``, ``/metrics`` and the cockpit at ``/``."
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            said = " ".join((operation.get("description") or operation.get("summary") or "").split())
+            codes = ", ".join(sorted(operation["responses"]))
+            lines += [f"``{method.upper()} {path}``", f"    {said} Answers: {codes}.", ""]
+    return "\n".join(lines)
+
+
+PAGES = {
+    "settings.rst": settings_page,
+    "commands.rst": commands_page,
+    "modes.rst": modes_page,
+    "metrics.rst": metrics_page,
+    "http.rst": http_page,
+}
 
 
 def main() -> None:

@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from .decide.batching import Verdict, isolate, plan
+from .decide.budget import PATIENCE_S, Here, Later, leave_alone_s
 from .decide.tokens import estimate_tokens
-from .errors import Fault, InputRefused, ProviderBusy
+from .errors import Fault, InputRefused, ProviderBusy, StoreUnavailable
+from .model import Priority
 from .providers.secrets import mask
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .providers import Embedded, Provider
+    from .store.budget import Budget
 
 CANARY = "embedq asks whether this provider is well"
 CANARY_HOLDS_S = 5.0
@@ -35,7 +38,8 @@ class Text(NamedTuple):
 
 @dataclass(slots=True)
 class Answers:
-    """What became of each position. `busy` says why `left` was not answered: the provider's fault, or None: we were stopped."""
+    """What became of each position. `busy` says why `left` was not answered: the provider's fault; or `later`: its budget is spent;
+    or neither: we were stopped. `shares`: the part of a request that a position had."""
 
     vectors: dict[int, np.ndarray] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
@@ -43,22 +47,28 @@ class Answers:
     left: list[int] = field(default_factory=list)
     busy: ProviderBusy | None = None
     requests: int = 0
+    shares: dict[int, float] = field(default_factory=dict)
+    later: Later | None = None
 
 
 class Asker:
     """Asks one provider. Used by several threads; what they share is only when the canary last sang."""
 
-    def __init__(self, provider: Provider, max_inputs: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, provider: Provider, max_inputs: int, clock: Callable[[], float] = time.monotonic, budget: Budget | None = None
+    ) -> None:
         self.provider = provider
+        self.budget = budget
         self.max_inputs = min(max_inputs, provider.limits.max_inputs)
+        self.max_tokens = min(provider.limits.max_tokens, (budget and budget.max_tokens) or provider.limits.max_tokens)
         self.clock = clock
         self._well_at = float("-inf")
 
-    def ask(self, texts: Sequence[str], stop: Callable[[], bool]) -> Answers:
-        """Ask for every text, in as many requests as it takes; before each, `stop()` may end it."""
+    def ask(self, texts: Sequence[str], stop: Callable[[], bool], priority: Priority = Priority.NORMAL) -> Answers:
+        """Ask for every text, in as many requests as it takes; before each, `stop()` may end it, or the budget of this priority."""
         items = [Text(text, estimate_tokens(text)) for text in texts]
-        asking = _Asking(self, items, stop)
-        for batch in plan(items, self.max_inputs, self.provider.limits.max_tokens):
+        asking = _Asking(self, items, stop, priority)
+        for batch in plan(items, self.max_inputs, self.max_tokens):
             asking.sort_out(batch)
         return asking.answers
 
@@ -66,6 +76,8 @@ class Asker:
         """None when the provider embeds a harmless text, else its fault. One that sang after `since` (by the clock) counts."""
         if self._well_at >= since:
             return None
+        if self.budget is not None:
+            self.budget.spend(estimate_tokens(CANARY))
         try:
             self.call([CANARY])
         except ProviderBusy as busy:
@@ -78,6 +90,21 @@ class Asker:
         self._well_at = self.clock()
         return None
 
+    def await_place(self, tokens: int, priority: Priority) -> Later | None:
+        """Wait for this request's place in line; when it is too far off, nobody claims for a while, and the answer says how long."""
+        if self.budget is None:
+            return None
+        try:
+            place = self.budget.take(tokens, priority, PATIENCE_S)
+            if isinstance(place, Here):
+                time.sleep(place.wait_s)
+                return None
+            place = Later(leave_alone_s(place.wait_s))
+            self.budget.leave_alone(place.wait_s)
+        except StoreUnavailable:
+            place = Later(PATIENCE_S)
+        return place
+
     def call(self, texts: Sequence[str]) -> Embedded:
         """The provider's `embed`; what it was not supposed to raise (a plug-in's own error) is its fault, not a crash of ours."""
         try:
@@ -87,15 +114,17 @@ class Asker:
         except Exception as surprise:
             name = self.provider.model.provider
             raise ProviderBusy(
-                f"{name} raised {type(surprise).__name__}: {mask(str(surprise), ())[:300]}", hint="see the worker's log", suspect_input=True
+                f"{name} raised {type(surprise).__name__}: {mask(str(surprise), ())[:300]}",
+                hint="see the worker's log",
+                suspect_input=True,
             ) from surprise
 
 
 class _Asking:
     """One call of `ask` under way."""
 
-    def __init__(self, asker: Asker, items: Sequence[Text], stop: Callable[[], bool]) -> None:
-        self.asker, self.items, self.stop = asker, items, stop
+    def __init__(self, asker: Asker, items: Sequence[Text], stop: Callable[[], bool], priority: Priority) -> None:
+        self.asker, self.items, self.stop, self.priority = asker, items, stop, priority
         self.answers = Answers()
         self.tried_twice = False
         self.asked_at = 0.0
@@ -110,7 +139,11 @@ class _Asking:
             self.answers.left += found.value.left
 
     def verdict(self, positions: Sequence[int]) -> Verdict:
-        if self.answers.busy is not None or self.stop():
+        if self.answers.busy is not None or self.answers.later is not None or self.stop():
+            return Verdict.INTERRUPTED
+        tokens = sum(self.items[position].tokens for position in positions)
+        self.answers.later = self.asker.await_place(tokens, self.priority)
+        if self.answers.later is not None:
             return Verdict.INTERRUPTED
         try:
             self.keep(positions, self.request(positions))
@@ -131,6 +164,7 @@ class _Asking:
         for position, size, vector in zip(positions, sizes, embedded.vectors, strict=True):
             self.answers.vectors[position] = vector
             self.answers.tokens[position] = round(size * per_token)
+            self.answers.shares[position] = 1 / len(positions)
 
     def suspect(self, positions: Sequence[int], busy: ProviderBusy) -> Verdict:
         """The same once more, in case it passes; then the canary decides."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .broker import Broker
+from .decide.budget import Rates
+from .decide.prices import number_for
 from .decide.retry import RetryPolicy
 from .embedded import default_home, running
 from .errors import ConfigError
@@ -14,6 +16,7 @@ from .measured import MeasuredTasks, measured
 from .model import Model
 from .settings import Settings, home_of
 from .store import Store
+from .store.budget import Budget
 from .store.database import Database
 
 if TYPE_CHECKING:
@@ -83,6 +86,25 @@ def agreed_model(settings: Settings, store: Store) -> Model:
     return active if active is not None and not model_named(settings) else store.models.agree(wanted_model(settings))
 
 
+def budget(settings: Settings, store: Store, model: Model) -> Budget | None:
+    """The budget of the model's provider; None when the settings limit nothing."""
+    rates = Rates(
+        int(number_for(settings.requests_per_minute, model)), int(number_for(settings.tokens_per_minute, model))
+    )  # fmt: skip
+    return Budget(store.database, model.provider, rates) if rates else None
+
+
+def set_up(settings: Settings, store: Store, revision: str = "head") -> tuple[str | None, str | None, Model]:
+    """Schema, first mode and first model, as the settings want them: the revisions before and after, and the active model."""
+    from .store import schema
+
+    before, after = schema.upgrade(store.database, revision)
+    if before is None:
+        store.status.set_mode(settings.mode, "first set up", "embedq")
+    store.status.first(settings.mode)
+    return before, after, agreed_model(settings, store)
+
+
 def provider_factory(settings: Settings) -> Callable[[Model], Provider]:
     from .providers.registry import ProviderSettings, make
 
@@ -139,5 +161,6 @@ def worker_parts(
     engine = Engine(
         its_store, worker, provider_factory(settings), policy(settings),
         batch_size=settings.batch_size, timeout_s=settings.worker_timeout_s,
+        budgets=lambda model: budget(settings, its_store, model), prices=settings.prices,
     )  # fmt: skip
     return WorkerParts(its_store, its_broker, worker, engine, Steward(its_store, its_broker, worker, settings))

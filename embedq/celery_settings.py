@@ -55,7 +55,8 @@ task_publish_retry = False
 broker_connection_max_retries = None
 broker_connection_retry_on_startup = True
 broker_channel_error_retry = True
-worker_cancel_long_running_tasks_on_connection_loss = True
+# What is being embedded when the broker goes away settles in the table. (True: on the pool of threads, which cannot cancel, the worker exits.)
+worker_cancel_long_running_tasks_on_connection_loss = False
 
 # Long waits live in the table, not in a worker's memory.
 worker_eta_task_limit = None

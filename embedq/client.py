@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from . import assemble
 from .decide.drafts import check_draft
 from .decide.modes import Decision, LiveState, ProcessEnv, decide
-from .errors import BrokerUnavailable, EmbedqError, InputError, NotFound, NotWell
+from .decide.tokens import estimate_tokens
+from .errors import BrokerUnavailable, EmbedqError, InputError, InputRefused, NotFound, NotWell, StoreUnavailable
 from .model import Article, ArticleDraft, Hit, Mode, Priority
 from .settings import Settings, from_env
 from .store.articles import Written
+from .store.search import as_texts
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -222,14 +224,23 @@ class Client:
         from .now import embed_now
 
         try:
-            embed_now(self.store, self.provider, article_ids)
+            provider = self.provider
+            budget = assemble.budget(self.settings, self.store, provider.model)
+            embed_now(self.store, provider, article_ids, budget=budget, prices=self.settings.prices)
         except EmbedqError as failed:
             log.warning("saved, but not embedded (the article is stale, `embedq reconcile` finds it): %s", failed)
 
     # Search --------------------------------------------------------------------------------------------------------------------
 
-    def search(self, query: str, k: int = 10, *, tenant_id: str | None = None) -> list[Hit]:
-        """The k articles nearest in meaning, best first. Raises NotWell while search is switched off."""
+    def search(
+        self, query: str, k: int = 10, *, tenant_id: str | None = None, min_score: float | None = None,
+        filter: Mapping[str, Any] | None = None, hybrid: bool = False,
+    ) -> list[Hit]:  # fmt: skip
+        """The k articles nearest in meaning, best first. Raises NotWell while search is switched off.
+
+        `min_score`: the least cosine of a result. `filter`: values that the article's metadata must have. `hybrid`: ranked by
+        meaning and by words together; the score stays the cosine.
+        """
         if not query.strip():
             raise InputError("the query is empty", hint="say what to search for", field="query")
         if not 1 <= k <= 1000:
@@ -240,9 +251,33 @@ class Client:
                 f"semantic search is disabled ({decision.source}: {decision.reason})",
                 hint="`embedq mode celery --reason …` switches it on",
             )
+        wishes = {"tenant_id": tenant_id, "metadata": as_texts(filter or {}), "min_score": min_score}
         provider = self.provider
-        vector = provider.embed([query]).vectors[0]
-        return [_hit(row) for row in self.store.articles.nearest(provider.model, vector, k, tenant_id=tenant_id)]
+        try:
+            return self._found(provider, query, k, hybrid, wishes)
+        except StoreUnavailable:
+            # Another model was activated, and this one dropped, between our question and its answer.
+            if self.provider.model == provider.model:
+                raise
+            return self._found(self.provider, query, k, hybrid, wishes)
+
+    def _found(self, provider: Provider, query: str, k: int, hybrid: bool, wishes: Mapping[str, Any]) -> list[Hit]:
+        self._spend(provider, query)
+        try:
+            vector = provider.embed([query]).vectors[0]
+        except InputRefused as refused:
+            raise InputError(
+                f"the query cannot be embedded: {refused}", hint="shorten it, or write it anew", field="query"
+            ) from refused
+        search, model = self.store.search, provider.model
+        rows = search.mixed(model, vector, query, k, **wishes) if hybrid else search.nearest(model, vector, k, **wishes)
+        return [_hit(row) for row in rows]
+
+    def _spend(self, provider: Provider, query: str) -> None:
+        """A query is paid from the same budget as everything else, and never waits for it."""
+        budget = assemble.budget(self.settings, self.store, provider.model)
+        if budget is not None:
+            budget.spend(estimate_tokens(query))
 
     @property
     def provider(self) -> Provider:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from .broker import Broker
 from .decide.switching import dispatches
+from .decide.throttle import throttle_of
 from .errors import BrokerUnavailable
 from .model import Mode, Priority
 from .settings import Settings
@@ -20,6 +21,7 @@ class Dispatcher:
 
     def __init__(self, store: Store, broker: Broker, settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
         self.store, self.broker, self.settings, self.stop = store, broker, settings, stop
+        self.size = settings.batch_size
 
     def dispatch(self) -> int:
         """Publish what is due and has room. Returns how many tasks; 0 also while the mode, a hold or the circuit forbids it."""
@@ -30,8 +32,10 @@ class Dispatcher:
             self.broker.circuit.check()
         except BrokerUnavailable:
             return 0
-        depth = self.store.tasks.dispatched_depth(self.settings.queue_max_depth)
-        return sum(self._priority(priority, self.settings.queue_max_depth - depth[priority]) for priority in Priority)
+        throttle = throttle_of(live["throttle"])
+        self.size, bound = throttle.batch_of(self.settings.batch_size), throttle.depth_of(self.settings.queue_max_depth)
+        depth = self.store.tasks.dispatched_depth(bound)
+        return sum(self._priority(priority, bound - depth[priority]) for priority in Priority)
 
     def _priority(self, priority: Priority, room: int) -> int:
         sent = 0
@@ -44,7 +48,7 @@ class Dispatcher:
         return sent
 
     def _publish(self, priority: Priority, ids: Sequence[int]) -> bool:
-        size = self.settings.batch_size
+        size = self.size
         try:
             self.broker.publish((priority, ids[at : at + size]) for at in range(0, len(ids), size))
         except BrokerUnavailable as away:

@@ -6,35 +6,38 @@ settle begins after the answer came. What a settle finds no longer its own, it l
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from .asking import Answers, Asker
-from .decide.chunking import Chunk, chunk
+from .buying import Bought, Plan, buy, planned, stored
+from .decide.prices import number_for
 from .decide.retry import GiveUp, RetryAt, RetryPolicy, after_failure, provider_pause_s
-from .errors import ConfigError, Fault, InputRefused, ProviderBusy, StoreUnavailable
-from .model import Claimed, Delivery, Model, Outcome, Priority, Stored, TaskStatus
+from .errors import ConfigError, Fault, InputRefused, NotFound, ProviderBusy, StoreUnavailable
+from .model import Claimed, Delivery, Model, Outcome, Priority, TaskStatus
+from .throttling import Gate
 
 if TYPE_CHECKING:
     from .providers import Provider
     from .store import Settled, Store
+    from .store.budget import Budget
     from .worker import Worker
 
 log = logging.getLogger(__name__)
 
 SUSPECT_AFTER_LOSSES = 2
-CHUNK_TOKENS = 2000
-CHUNK_OVERLAP_TOKENS = 100
-PROBE_S = 90.0
+PROBE_MARGIN_S = 5.0
 SETTLE_PATIENCE_S = 60.0
+# What a message names waits so long for the provider's budget before it goes back to the table.
+BUDGET_PATIENCE_S = 15.0
+LONGEST_NAP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +66,13 @@ class Report:
     wait_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One article's part in a request: its chunks, and where their texts stand among the request's inputs."""
-
-    task: Claimed
-    chunks: Sequence[Chunk]
-    first: int
-
-    @property
-    def positions(self) -> range:
-        return range(self.first, self.first + len(self.chunks))
-
-
 class Engine:
     """`providers` makes the provider of a model, once per process."""
 
     def __init__(
         self, store: Store, worker: Worker, providers: Callable[[Model], Provider], policy: RetryPolicy, *,
         batch_size: int = 100, timeout_s: float = 300.0, dice: Callable[[], float] = random.random,
+        budgets: Callable[[Model], Budget | None] = lambda model: None, prices: str = "",
     ) -> None:  # fmt: skip
         self.store = store
         self.worker = worker
@@ -90,17 +81,25 @@ class Engine:
         self.timeout_s = timeout_s
         self.dice = dice
         self._providers = providers
+        self._budgets, self._prices = budgets, prices
         self._askers: dict[int, Asker] = {}
+        self.gate = Gate(store.throttles.live, worker.stopping)
 
     def run(self, request: TheseTasks | NextDue) -> Report:
         """Claim what is asked for, embed it, settle it."""
-        return self._embed_and_settle(self.claim(request))
+        with self.gate.entered() as throttle:
+            report = self._embed_and_settle(self.claim(request))
+        if throttle and isinstance(request, TheseTasks):
+            # Their message is about to be acknowledged: the table has again what found no room.
+            self.store.throttles.put_off(request.ids, throttle)
+        return report
 
     def run_overdue(self, fallback_s: float) -> Report:
         """In hybrid mode, for a poller: what the broker has not delivered for `fallback_s` seconds."""
         if self.worker.stopping.is_set():
             return Report()
-        return self._embed_and_settle(self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s))
+        with self.gate.entered():
+            return self._embed_and_settle(self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s))
 
     def _embed_and_settle(self, claimed: Sequence[Claimed]) -> Report:
         report = Report(claimed=len(claimed))
@@ -112,6 +111,24 @@ class Engine:
         return report
 
     def claim(self, request: TheseTasks | NextDue) -> list[Claimed]:
+        """What may be claimed now. While it is only the provider's budget that forbids it, that is waited for, with nothing in hand."""
+        give_up = time.monotonic() + (BUDGET_PATIENCE_S if isinstance(request, TheseTasks) else LONGEST_NAP_S)
+        while not (claimed := self._claim(request)) and self._limited and time.monotonic() < give_up:
+            nap_s = self.store.models.spent_s(request.ids if isinstance(request, TheseTasks) else None)
+            if not nap_s or self.worker.stopping.is_set():
+                break
+            # Not all at the same moment: the first to come take the places, and the others see that and claim nothing.
+            self.worker.sleep(self.worker.rings, min(LONGEST_NAP_S, nap_s) + self.dice())
+        if not claimed and self._limited and isinstance(request, TheseTasks):
+            # The message is about to be acknowledged: the table has again what waits for the budget.
+            self.store.tasks.free(request.ids)
+        return claimed
+
+    @property
+    def _limited(self) -> bool:
+        return any(asker.budget is not None for asker in self._askers.values())
+
+    def _claim(self, request: TheseTasks | NextDue) -> list[Claimed]:
         delivery, tasks, worker = Delivery(self.worker.delivery), self.store.tasks, self.worker.id
         if self.worker.stopping.is_set():
             return []
@@ -137,6 +154,8 @@ class Engine:
     def _embed_model(self, model_id: int, tasks: Sequence[Claimed], deadline: float, report: Report) -> list[Outcome]:
         try:
             asker = self.asker(model_id)
+        except NotFound as dropped:
+            return [Outcome(task, TaskStatus.CANCELLED, message=str(dropped)) for task in tasks]
         except ConfigError as wrong:
             busy = ProviderBusy(str(wrong), hint=wrong.hint, retry_after_s=60.0)
             return self._paused(tasks, self._provider_of(model_id), busy, report)
@@ -144,10 +163,17 @@ class Engine:
         if held_back is not None:
             return [waiting(task, report.wait_s, held_back) for task in tasks]
         plans = list(planned(tasks, asker.provider.limits.max_input_tokens))
-        texts = [chunk.text for plan in plans for chunk in plan.chunks]
-        answers = asker.ask(texts, stop=lambda: self.worker.stopping.is_set() or time.monotonic() > deadline)
-        self.worker.counters["requests"] += answers.requests
-        return self._outcomes(asker, plans, answers, report)
+        urgency = min((task.priority for task in tasks), key=list(Priority).index)
+        stop = lambda: self.worker.stopping.is_set() or time.monotonic() > deadline  # noqa: E731
+        bought = buy(self.store.vectors, asker, plans, stop, urgency)
+        self.worker.counters["requests"] += bought.answers.requests
+        self.worker.counters["reused"] += len(bought.reused)
+        outcomes = self._outcomes(asker, plans, bought.answers, report)
+        return self._billed(asker, plans, bought, outcomes)
+
+    def _billed(self, asker: Asker, plans: Sequence[Plan], bought: Bought, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        price = number_for(self._prices, asker.provider.model)
+        return [replace(outcome, usage=bought.usage(plan, price)) for plan, outcome in zip(plans, outcomes, strict=True)]
 
     def _gate(self, asker: Asker, report: Report) -> str | None:
         """After a fault one process asks the canary; the others' tasks wait for its answer. None: go ahead."""
@@ -158,7 +184,7 @@ class Engine:
         if state["pause_s"] > 0:
             report.wait_s = state["pause_s"]
             return str(state["pause_reason"])
-        if not self.store.models.may_probe(provider, PROBE_S):
+        if not self.store.models.may_probe(provider, self.probe_s):
             report.wait_s = 0.2 + 0.8 * self.dice()
             return f"waiting for the probe of {provider}: {state['pause_reason']}"
         sick = asker.canary()
@@ -168,6 +194,11 @@ class Engine:
         report.wait_s = self._pause(provider, sick)
         report.busy = sick
         return str(sick)
+
+    @property
+    def probe_s(self) -> float:
+        """As long as one request may take (Settings.provider_timeout_s), and a little: a prober that died holds the others up no longer."""
+        return min(60.0, self.timeout_s / 10) + PROBE_MARGIN_S
 
     def _recovered(self, provider: str) -> None:
         if self.store.models.well(provider):
@@ -202,11 +233,7 @@ class Engine:
             if refused is not None:
                 outcomes.append(self._charged(plan.task, refused))
             elif left.intersection(plan.positions):
-                outcomes.append(
-                    waiting(
-                        plan.task, report.wait_s, str(answers.busy) if answers.busy else "handed back by a worker that stopped"
-                    )
-                )
+                outcomes.append(_left(plan.task, answers, report.wait_s))
             else:
                 outcomes.append(Outcome(plan.task, TaskStatus.COMPLETED, charged=True, stored=stored(plan, answers)))
         return outcomes
@@ -256,8 +283,8 @@ class Engine:
         if model_id not in self._askers:
             model = self.store.models.by_id().get(model_id)
             if model is None:
-                raise ConfigError(f"model {model_id} is not registered", hint="`embedq model list` shows the models")
-            self._askers[model_id] = Asker(self._providers(model), self.batch_size)
+                raise NotFound(f"model {model_id} is not registered", hint="`embedq model list` shows the models")
+            self._askers[model_id] = Asker(self._providers(model), self.batch_size, budget=self._budgets(model))
         return self._askers[model_id]
 
     def _provider_of(self, model_id: int) -> str:
@@ -279,32 +306,22 @@ def without_asking(task: Claimed) -> Outcome | None:
         return Outcome(task, TaskStatus.CANCELLED, message="the article is gone")
     if not task.text:
         return Outcome(task, TaskStatus.SKIPPED, error_class="EmptyText", message="the article has no text")
-    if task.stored_hash == task.text_hash:
+    if task.stored_hash == task.text_hash and not task.forced:
         return Outcome(task, TaskStatus.COMPLETED)
     return None
+
+
+def _left(task: Claimed, answers: Answers, wait_s: float) -> Outcome:
+    """What was not asked for: the provider is at fault, or its budget is spent, or this worker stops."""
+    if answers.busy is not None:
+        return waiting(task, wait_s, str(answers.busy))
+    if answers.later is not None:
+        return waiting(
+            task, answers.later.wait_s, "waits for the provider's budget (EMBEDDING_REQUESTS_PER_MINUTE, _TOKENS_PER_MINUTE)"
+        )
+    return waiting(task, wait_s, "handed back by a worker that stopped")
 
 
 def waiting(task: Claimed, wait_s: float, why: str) -> Outcome:
     """Back to the table, and nobody is charged."""
     return Outcome(task, TaskStatus.PENDING, wait_s=wait_s, message=why)
-
-
-def planned(tasks: Sequence[Claimed], max_input_tokens: int) -> Iterator[Plan]:
-    first = 0
-    for task in tasks:
-        assert task.text is not None
-        chunks = chunk(task.text, min(CHUNK_TOKENS, max_input_tokens), CHUNK_OVERLAP_TOKENS)
-        yield Plan(task, chunks, first)
-        first += len(chunks)
-
-
-def stored(plan: Plan, answers: Answers) -> Stored:
-    import numpy as np
-
-    return Stored(
-        vectors=np.stack([answers.vectors[position] for position in plan.positions]),
-        starts=tuple(chunk.start for chunk in plan.chunks),
-        ends=tuple(chunk.end for chunk in plan.chunks),
-        hashes=tuple(hashlib.sha256(chunk.text.encode()).digest() for chunk in plan.chunks),
-        tokens=sum(answers.tokens[position] for position in plan.positions),
-    )

@@ -82,7 +82,14 @@ def outcomes(worker: str, delivery: str, settled: Sequence[Outcome], states: dic
         state = states.get(outcome.task.id, "late")
         level = logging.WARNING if state == TaskStatus.FAILED else logging.DEBUG
         if log.isEnabledFor(level):
-            log.log(level, "task %d: %s%s", outcome.task.id, state, _because(outcome), extra=_facts(worker, delivery, outcome, state))
+            log.log(
+                level,
+                "task %d: %s%s",
+                outcome.task.id,
+                state,
+                _because(outcome),
+                extra=_facts(worker, delivery, outcome, state),
+            )
 
 
 def _because(outcome: Outcome) -> str:

@@ -45,7 +45,9 @@ def schedule(
     _refuse_while_one_runs(store)
     window = _window("scheduled", starts_at, length, reason, who, pause_submissions, webhook)
     store.status.set_maintenance(window, who, accepted=None)
-    store.audit.write("maintenance", f"maintenance is scheduled for {window['starts_at']}: {reason}", who=who, window=shown(window))
+    store.audit.write(
+        "maintenance", f"maintenance is scheduled for {window['starts_at']}: {reason}", who=who, window=shown(window)
+    )
     return window
 
 

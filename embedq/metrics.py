@@ -79,6 +79,9 @@ CATALOGUE: dict[str, Spec] = {
     "embedq_steward": Spec("gauge", "1 for the process that leads the housekeeping.", ("worker",)),
     "embedq_provider_up": Spec("gauge", "0 while faults are held against a provider.", ("provider",)),
     "embedq_provider_paused_seconds": Spec("gauge", "Seconds until the provider may be asked again.", ("provider",)),
+    "embedq_tokens_today": Spec("gauge", "Tokens bought since midnight UTC, all processes together."),
+    "embedq_cost_today": Spec("gauge", "What they cost, by EMBEDDING_PRICES."),
+    "embedq_reused_today": Spec("gauge", "Vectors reused instead of bought, since midnight UTC."),
     "embedq_articles": Spec("gauge", "About how many articles there are (the planner's estimate)."),
     "embedq_scrape_seconds": Spec("gauge", "How long collecting this page took."),
 }
@@ -178,6 +181,10 @@ class OfHouse:
         for row in self.store.overview.failed_groups(by_message=False):
             yield "embedq_failed_tasks", (row["error_class"] or "unknown",), row["tasks"]
         yield "embedq_rejected_messages", (), self.store.rejected.count()
+        bought = self.store.ledger.today()
+        yield "embedq_tokens_today", (), bought.tokens
+        yield "embedq_cost_today", (), bought.cost
+        yield "embedq_reused_today", (), bought.reused
         yield "embedq_articles", (), max(0, self.store.overview.about_rows().get("article_texts", 0))
         yield from of_providers([m["provider"] for m in self.store.models.all()], self.store.overview.troubled_providers())
 

@@ -92,7 +92,8 @@ class Claimed:
     """A task in a worker's hands, with the article's text as it was when it was claimed.
 
     `claim` is the fencing number: only the settle that names the task's latest claim changes anything. `text` is None
-    when the article is gone. `stored_hash` is the hash that the model's stored vector was made from, if there is one.
+    when the article is gone. `stored_hash` is the hash that the model's stored vector was made from, if there is one; `forced`
+    says that it is to be made anew all the same.
     """
 
     id: int
@@ -109,6 +110,7 @@ class Claimed:
     version: int = 0
     text_hash: bytes = b""
     stored_hash: bytes | None = None
+    forced: bool = False
 
     @property
     def text(self) -> str | None:
@@ -141,6 +143,23 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What was bought for one task: its share of requests, inputs asked for and reused, tokens charged, and their cost."""
+
+    requests: float = 0.0
+    inputs: int = 0
+    reused: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests, self.inputs + other.inputs, self.reused + other.reused,
+            self.tokens + other.tokens, self.cost + other.cost,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one claimed task ended. A status of pending is a wait (`wait_s`, seconds) or, with 0, a handing back.
 
@@ -154,3 +173,4 @@ class Outcome:
     error_class: str | None = None
     message: str | None = None
     stored: Stored | None = None
+    usage: Usage | None = None

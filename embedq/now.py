@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from .asking import Asker
-from .engine import planned, stored, without_asking
-from .errors import Fault
+from .asking import Answers, Asker
+from .buying import Bought, Plan, buy, planned, stored
+from .decide.prices import number_for
+from .engine import without_asking
+from .errors import Fault, ProviderBusy
 from .model import Claimed, Outcome, Priority, TaskStatus
+from .store.usage import put_usage
 from .store.vectors import put_vectors
 
 if TYPE_CHECKING:
     from .providers import Provider
     from .store import Store
+    from .store.budget import Budget
 
 
-def embed_now(store: Store, provider: Provider, article_ids: Sequence[str]) -> int:
-    """Embed these articles' present texts and store the vectors; how many. Raises the Fault of the first that could not be embedded."""
+def embed_now(
+    store: Store, provider: Provider, article_ids: Sequence[str], *, budget: Budget | None = None, prices: str = ""
+) -> int:
+    """Embed these articles' present texts and store the vectors; how many. Raises the Fault of the first that could not be embedded.
+
+    Somebody waits for the write: it draws on the budget like the urgent.
+    """
     asked = [task for task in _as_claimed(store, provider, article_ids) if without_asking(task) is None]
     plans = list(planned(asked, provider.limits.max_input_tokens))
-    answers = Asker(provider, 1000).ask([chunk.text for plan in plans for chunk in plan.chunks], stop=lambda: False)
-    whole = [plan for plan in plans if all(position in answers.vectors for position in plan.positions)]
-    _store_whole(store, [Outcome(plan.task, TaskStatus.COMPLETED, stored=stored(plan, answers)) for plan in whole])
-    fault: Fault | None = answers.busy or next(iter(answers.refused.values()), None)
+    bought = buy(store.vectors, Asker(provider, 1000, budget=budget), plans, lambda: False, Priority.URGENT)
+    answers, price = bought.answers, number_for(prices, provider.model)
+    outcomes = [_outcome(plan, bought, price) for plan in plans]
+    _store_whole(store, outcomes)
+    fault: Fault | None = answers.busy or next(iter(answers.refused.values()), None) or _spent(answers)
     if fault is not None:
         raise fault
-    return len(whole)
+    return sum(outcome.stored is not None for outcome in outcomes)
+
+
+def _outcome(plan: Plan, bought: Bought, price: float) -> Outcome:
+    whole = all(position in bought.answers.vectors for position in plan.positions)
+    vectors = stored(plan, bought.answers) if whole else None
+    return Outcome(plan.task, TaskStatus.COMPLETED, stored=vectors, usage=bought.usage(plan, price))
+
+
+def _spent(answers: Answers) -> ProviderBusy | None:
+    if answers.later is None:
+        return None
+    return ProviderBusy(
+        "the provider's budget is spent", hint="`embedq reconcile` finds the article later", retry_after_s=answers.later.wait_s
+    )
 
 
 def _store_whole(store: Store, outcomes: Sequence[Outcome]) -> None:
-    """Without a task to hold on to, the articles themselves are held: one deleted meanwhile gets no vector."""
+    """Without a task to hold on to, the articles themselves are held: one that meanwhile was deleted, edited, or deleted and made
+    anew (its versions begin anew, too) gets no vector of its former text."""
     with store.database.transaction() as connection:
         held = store.articles.hold(connection, [outcome.task.article_id for outcome in outcomes])
-        put_vectors(connection, [outcome for outcome in outcomes if outcome.task.article_id in held])
+        put_vectors(
+            connection, [o for o in outcomes if o.stored is not None and held.get(o.task.article_id) == o.task.text_hash]
+        )
+        put_usage(connection, os.getpid(), outcomes)
 
 
 def _as_claimed(store: Store, provider: Provider, article_ids: Sequence[str]) -> list[Claimed]:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long.
 GRACE_S = 2.0
 AWAY_S = 1.0
+SHORTEST_NAP_S = 0.01
 
 
 class Poller:
@@ -59,7 +60,7 @@ class Poller:
             try:
                 if self.once() or worker.announce_sleep():
                     continue
-                worker.sleep(seen, self.settings.worker_interval_s * random.uniform(0.75, 1.0))
+                worker.sleep(seen, self._nap_s())
             except (EmbedqError, psycopg.Error) as away:
                 log.warning("the poller waits: %s", away)
                 worker.stopping.wait(AWAY_S * random.uniform(0.5, 1.0))
@@ -75,6 +76,12 @@ class Poller:
         if not report.claimed and self._live_mode() is Mode.HYBRID:
             report = self.parts.engine.run_overdue(self.settings.fallback_after_s)
         return report.claimed
+
+    def _nap_s(self) -> float:
+        """Until the next poll, or until the first task that waits for its time (a retry after 50 ms) is due."""
+        poll_s = self.settings.worker_interval_s * random.uniform(0.75, 1.0)
+        due_s = self.parts.store.tasks.next_due_s()
+        return poll_s if due_s is None else min(poll_s, max(due_s, SHORTEST_NAP_S))
 
     def _live_mode(self) -> Mode | None:
         live = self.parts.store.status.live()

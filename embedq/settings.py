@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .decide.prices import cap_of, numbers
 from .errors import ConfigError
 from .model import Mode
 
@@ -57,6 +58,16 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
+    """Text that must be understood, and is kept as it was written."""
+
+    def parse(raw: str) -> str:
+        check(raw)
+        return raw
+
+    return parse
+
+
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         scheme = urlsplit(raw).scheme.split("+")[0]
@@ -98,6 +109,25 @@ class Settings:
     openai_api_key: str = _setting("OPENAI_API_KEY", _text, "", "key for the openai provider", secret=True)
     openai_base_url: str = _setting("OPENAI_BASE_URL", _url("http", "https"), "", "an OpenAI-compatible server")
     ollama_base_url: str = _setting("OLLAMA_BASE_URL", _url("http", "https"), "http://127.0.0.1:11434", "the Ollama server")
+    requests_per_minute: str = _setting(
+        "EMBEDDING_REQUESTS_PER_MINUTE",
+        _checked(numbers),
+        "",
+        "a provider's limit, for all processes together: 500, or openai=500,ollama=60",
+    )
+    tokens_per_minute: str = _setting("EMBEDDING_TOKENS_PER_MINUTE", _checked(numbers), "", "the same in tokens")
+    prices: str = _setting(
+        "EMBEDDING_PRICES",
+        _checked(numbers),
+        "",
+        "price of a million tokens, by model: openai/text-embedding-3-small=0.02,ollama=0",
+    )
+    daily_cap: str = _setting(
+        "EMBEDDING_DAILY_CAP",
+        _checked(cap_of),
+        "",
+        "spent in a day (UTC), normal and low wait for the next: 12.50, or 5000000 tokens",
+    )
     worker_interval_ms: int = _setting("EMBEDDING_WORKER_INTERVAL", _whole(10), 5000, "ms; how often an idle poller looks")
     max_retries: int = _setting("EMBEDDING_MAX_RETRIES", _whole(0, 1000), 3, "further runs after a charged failure")
     retry_backoff_base_ms: int = _setting("EMBEDDING_RETRY_BACKOFF_BASE", _whole(1), 1000, "ms; bound of the first wait")
@@ -124,7 +154,10 @@ class Settings:
     auth_token: str = _setting("AUTH_TOKEN", _text, "", "bearer token for articles and search", secret=True)
     admin_token: str = _setting("ADMIN_TOKEN", _text, "", "bearer token for /admin, /metrics and the cockpit", secret=True)
     metrics_port: int = _setting(
-        "EMBEDDING_METRICS_PORT", _whole(0, 65_535), 0, "where a worker or poller shows its metrics (taken: the next free one); 0: nowhere"
+        "EMBEDDING_METRICS_PORT",
+        _whole(0, 65_535),
+        0,
+        "where a worker or poller shows its metrics (taken: the next free one); 0: nowhere",
     )
     metrics_host: str = _setting("EMBEDDING_METRICS_HOST", _text, "127.0.0.1", "address of that port")
     log_format: str = _setting("EMBEDDING_LOG_FORMAT", _one_of("text", "json"), "text", "text for people, json for programs")
@@ -174,7 +207,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
         try:
             values[spec.name] = spec.metadata["parse"](raw)
         except ValueError as wrong:
-            shown = "(hidden)" if spec.metadata["secret"] else repr(raw)
+            shown = "(hidden)" if spec.metadata["secret"] or "@" in raw else repr(raw)
             found.append(f"{name}={shown} {wrong} ({spec.metadata['about']})")
     settings = Settings(**values)
     found += contradictions(settings)

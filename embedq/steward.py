@@ -7,15 +7,17 @@ when it is only stopped, the others end its session after a while.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
 from .broker import Broker, InBroker
+from .capping import mind_the_cap
 from .dispatch import Dispatcher
 from .errors import BrokerUnavailable, EmbedqError
 from .maintenance import keep_calendar
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 LOST_AFTER_S = 5.0
+HELD_S = 20.0
 SILENT_LEADER_S = 15.0
 RECONCILE_AFTER_SWITCH_S = 2.0
 
@@ -50,13 +53,16 @@ class Steward:
         self.leading = False
         self._session: Any = None
         self._changed_at: Any = None
+        self._held_since: dict[int, float] = {}
         self._since = time.monotonic()
+        self._said_as = 0
         self.chores = [
             Chore("notice a switch", TICK_S, self.notice_switch),
             Chore("dispatch", TICK_S, self.dispatch),
             Chore("rescue", 1.0, self.rescue),
             Chore("look after the broker", 2.0, self.look_after_broker),
             Chore("maintenance", 1.0, lambda: keep_calendar(self.store)),
+            Chore("mind the daily cap", 5.0, lambda: mind_the_cap(self.store, self.settings)),
             Chore("bury dead workers", 10.0, self.bury),
             Chore("sample", 10.0, self.sample),
             Chore("reconcile", 300.0, self.reconcile),
@@ -92,6 +98,8 @@ class Steward:
         """True while this process leads. Raises when the session that holds the lock is gone."""
         if self.leading:
             self._session.execute("SELECT 1")
+            if self._said_as != self.worker.id:  # declared dead meanwhile, and registered anew
+                self._say_that_we_lead(True)
             return True
         if self._session is None:
             self._session = self.store.database.connect(name="embedq steward")
@@ -109,7 +117,7 @@ class Steward:
             chore.next_at = start + (
                 LEASE_S if chore.name in ("rescue", "bury dead workers") and self._store_was_away() else 0.0
             )
-        self.store.database.execute(QUERIES.stewardship, {"worker": self.worker.id, "leading": True})
+        self._say_that_we_lead(True)
         log.info("%s is the steward now", self.worker.name)
 
     def _store_was_away(self) -> bool:
@@ -128,6 +136,7 @@ class Steward:
 
     def _say_that_we_lead(self, leading: bool) -> None:
         """The others end the session of a leader that is silent; a living worker that led once must not pass for the leader."""
+        self._said_as = self.worker.id
         try:
             self.store.database.execute(QUERIES.stewardship, {"worker": self.worker.id, "leading": leading})
         except (EmbedqError, psycopg.Error) as away:
@@ -167,6 +176,7 @@ class Steward:
     def rescue(self) -> None:
         rows = self.store.tasks.rescue(self.settings.worker_timeout_s)
         if rows:
+            self.store.tasks.wake()
             self.worker.counters["rescued"] += len(rows)
             failed = sum(row["status"] == "failed" for row in rows)
             self.store.audit.write(
@@ -201,20 +211,33 @@ class Steward:
         if wiped:
             self.free_all("the broker has lost what it held")
             return
+        again = self._held_too_long([task for queue in queues.values() for task in queue.held])
         for priority in Priority:
-            self._free_lost(priority, queues[priority])
+            self._free_lost(priority, queues[priority], again)
 
     def free_all(self, why: str) -> int:
         freed = 0
         while (step := self.store.tasks.free_dispatched(older_s=0.5)) > 0:
             freed += step
         if freed:
+            self.store.tasks.wake()
             self.store.audit.write("broker", f"{freed} tasks went back to the table: {why}", tasks=freed)
         return freed
 
-    def _free_lost(self, priority: Priority, queue: InBroker) -> None:
-        """A queue is first in, first out: a task dispatched before the one next in line, and still waiting, has no message."""
-        freed = self.store.tasks.free_lost(priority, queue.first if queue.waiting + queue.unacknowledged else (), LOST_AFTER_S)
+    def _held_too_long(self, held: Iterable[int]) -> list[int]:
+        """Tasks whose message a worker took HELD_S ago. It may be dead, and the broker gives its messages to another only after the
+        visibility time-out. Each task once: a second message does no harm, a thousand would."""
+        now = time.monotonic()
+        self._held_since = {task: self._held_since.get(task, now) for task in held}
+        found = [task for task, since in self._held_since.items() if now - since > HELD_S]
+        self._held_since.update(dict.fromkeys(found, math.inf))
+        return found
+
+    def _free_lost(self, priority: Priority, queue: InBroker, again: Sequence[int]) -> None:
+        if queue.first is None:
+            return
+        first = queue.first if queue.waiting else None
+        freed = self.store.tasks.free_lost(priority, LOST_AFTER_S, first=first, held=queue.held, again=again)
         if freed:
             self.store.audit.write(
                 "broker",

@@ -61,7 +61,14 @@ def _stale(store: Store) -> int:
 
 
 def switch(
-    store: Store, after: Mode, reason: str, who: str, *, wait_s: float | None = None, say: Progress = silent, category: str = "mode"
+    store: Store,
+    after: Mode,
+    reason: str,
+    who: str,
+    *,
+    wait_s: float | None = None,
+    say: Progress = silent,
+    category: str = "mode",
 ) -> Switched:
     """Switch to `after`. With `wait_s`, wait that long for what the old delivery holds, and then hand it over."""
     started = time.monotonic()
@@ -114,7 +121,9 @@ def settle_or_hand_over(store: Store, done: Switched, off: frozenset[Delivery], 
         left = store.switches.in_flight(off)
     if left:
         done.handed_over = store.switches.hand_over(off, f"mode {done.after}")
-        store.audit.write("mode", f"{done.handed_over} tasks were handed over by the old delivery", level="warning", tasks=done.handed_over)
+        store.audit.write(
+            "mode", f"{done.handed_over} tasks were handed over by the old delivery", level="warning", tasks=done.handed_over
+        )
         store.switches.wake()
     done.settled_meanwhile = max(0, first - done.handed_over)
 

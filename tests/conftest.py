@@ -115,6 +115,13 @@ def psql(database_url: str) -> Iterator[Callable[..., list[tuple[object, ...]]]]
         yield run
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Not below pytest's own folder either, for the same reason as `servers`."""
+    with TemporaryDirectory(prefix="embedq-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 def _with_database(url: str, name: str) -> str:
     return url.rsplit("/", 1)[0] + "/" + name
 

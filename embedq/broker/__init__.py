@@ -107,13 +107,14 @@ class InBroker:
     """What a broker holds for one queue: waiting messages, delivered but unacknowledged ones (`delayed` of them wait in a
     worker's memory for their time), and who consumes.
 
-    `first` has the task ids of the message next in line and of the unacknowledged ones; None: cannot be seen here.
+    `first` has the task ids of the message next in line, `held` those of the unacknowledged ones; None: cannot be seen here.
     """
 
     waiting: int
     unacknowledged: int
     consumers: int | None = None
     first: tuple[int, ...] | None = None
+    held: tuple[int, ...] = ()
     delayed: int = 0
 
 
@@ -143,7 +144,7 @@ class Broker:
         with self._lock:
             if self._producers is None:
                 connections = self.app.connection_for_write().Pool(limit=CONNECTIONS)
-                self._producers = ProducerPool(connections, limit=CONNECTIONS)
+                self._producers = ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]
             return self._producers
 
     def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]]) -> None:
@@ -156,6 +157,11 @@ class Broker:
         except Exception as away:  # kombu raises what the transport raises: OSError, redis and amqp errors, and its own
             self._failed(away)
         self.circuit.worked()
+
+    def publish_foreign(self, task: str, args: Sequence[object], priority: Priority) -> None:
+        """A message as another program would leave it in our queue: for rehearsals. Raises BrokerUnavailable."""
+        with self._asked(), self.producers.acquire(block=True, timeout=2) as producer:
+            self.app.send_task(task, args=list(args), queue=self._queue(priority), producer=producer, retry=False)
 
     def _failed(self, away: Exception) -> None:
         self.circuit.failed(f"{type(away).__name__}: {away}")
@@ -206,7 +212,12 @@ class Broker:
         return RedisQueues(self.redis, self.prefix, names) if is_redis(self.url) else AmqpQueues(self.app, self.prefix, names)
 
     def drain(
-        self, take: Callable[[str, Sequence[bytes]], None], *, quiet_s: float = 0.0, limit_s: float = 600.0, more: Sequence[str] = ()
+        self,
+        take: Callable[[str, Sequence[bytes]], None],
+        *,
+        quiet_s: float = 0.0,
+        limit_s: float = 600.0,
+        more: Sequence[str] = (),
     ) -> int:
         """Take every message out; `take(queue, messages)` has committed them when it returns. Returns how many.
 
@@ -265,5 +276,6 @@ def _seen(found: Any) -> dict[str, InBroker]:
 
 def _in_redis(seen: Seen, queue: str) -> InBroker:
     held, following = seen.held[queue], seen.next[queue]
-    first = tuple(task for raw in [*([following] if following else []), *held] for task in task_ids(raw))
-    return InBroker(seen.waiting[queue], len(held), first=first, delayed=sum(is_delayed(raw) for raw in held))
+    in_hand = tuple(task for raw in held for task in task_ids(raw))
+    first = task_ids(following) if following else ()
+    return InBroker(seen.waiting[queue], len(held), first=first, held=in_hand, delayed=sum(is_delayed(raw) for raw in held))

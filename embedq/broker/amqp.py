@@ -120,7 +120,9 @@ class _Reader:
         self.channel = connection.channel()
         self.arrived: list[tuple[bytes, Any]] = []
         self.channel.basic_qos(0, prefetch, False)
-        self.channel.basic_consume(queue, no_ack=False, callback=lambda message: self.arrived.append((as_redis(message), message)))
+        self.channel.basic_consume(
+            queue, no_ack=False, callback=lambda message: self.arrived.append((as_redis(message), message))
+        )
 
     def pages(self, expected: int) -> Iterator[list[tuple[bytes, Any]]]:
         """What arrives, until `expected` messages have come or nothing does any more."""

@@ -22,7 +22,7 @@ UNACKED, INDEX = "unacked", "unacked_index"
 STEPS = ["", *(f"\x06\x16{step}" for step in range(1, 10))]
 AT_ONCE = 2000
 
-# A thousand LMOVE in one round trip: what moves is gone from the queue before a worker asks again.
+# Many LMOVE in one round trip: what moves is gone from the queue before a worker asks again.
 MOVE = """
 local moved = 0
 for _ = 1, tonumber(ARGV[1]) do

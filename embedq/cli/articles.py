@@ -13,6 +13,7 @@ import click
 from ..client import Client
 from ..errors import InputError
 from ..model import Priority
+from .repairs import mark_review, reindex
 from .voice import FAILED, Answer, Table, command, confirm
 
 PRIORITY = click.Choice([priority.value for priority in Priority])
@@ -21,7 +22,11 @@ SHOWN_BAD_LINES = 20
 
 @click.group()
 def articles() -> None:
-    """Add, import, list, show, edit, delete and restore articles."""
+    """Add, import, list, show, edit, delete, restore, review and reindex articles."""
+
+
+articles.add_command(mark_review)
+articles.add_command(reindex)
 
 
 def article_data(article: Any) -> dict[str, Any]:
@@ -227,16 +232,30 @@ def restore(article: str, version: int | None, tenant: str | None, priority: str
 @click.argument("query")
 @click.option("-k", default=5, show_default=True, help="How many results.")
 @click.option("--tenant", help="Only this tenant's articles.")
-def search(query: str, k: int, tenant: str | None) -> Answer:
+@click.option("--min-score", type=click.FloatRange(-1, 1), help="Leave out what is less near.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only articles whose metadata has this; may be repeated."
+)
+@click.option("--hybrid", is_flag=True, help="Rank by meaning and by words together.")
+def search(query: str, k: int, tenant: str | None, min_score: float | None, filters: tuple[str, ...], hybrid: bool) -> Answer:
     """Find the articles nearest in meaning, with their scores (cosine, 1 is the same).
 
     Example:  embedq search "compress a file" -k 5
     """
     with Client() as client:
-        hits = client.search(query, k, tenant_id=tenant)
+        hits = client.search(query, k, tenant_id=tenant, min_score=min_score, filter=metadata_of(filters), hybrid=hybrid)
     if not hits:
         return Answer([], ["nothing found: is anything embedded yet? `embedq status` tells"])
     return Answer([hit._asdict() for hit in hits], [hits_table(hits)])
+
+
+def metadata_of(filters: tuple[str, ...]) -> dict[str, str]:
+    """Raises InputError for what is not KEY=VALUE."""
+    pairs = [text.partition("=") for text in filters]
+    wrong = [text for text, (key, sign, _) in zip(filters, pairs, strict=True) if not (key and sign)]
+    if wrong:
+        raise InputError(f"--filter {wrong[0]!r} is not KEY=VALUE", hint="for example --filter language=en", field="filter")
+    return {key: value for key, _, value in pairs}
 
 
 def hits_table(hits: Any, title: str | None = None) -> Table:

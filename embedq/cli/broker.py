@@ -50,11 +50,19 @@ def status() -> Answer:
     rows = [[row[key] if key != "oldest_s" else lasting(row[key]) for key in row] for row in queues]
     said: list[str | Table] = [Table([name.replace("_", " ") for name in queues[0]], rows, f"The broker at {address}")]
     if rejected:
-        said.append(Table(("queue", "reason", "messages"), [(r["queue"], r["reason"], r["messages"]) for r in rejected], "Kept for review"))
+        said.append(
+            Table(
+                ("queue", "reason", "messages"), [(r["queue"], r["reason"], r["messages"]) for r in rejected], "Kept for review"
+            )
+        )
     alone = [row["queue"] for row in queues if row["waiting"] and not row["consumers"]]
     if alone:
-        said.append(f"nobody consumes {', '.join(alone)}: start `celery -A embedq worker`, or `embedq mode database --reason …`")
-    return Answer({"broker": address, "queues": queues, "rejected": rejected, "unconsumed": alone}, said, NOT_WELL if alone else 0)
+        said.append(
+            f"nobody consumes {', '.join(alone)}: start `celery -A embedq worker`, or `embedq mode database --reason …`"
+        )
+    return Answer(
+        {"broker": address, "queues": queues, "rejected": rejected, "unconsumed": alone}, said, NOT_WELL if alone else 0
+    )
 
 
 @command(name="drain", destroys=True)
@@ -70,7 +78,9 @@ def drain(more: tuple[str, ...], timeout: float, reason: str, yes: bool, dry_run
         queues = draining.compared(store, its_broker)
         there = sum(row["waiting"] + row["unacknowledged"] for row in queues)
         if dry_run:
-            return Answer({"messages": there, "queues": queues}, [f"would take {there:,} messages; nothing was done (--dry-run)"])
+            return Answer(
+                {"messages": there, "queues": queues}, [f"would take {there:,} messages; nothing was done (--dry-run)"]
+            )
         confirm(f"Take {there:,} messages out of the broker at {shown(its_broker.url)}?", yes=yes)
         done = draining.drain(store, its_broker, limit_s=timeout, more=more, say=lambda line: click.echo(line, err=True))
         store.audit.write("broker", f"{done.messages} messages were drained", who=who(), reason=reason, **asdict(done))
@@ -92,7 +102,10 @@ def rebuild(reason: str, yes: bool, dry_run: bool) -> Answer:
         counts = store.switches.counts()
         if dry_run:
             open_tasks = counts["free"] + counts["with_broker"]
-            return Answer(counts, [f"would free {counts['with_broker']:,} tasks and publish up to {open_tasks:,}; nothing was done (--dry-run)"])
+            return Answer(
+                counts,
+                [f"would free {counts['with_broker']:,} tasks and publish up to {open_tasks:,}; nothing was done (--dry-run)"],
+            )
         confirm(f"Drain the broker at {shown(its_broker.url)} and publish all open tasks anew?", yes=yes)
         done = draining.rebuild(store, its_broker, settings)
         store.audit.write("broker", f"rebuilt: {done.dispatched} tasks published", who=who(), reason=reason, **asdict(done))

@@ -32,13 +32,7 @@ def upgrade(revision: str, reason: str, yes: bool) -> Answer:
     """
     settings = from_env(os.environ)
     store = assemble.store(settings)
-    before, after = schema.upgrade(store.database, revision)
-    store.status.first(settings.mode)
-    if before is None:
-        store.database.execute(
-            "UPDATE embedding_worker_status SET mode = %(mode)s, reason = 'first set up' WHERE id = 1", {"mode": settings.mode}
-        )
-    model = assemble.agreed_model(settings, store)
+    before, after, model = assemble.set_up(settings, store, revision)
     store.close()
     return Answer(
         {"before": before, "after": after, "model": str(model)},

@@ -22,7 +22,9 @@ LENGTH = re.compile(r"^(\d+(?:\.\d+)?)([smhd])$")
 
 PAUSE = click.option("--pause-submissions", is_flag=True, help="Articles are saved, and get their tasks when it ends.")
 FOR = click.option("--for", "length", default="", help="How long: 90s, 30m, 2h, 1d. Without it, until somebody ends it.")
-WEBHOOK = click.option("--webhook", default="", help="An http(s) URL that is told (POST, JSON). It may fail; the command does not.")
+WEBHOOK = click.option(
+    "--webhook", default="", help="An http(s) URL that is told (POST, JSON). It may fail; the command does not."
+)
 
 
 @click.group()
@@ -53,7 +55,11 @@ def schedule(starts: str, length: str, pause_submissions: bool, webhook: str, re
         window = windows.schedule(
             store, moment(starts), span(length), reason, who(), pause_submissions=pause_submissions, webhook=url(webhook)
         )
-        return _told(window, "scheduled", f"maintenance is scheduled from {window['starts_at']} to {window['ends_at'] or 'its end by hand'}")
+        return _told(
+            window,
+            "scheduled",
+            f"maintenance is scheduled from {window['starts_at']} to {window['ends_at'] or 'its end by hand'}",
+        )
 
 
 @command(name="start", changes=True)

@@ -35,7 +35,12 @@ def mode(new: str | None, wait: bool, timeout: float, reason: str, yes: bool, dr
         if not reason:
             raise InputError("a switch needs its reason", hint='add --reason "…"; the audit log keeps it')
         done = switch(
-            client.store, Mode(new), reason, who(), wait_s=timeout if wait else None, say=lambda line: click.echo(line, err=True)
+            client.store,
+            Mode(new),
+            reason,
+            who(),
+            wait_s=timeout if wait else None,
+            say=lambda line: click.echo(line, err=True),
         )
     return _did(done)
 
@@ -91,6 +96,8 @@ def _did(done: Switched) -> Answer:
     if done.made:
         said.append(f"{done.made:,} stale articles got a task")
     if done.in_flight:
-        said.append(f"{done.in_flight:,} tasks were in flight: {done.settled_meanwhile:,} settled meanwhile, {done.handed_over:,} handed over")
+        said.append(
+            f"{done.in_flight:,} tasks were in flight: {done.settled_meanwhile:,} settled meanwhile, {done.handed_over:,} handed over"
+        )
     said += [f"warning: {line}" for line in done.warnings]
     return Answer(asdict(done), said)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..decide.health import Finding, is_well, without_database
+from ..decide.throttle import throttle_of
 from ..errors import NotWell, StoreUnavailable
 from ..settings import from_env
 from ..store import Store
@@ -48,7 +49,8 @@ def status_answer(store: Store) -> Answer:
     data = {
         "mode": live["mode"], "is_running": live["is_running"], "reason": live.get("reason"), "by": live.get("changed_by"),
         "since": live.get("changed_at"), "maintenance": live.get("maintenance"), "paused_priorities": seen.facts.paused_priorities,
-        "paused_tenants": seen.facts.paused_tenants, "open": seen.open, "about": seen.about, "rate_per_s": seen.rate, "eta_s": seen.eta_s,
+        "paused_tenants": seen.facts.paused_tenants, "throttle": live.get("throttle"),
+        "open": seen.open, "about": seen.about, "rate_per_s": seen.rate, "eta_s": seen.eta_s,
         "oldest": seen.oldest, "tasks": seen.tasks, "broker": asdict(seen.peek) if seen.peek else None,
         "workers": seen.workers, "findings": [finding._asdict() for finding in seen.found], "acts": acts,
     }  # fmt: skip
@@ -63,6 +65,8 @@ def _said(seen: Glance, acts: list[dict[str, Any]]) -> list[str | Table]:
     ]
     if live.get("maintenance"):
         said.append(f"maintenance: {live['maintenance'].get('reason')} ({live['maintenance'].get('state')})")
+    if live.get("throttle"):
+        said.append(f"throttle: {throttle_of(live['throttle']).told()} (`embedq throttle off` ends it)")
     said += [
         _pace(seen),
         Table(("priority", "in the table", "with the broker", "in work", "messages", "delayed"), _depth_rows(seen)),
@@ -131,17 +135,22 @@ def _watch(look: Callable[[], Answer], interval_s: float) -> None:
     from rich.console import Console, Group
     from rich.live import Live
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    with Live(console=console, screen=sys.stdout.isatty(), auto_refresh=False) as live:
+    if not sys.stdout.isatty():
+        plain = Console(width=160, highlight=False, markup=False, emoji=False)
         while True:
-            try:
-                parts: list[Any] = [drawn(part) if isinstance(part, Table) else part for part in look().said]
-            except StoreUnavailable as away:
-                parts = [f"{time.strftime('%H:%M:%S')} {away}"]
-            live.update(Group(*parts), refresh=True)
-            if not sys.stdout.isatty():
-                console.print(Group(*parts))
+            plain.print(Group(*_looked(look)))
             time.sleep(interval_s)
+    with Live(console=Console(highlight=False, markup=False, emoji=False), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(Group(*_looked(look)), refresh=True)
+            time.sleep(interval_s)
+
+
+def _looked(look: Callable[[], Answer]) -> list[Any]:
+    try:
+        return [drawn(part) if isinstance(part, Table) else part for part in look().said]
+    except StoreUnavailable as away:
+        return [f"{time.strftime('%H:%M:%S')} {away}"]
 
 
 @command(name="health")

@@ -21,7 +21,7 @@ from ..embedded import Servers, default_home, running
 from ..errors import EmbedqError
 from ..model import Mode, Priority
 from ..settings import Settings, from_env, home_of
-from ..store import Store, schema
+from ..store import Store
 from ..supervise import Lines, Supervisor
 from .voice import Answer, command, speak
 
@@ -121,14 +121,9 @@ def with_addresses(environment: Mapping[str, str], database_url: str, redis_url:
 
 
 def set_up(settings: Settings) -> None:
-    """Schema, first mode and first model, as the settings want them."""
     store = assemble.store(settings)
     try:
-        before, _ = schema.upgrade(store.database)
-        if before is None:
-            store.status.set_mode(settings.mode, "first set up", "embedq")
-        store.status.first(settings.mode)
-        assemble.agreed_model(settings, store)
+        assemble.set_up(settings, store)
     finally:
         store.close()
 

@@ -7,7 +7,7 @@ routing key]`. Source: kombu's virtual transports; Celery's message protocol, ve
 
 from __future__ import annotations
 
-import base64
+import binascii
 import bz2
 import json
 import lzma
@@ -78,7 +78,7 @@ def _envelope(raw: bytes) -> Mapping[str, Any]:
 
 def _json(raw: bytes | str, what: str) -> Any:
     try:
-        return json.loads(raw)
+        return json.loads(raw.decode() if isinstance(raw, bytes) else raw)
     except (ValueError, RecursionError):
         raise _Unclear(f"{what} is not JSON") from None
 
@@ -111,7 +111,7 @@ def _body(envelope: Mapping[str, Any], headers: Mapping[str, Any]) -> bytes | st
 
 def _plain(body: str) -> bytes:
     try:
-        return base64.b64decode(body, validate=True)
+        return binascii.a2b_base64(body, strict_mode=True)
     except ValueError:
         raise _Unclear("the body is not base64") from None
 

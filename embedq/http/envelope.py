@@ -78,16 +78,35 @@ class _Request:
 
     def check(self) -> None:
         if self.scope["method"] not in SAFE and from_elsewhere(self.headers):
-            raise Refusal(403, "elsewhere", "Another site's page asked", "the Origin is not this service", "call it from a program or its own page")
+            raise Refusal(
+                403,
+                "elsewhere",
+                "Another site's page asked",
+                "the Origin is not this service",
+                "call it from a program or its own page",
+            )
         if self.envelope.guard.everything_open and not host_is_local(self.headers):
-            raise Refusal(403, "elsewhere", "The service is for this machine", "the Host is not this machine", "ask for 127.0.0.1, or set tokens")
+            raise Refusal(
+                403,
+                "elsewhere",
+                "The service is for this machine",
+                "the Host is not this machine",
+                "ask for 127.0.0.1, or set tokens",
+            )
         length = self.headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.envelope.body_max:
             self.too_large()
 
     def too_large(self) -> None:
         limit = self.envelope.body_max // 1024 // 1024
-        raise Refusal(413, "too-large", "The body is too large", f"it is larger than {limit} MiB", "send fewer or shorter articles at once", field="body")
+        raise Refusal(
+            413,
+            "too-large",
+            "The body is too large",
+            f"it is larger than {limit} MiB",
+            "send fewer or shorter articles at once",
+            field="body",
+        )
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -63,7 +63,9 @@ def check_address(settings: Settings, host: str) -> str | None:
 
     Raises ConfigError when others could reach a service that asks nobody for a token.
     """
-    missing = [name for name, token in (("AUTH_TOKEN", settings.auth_token), ("ADMIN_TOKEN", settings.admin_token)) if not token]
+    missing = [
+        name for name, token in (("AUTH_TOKEN", settings.auth_token), ("ADMIN_TOKEN", settings.admin_token)) if not token
+    ]
     if not missing:
         return None
     if not is_loopback(host):

@@ -22,6 +22,18 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 PLACES = ("body", "query", "path", "header")
+WORDS = {
+    400: "The body is not JSON",
+    401: "No token, or a wrong one",
+    403: "Asked for by another site's page",
+    404: "There is no such article",
+    409: "It exists already, or cannot be done now",
+    410: "It was deleted since",
+    412: "The article is not in that version any more",
+    413: "The body is too large",
+    422: "The input is wrong",
+    503: "Something needed is away; see Retry-After",
+}
 
 
 class Wrong(BaseModel):
@@ -80,7 +92,13 @@ def answer(
 
 def of_refusal(refused: Refusal) -> JSONResponse:
     return answer(
-        refused.status, refused.kind, refused.title, refused.detail, refused.next_step, field=refused.field, headers=refused.headers
+        refused.status,
+        refused.kind,
+        refused.title,
+        refused.detail,
+        refused.next_step,
+        field=refused.field,
+        headers=refused.headers,
     )
 
 
@@ -102,7 +120,9 @@ def of_error(error: EmbedqError) -> JSONResponse:
         case ProviderBusy():
             return _later("provider-busy", "The provider does not answer", detail, hint, error.retry_after_s)
         case StoreUnavailable():
-            return _later("database-away", "The database cannot be reached", "PostgreSQL did not answer; nothing was written", "try again")
+            return _later(
+                "database-away", "The database cannot be reached", "PostgreSQL did not answer; nothing was written", "try again"
+            )
         case BrokerUnavailable():
             return _later("broker-away", "The broker cannot be reached", "the broker did not answer", hint)
         case _:
@@ -162,7 +182,13 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 def unexpected(error: Exception) -> JSONResponse:
     """A mistake of ours: the log has the traceback under the request's id, the answer has the id."""
     log.error("unexpected: %s", type(error).__name__, exc_info=error)
-    return answer(500, "unexpected", "Something unexpected happened", "the service made a mistake", "report the request_id; its log has the rest")
+    return answer(
+        500,
+        "unexpected",
+        "Something unexpected happened",
+        "the service made a mistake",
+        "report the request_id; its log has the rest",
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -172,12 +198,7 @@ def install(app: FastAPI) -> None:
 
 def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entries of the problems that a path may answer with."""
-    words = {
-        400: "The body is not JSON", 401: "No token, or a wrong one", 403: "Asked for by another site's page", 404: "There is no such article",
-        409: "It exists already, or cannot be done now", 412: "The article is not in that version any more", 413: "The body is too large",
-        422: "The input is wrong", 503: "Something needed is away; see Retry-After",
-    }  # fmt: skip
     return {
-        status: {"description": words[status], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+        status: {"description": WORDS[status], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
         for status in statuses
     }

@@ -17,9 +17,14 @@ NAME = r"^[^\s/\\?#%\x00-\x1f\x7f-\x9f]+$"
 
 TenantId = Annotated[str, Field(min_length=1, max_length=MAX_TENANT_ID, pattern=NAME, description="Whose article it is.")]
 Reason = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=NO_NUL, description="Why it is written; kept with the task.", examples=["import"])
+    str,
+    Field(
+        min_length=1, max_length=200, pattern=NO_NUL, description="Why it is written; kept with the task.", examples=["import"]
+    ),
 ]
-ArticleKey = Annotated[str, Path(min_length=1, pattern=r"^[^\x00]+$", description="The article's id, or its slug.", examples=["tea"])]
+ArticleKey = Annotated[
+    str, Path(min_length=1, pattern=r"^[^\x00]+$", description="The article's id, or its slug.", examples=["tea"])
+]
 TenantQuery = Annotated[
     str, Query(min_length=1, max_length=MAX_TENANT_ID, pattern=NAME, description="Only this tenant's articles are seen.")
 ]
@@ -37,14 +42,24 @@ class NewArticle(Strict):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"title": "Tea", "content": "How to brew it", "slug": "tea", "priority": "high", "metadata": {"topic": "drinks"}}]
+            "examples": [
+                {
+                    "title": "Tea",
+                    "content": "How to brew it",
+                    "slug": "tea",
+                    "priority": "high",
+                    "metadata": {"topic": "drinks"},
+                }
+            ]
         },
     )
 
     title: Annotated[str, Field(max_length=100_000, description="Embedded before the content.")] = ""
     content: Annotated[str, Field(description="The text. Title and content must not both be empty.")] = ""
     id: Annotated[str | None, Field(min_length=1, max_length=MAX_ID, description="Made when not given.")] = None
-    slug: Annotated[str | None, Field(min_length=1, max_length=MAX_SLUG, description="A name of its own within the tenant.")] = None
+    slug: Annotated[
+        str | None, Field(min_length=1, max_length=MAX_SLUG, description="A name of its own within the tenant.")
+    ] = None
     tenant_id: TenantId = "default"
     metadata: Annotated[dict[str, Any], Field(description="Kept, returned, not embedded.")] = Field(default_factory=dict)
     priority: Priority = Priority.NORMAL
@@ -67,7 +82,12 @@ class Batch(Strict):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"articles": [{"title": "Tea", "content": "Steep it"}, {"title": "Coffee", "content": "Grind it"}], "priority": "low"}]
+            "examples": [
+                {
+                    "articles": [{"title": "Tea", "content": "Steep it"}, {"title": "Coffee", "content": "Grind it"}],
+                    "priority": "low",
+                }
+            ]
         },
     )
 
@@ -75,7 +95,9 @@ class Batch(Strict):
     tenant_id: TenantId = "default"
     priority: Priority = Priority.NORMAL
     reason: Reason = "import"
-    replace: Annotated[bool, Field(description="Update articles that exist (by id, else by slug) instead of refusing the batch.")] = False
+    replace: Annotated[
+        bool, Field(description="Update articles that exist (by id, else by slug) instead of refusing the batch.")
+    ] = False
 
 
 class Edit(Strict):
@@ -97,12 +119,14 @@ class Embedding(BaseModel):
     status: Status
     task_id: int | None = None
     priority: Priority | None = None
-    place: Literal["table", "broker", "worker"] | None = Field(None, description="Where the task waits, or who holds it.")
+    place: Literal["table", "broker", "worker"] | None = Field(
+        default=None, description="Where the task waits, or who holds it."
+    )
     attempts: int | None = None
-    retry_at: datetime | None = Field(None, description="When it is tried again, if it waits for its time.")
+    retry_at: datetime | None = Field(default=None, description="When it is tried again, if it waits for its time.")
     eta_s: float | None = None
-    waits_for: str | None = Field(None, description="Why there is no estimate.")
-    error: str | None = Field(None, description="The class of the last error.")
+    waits_for: str | None = Field(default=None, description="Why there is no estimate.")
+    error: str | None = Field(default=None, description="The class of the last error.")
 
 
 class ArticleOut(BaseModel):
@@ -167,9 +191,9 @@ class Versions(BaseModel):
     versions: list[Version]
 
 
-class Query_(Strict):
+class Search(Strict):
     model_config = ConfigDict(
-        extra="forbid", title="Search", json_schema_extra={"examples": [{"query": "hot drinks", "k": 5, "tenant_id": "default"}]}
+        extra="forbid", json_schema_extra={"examples": [{"query": "hot drinks", "k": 5, "tenant_id": "default"}]}
     )
 
     query: Annotated[str, Field(min_length=1, max_length=10_000, pattern=NO_NUL)]

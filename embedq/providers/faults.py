@@ -188,10 +188,11 @@ def fault(
 
 
 def _tidy(detail: str, secrets: Iterable[str | None]) -> str:
-    """Masked before it is cut, or half a key could stand at the edge; on one line; without NUL, which PostgreSQL refuses."""
+    """Masked before it is cut, or half a key could stand at the edge; on one line; without what PostgreSQL refuses: NUL, lone surrogates."""
     if len(detail) > MAX_READ:
         words = detail[:MAX_READ].split()
         detail = " ".join(words[:-1] or words)  # the last word may be half a key
     masked = mask(detail, secrets)
-    line = " ".join(masked.replace("\0", " ").split())
+    writable = masked.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+    line = " ".join(writable.split())
     return line if len(line) <= MAX_DETAIL else f"{line[: MAX_DETAIL - 1]}…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ HELD = "wait for it to end; if its process is gone, the lock is free within seco
 
 def drain(
     store: Store, broker: Broker, *, limit_s: float = 600.0, quiet_s: float | None = None, more: Sequence[str] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None, patience_s: float = 3.0,
 ) -> Drained:  # fmt: skip
     """Every message out of the broker and into the table. Raises BrokerUnavailable, and NotWell when another drain is under way.
 
@@ -40,7 +41,7 @@ def drain(
 
     if quiet_s is None:
         quiet_s = 0.0 if is_refilled(store) else QUIET_S
-    with store.switches.alone("drain", HELD):
+    with store.switches.alone("drain", HELD, patience_s):
         broker.drain(take, quiet_s=quiet_s, limit_s=limit_s, more=more)
     return done
 
@@ -63,7 +64,8 @@ def rebuild(store: Store, broker: Broker, settings: Settings) -> Rebuilt:
     """Empty a doubtful broker into the table, then publish all that is due, up to the broker's bound. Needs no steward."""
     if not is_refilled(store):
         raise NotWell(
-            "the live mode sends nothing to the broker", hint='`embedq mode celery --reason "…"` (or hybrid) first; then rebuild'
+            "the live mode sends nothing to the broker",
+            hint='`embedq mode celery --reason "…"` (or hybrid) first; then rebuild',
         )
     drained = drain(store, broker, quiet_s=0.0)
     freed = drained.freed + free_all(store)
@@ -73,23 +75,34 @@ def rebuild(store: Store, broker: Broker, settings: Settings) -> Rebuilt:
     return Rebuilt(drained, freed, dispatched, store.switches.counts()["free"])
 
 
-def back_up(broker: Broker, path: Path, more: Sequence[str] = ()) -> int:
-    """Every message as a line of JSON, {"queue", "raw"}; raw is base64 when it is not UTF-8 ("raw_base64"). Nothing is taken."""
-    written = 0
+def back_up(broker: Broker, path: Path, more: Sequence[str] = (), limit_s: float = 3600.0) -> int:
+    """Every message as a line of JSON, {"queue", "raw"}; raw is base64 when it is not UTF-8 ("raw_base64"). Nothing is taken.
+
+    Raises NotWell when it takes longer than `limit_s`; what was written by then stays.
+    """
+    written, deadline = 0, time.monotonic() + limit_s
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for queue, raw in broker.messages(more):
-            file.write(json.dumps({"queue": queue} | _as_text(raw), ensure_ascii=False) + "\n")
+            file.write(_line(queue, raw))
             written += 1
+            if time.monotonic() > deadline:
+                raise NotWell(
+                    f"the copy of the broker is not complete after {limit_s:g} s", hint="what was copied is in the file"
+                )
     path.chmod(0o600)
     return written
 
 
-def _as_text(raw: bytes) -> dict[str, str]:
+# Made once: json.dumps with an option of its own makes an encoder for every message.
+_text = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _line(queue: str, raw: bytes) -> str:
     try:
-        return {"raw": raw.decode()}
+        return f'{{"queue": {_text(queue)}, "raw": {_text(raw.decode())}}}\n'
     except UnicodeDecodeError:
-        return {"raw_base64": base64.b64encode(raw).decode()}
+        return f'{{"queue": {_text(queue)}, "raw_base64": "{base64.b64encode(raw).decode()}"}}\n'
 
 
 def compared(store: Store, broker: Broker) -> list[dict[str, Any]]:

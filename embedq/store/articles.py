@@ -11,12 +11,9 @@ from typing import Any
 import psycopg
 
 from ..errors import InputError, NotFound
-from ..model import Article, ArticleDraft, Mode, Model, Priority
+from ..model import Article, ArticleDraft, Mode, Priority
 from .database import Connection, Database, Row
 from .queries import QUERIES
-
-# Candidates read per wanted result: an article's chunks are near each other, and several may be among the nearest.
-CHUNKS_PER_RESULT = 8
 
 
 @dataclass(slots=True)
@@ -115,19 +112,10 @@ class Articles:
     def texts(self, model_id: int, article_ids: Sequence[str]) -> list[Row]:
         return self.database.fetch(QUERIES.texts_of, {"model_id": model_id, "article_ids": list(article_ids)})
 
-    def hold(self, connection: Connection, article_ids: Sequence[str]) -> set[str]:
-        """Those of the articles that exist, kept from being deleted until the transaction ends."""
-        return {row["id"] for row in connection.execute(QUERIES.hold_articles, {"article_ids": list(article_ids)}).fetchall()}
-
-    def nearest(self, model: Model, query: Any, k: int, *, tenant_id: str | None = None) -> list[Row]:
-        """The k articles nearest to the vector `query`, shape (dimensions,), by cosine, best first."""
-        statement = QUERIES.search.replace("{table}", f"embedding_vectors_{model.id}").replace(
-            "{dimensions}", str(model.dimensions)
-        )
-        literal = "[" + ",".join(repr(float(x)) for x in query) + "]"
-        return self.database.fetch(
-            statement, {"query": literal, "k": k, "candidates": k * CHUNKS_PER_RESULT, "tenant_id": tenant_id}
-        )
+    def hold(self, connection: Connection, article_ids: Sequence[str]) -> dict[str, bytes]:
+        """Those of the articles that exist, with their text's hash, kept from being deleted until the transaction ends."""
+        rows = connection.execute(QUERIES.hold_articles, {"article_ids": list(article_ids)}).fetchall()
+        return {row["id"]: row["text_hash"] for row in rows}
 
 
 def _by_statement(drafts: Sequence[ArticleDraft], replace: bool) -> Iterator[tuple[str, list[ArticleDraft]]]:

@@ -40,7 +40,7 @@ class Care:
                 for row in connection.execute(QUERIES.stale_counts).fetchall():
                     counts[row["task_status"]] = counts.get(row["task_status"], 0) + row["articles"]
                 if not dry_run:
-                    counts["made"] += self._want(connection, also)
+                    counts["made"] += self._want(connection, model_id, also)
         return counts
 
     def verify(self) -> dict[str, Any]:
@@ -58,12 +58,14 @@ class Care:
         problems += [f"{odd[name]} {words}" for name, words in ODDITIES.items() if odd[name]]
         return {**totals, "stale": sum(stale.values()), "missing": missing, **odd, "stale_by_task": stale, "problems": problems}
 
-    def _want(self, connection: Connection, also: Sequence[str]) -> int:
+    def _want(self, connection: Connection, model_id: int, also: Sequence[str]) -> int:
         row = connection.execute(QUERIES.untracked_stale, {"also": list(also)}).fetchone()
         ids = (row and row["ids"]) or []
         made = 0
         for at in range(0, len(ids), STEP):
-            done = connection.execute(QUERIES.want, {"ids": ids[at : at + STEP]}).fetchone()
+            done = connection.execute(
+                QUERIES.want_of, {"model_id": model_id, "ids": ids[at : at + STEP], "why": "reconcile"}
+            ).fetchone()
             made += done["made"] if done else 0
         return made
 

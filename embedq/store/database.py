@@ -5,6 +5,7 @@ psycopg directly, without SQLAlchemy in between: COPY, LISTEN and a start in 0.3
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,10 @@ def plain(url: str) -> str:
     return f"{scheme.split('+')[0]}://{rest}"
 
 
+# A process that is frozen in the middle of a transaction must not hold a writer's rows for longer (SPEC G7).
+NEVER_FROZEN = "SET idle_in_transaction_session_timeout = '5s'"
+
+
 class Database:
     """`size` connections at most, opened when first needed and shared by threads; a broken one is never given out twice."""
 
@@ -77,13 +82,15 @@ class Database:
     def connect(self, *, name: str | None = None) -> Connection:
         """A connection of the caller's own (LISTEN, the steward's lock), in autocommit. The caller closes it."""
         with told(self.url):
-            return psycopg.connect(
+            connection = psycopg.connect(
                 self.url,
                 autocommit=True,
                 row_factory=dict_row,
                 application_name=name or self.name,
                 **CONNECT,  # type: ignore[arg-type]
             )
+            connection.execute(NEVER_FROZEN)
+            return connection
 
     @contextmanager
     def _lent(self) -> Iterator[Connection]:
@@ -96,10 +103,16 @@ class Database:
                 self._give_back(connection)
 
     def _take(self) -> Connection:
-        with self._lock:
-            if self._free:
-                return self._free.pop()
+        """One that is still good: who saves an article must not pay for a restart of PostgreSQL that is over."""
+        while (connection := self._idle()) is not None:
+            if not _was_ended(connection):
+                return connection
+            connection.close()
         return self.connect()
+
+    def _idle(self) -> Connection | None:
+        with self._lock:
+            return self._free.pop() if self._free else None
 
     def _give_back(self, connection: Connection) -> None:
         if connection.closed or connection.broken or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
@@ -116,6 +129,16 @@ class Database:
             free, self._free = self._free, []
         for connection in free:
             connection.close()
+
+
+def _was_ended(connection: Connection) -> bool:
+    """Whether the server has hung up, at the price of one look at the socket: nothing comes on an idle connection but its end."""
+    look = select.poll()
+    try:
+        look.register(connection.fileno(), select.POLLIN)
+        return bool(look.poll(0))
+    except (OSError, psycopg.Error):
+        return True
 
 
 @contextmanager

@@ -1,28 +1,87 @@
-"""The registry of models, the active one, and what every process must know of their providers."""
+"""The registry of models, the pointer to the active one, and what every process must know of their providers.
+
+A new model is built beside the active one: both get the tasks of every edit, so that switching, and switching back, is
+a change of one row (docs/why/model-change.rst).
+"""
 
 from __future__ import annotations
 
-from ..errors import ConfigError
-from ..model import Model
-from .database import Database, Row
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from ..errors import ConfigError, InputError, NotFound, NotWell
+from ..model import Mode, Model
+from .database import Connection, Database, Row
 from .queries import QUERIES
+from .status import Audit
+
+log = logging.getLogger(__name__)
+
+STEP = 5000
+# Under edits the model in the making is always a little behind: its tasks are `low`. So much of the articles may be.
+BEHIND_SHARE = 0.01
+BEHIND_AT_LEAST = 10
+DROP_TRIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a model is. `complete`: articles whose newest text it has. `missing`: those that the active model finds and it
+    does not. `behind`: those of which it knows an older text than the active model. `rate_per_s`: tasks per second, last minute."""
+
+    articles: int
+    complete: int
+    missing: int
+    behind: int
+    open: int
+    failed: int
+    skipped: int
+    rate_per_s: float
+    bytes: int
+
+    @property
+    def eta_s(self) -> float | None:
+        return self.open / self.rate_per_s if self.rate_per_s else None
+
+    def lacks(self) -> str | None:
+        """Why search would lose something if it followed this model; None when it would not."""
+        if self.missing:
+            return f"{self.missing:,} articles that search finds now have no vector of it ({self.open:,} tasks are open, {self.failed:,} failed)"
+        if self.behind > max(BEHIND_AT_LEAST, BEHIND_SHARE * self.articles):
+            return f"of {self.behind:,} articles it knows only an older text than the active model"
+        return None
 
 
 class Models:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def add(self, model: Model) -> Model:
+    # The registry --------------------------------------------------------------------------------------------------------------
+
+    def add(self, model: Model, *, kept_in_step: bool = True) -> Model:
         """Register it, with its own table of vectors. Adding it again changes nothing."""
-        row = self.database.one(
-            QUERIES.add_model, {"provider": model.provider, "name": model.name, "dimensions": model.dimensions}
-        )
-        assert row is not None
+        named = {"provider": model.provider, "name": model.name, "dimensions": model.dimensions}
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.lock_models)
+            known = self._same(model)
+            if known is not None:
+                return known
+            row = connection.execute(QUERIES.add_model, named).fetchone()
+            assert row is not None
+            connection.execute(QUERIES.set_kept_in_step, {"model_id": row["id"], "kept": kept_in_step})
         return Model(model.provider, model.name, model.dimensions, int(row["id"]))
 
     def active(self) -> Model | None:
-        row = self.database.one(QUERIES.active_model)
-        return Model(row["provider"], row["name"], row["dimensions"], row["id"]) if row else None
+        return _model(self.database.one(QUERIES.active_model))
+
+    def previous(self) -> Model | None:
+        """The model that `rollback` goes back to."""
+        return _model(self.database.one(QUERIES.previous_model))
 
     def all(self) -> list[Row]:
         return self.database.fetch(QUERIES.models)
@@ -30,20 +89,188 @@ class Models:
     def by_id(self) -> dict[int, Model]:
         return {row["id"]: Model(row["provider"], row["name"], row["dimensions"], row["id"]) for row in self.all()}
 
+    def named(self, key: str) -> Model:
+        """By id, name, provider/name or provider/name/dimensions. Raises NotFound, or InputError when several have the name."""
+        found = [model for model in self.by_id().values() if key in _names(model)]
+        if not found:
+            raise NotFound(
+                f"no model is called {key!r}", hint="`embedq model list` shows them; `embedq model add` registers one"
+            )
+        if len(found) > 1:
+            told = ", ".join(f"{model.id} ({model})" for model in found)
+            raise InputError(f"{key!r} could be {told}", hint="name it by its id", field="model")
+        return found[0]
+
     def agree(self, wanted: Model) -> Model:
-        """The active model; the first time, the wanted one becomes it. A disagreement is refused: vectors are never mixed."""
+        """The active model; the first time, the wanted one becomes it. Vectors are never mixed: the settings name the first
+        model only, and one that is not registered is refused. A registered one is not active any more, or not yet: that is said."""
         active = self.active()
         if active is None:
             self.database.execute(QUERIES.first_model, {"model_id": self.add(wanted).id})
             active = self.active()
         assert active is not None
-        if (active.provider, active.name, active.dimensions) != (wanted.provider, wanted.name, wanted.dimensions):
+        if str(active) == str(wanted):
+            return active
+        if self._same(wanted) is None:
             raise ConfigError(
                 f"the settings name the model {wanted}, but the active model of this database is {active}",
                 hint=f"vectors of two models are never mixed: build the new one beside the old with `embedq model add {wanted.provider}"
                 f" {wanted.name} {wanted.dimensions}`, or set EMBEDDING_PROVIDER/MODEL/DIMENSIONS to the active one",
             )
+        log.warning(
+            "the settings name the model %s; the active one is %s, and that is used (`embedq model list`)", wanted, active
+        )
         return active
+
+    def _same(self, model: Model) -> Model | None:
+        return next((known for known in self.by_id().values() if str(known) == str(model)), None)
+
+    # Building ------------------------------------------------------------------------------------------------------------------
+
+    def progress(self, model: Model) -> Progress:
+        facts: dict[str, Any] = {}
+        for statement in (QUERIES.model_progress, QUERIES.model_tasks, QUERIES.model_size):
+            facts |= self.database.one(statement, {"model_id": model.id, "table": f"embedding_vectors_{model.id}"}) or {}
+        return Progress(**(facts | {"rate_per_s": float(facts["rate_per_s"])}))
+
+    def to_build(self, model: Model) -> Row:
+        """What a build would promise: articles, and bytes of their texts."""
+        return self.database.one(QUERIES.count_to_build, {"model_id": model.id}) or {"articles": 0, "bytes": 0}
+
+    def build(self, model: Model, *, rate: float | None = None, tell: Callable[[int], object] = lambda made: None) -> int:
+        """Keep it in step with edits from now on, and make a task for every article it lacks, at `low`; how many. Run again, it
+        goes on where it was. `rate`: due so many a second. `tell` is told the number made so far. Raises NotWell when none are made."""
+        self.database.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": True})
+        self._refuse_without_tasks()
+        made, after = 0, ""
+        while ids := self._next_to_build(model, after):
+            after = ids[-1]
+            made += self._promise(model, ids, made, rate)
+            tell(made)
+        return made
+
+    def _next_to_build(self, model: Model, after: str) -> list[str]:
+        rows = self.database.fetch(QUERIES.to_build, {"model_id": model.id, "after": after, "limit": STEP})
+        return [row["id"] for row in rows]
+
+    def _promise(self, model: Model, ids: list[str], done: int, rate: float | None) -> int:
+        with self.database.transaction() as connection:
+            row = connection.execute(QUERIES.want_of, {"model_id": model.id, "ids": ids, "why": "model_change"}).fetchone()
+            if rate:
+                connection.execute(QUERIES.spread_tasks, {"model_id": model.id, "ids": ids, "done": done, "rate": rate})
+        return int(row["made"]) if row else 0
+
+    def _refuse_without_tasks(self) -> None:
+        live = self.database.one(QUERIES.live_status)
+        if live and (live["mode"] in (Mode.SYNC, Mode.OFF) or not live["submissions_accepted"]):
+            raise NotWell(
+                f"no tasks are made now (mode {live['mode']}, submissions accepted: {live['submissions_accepted']})",
+                hint="`embedq mode celery` or `embedq mode database`, or end the maintenance; then build again",
+            )
+
+    def sample_titles(self, limit: int) -> list[str]:
+        return [row["title"] for row in self.database.fetch(QUERIES.sample_titles, {"limit": limit})]
+
+    # Switching -----------------------------------------------------------------------------------------------------------------
+
+    def activate(self, model: Model, *, who: str, why: str = "", force: bool = False) -> Progress:
+        """Let search follow it, from one moment to the next. Raises NotWell, unless `force`, while search would lose articles."""
+        progress = self.progress(model)
+        lacks = progress.lacks()
+        if lacks and not force:
+            raise NotWell(
+                f"{model} is not complete: {lacks}",
+                hint=f"`embedq model build {model.id}` and `embedq model status {model.id}`; --force switches all the same",
+            )
+        self._switch(model, "activate", who, why, progress)
+        return progress
+
+    def rollback(self, *, who: str, why: str = "") -> tuple[Model, Progress]:
+        """Let search follow the model before the active one again. It was kept in step, so nothing is embedded anew."""
+        previous = self.previous()
+        if previous is None:
+            raise NotFound("there is no model to go back to", hint="`embedq model list` shows what can be activated")
+        progress = self.progress(previous)
+        self._switch(previous, "rollback", who, why, progress)
+        return previous, progress
+
+    def _switch(self, model: Model, act: str, who: str, why: str, progress: Progress) -> None:
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.lock_models)
+            connection.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": True})
+            row = connection.execute(QUERIES.switch_model, {"model_id": model.id}).fetchone()
+            if row is None:
+                raise InputError(f"{model} is active already", hint="`embedq model list` shows which is active")
+            Audit(self.database).write(
+                "model", f"{act}: search follows {model}", connection=connection, who=who, reason=why, model=model.id,
+                previous=row["previous_model_id"], missing=progress.missing, behind=progress.behind,
+            )  # fmt: skip
+
+    def hurry(self, model: Model) -> int:
+        """Raise the model's waiting tasks from `low` to `normal`; how many."""
+        return _until_none(lambda: self.database.execute(QUERIES.hurry_model, {"model_id": model.id, "limit": STEP}))
+
+    # Dropping ------------------------------------------------------------------------------------------------------------------
+
+    def drop(self, model: Model, *, who: str, why: str = "") -> dict[str, int]:
+        """Forget a model: its tasks are cancelled, its vectors dropped with their table. Refused for the active one."""
+        active = self.active()
+        if active is not None and active.id == model.id:
+            raise InputError(f"{model} is active", hint="`embedq model activate` another one first", field="model")
+        freed = self.progress(model).bytes
+        self.database.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": False})
+        cancelled = self._cancel(model)
+        forgotten = self._forget_embeddings(model)
+        self._drop_table(model, who, why, freed)
+        return {"tasks": cancelled, "embeddings": forgotten, "bytes": freed}
+
+    def _cancel(self, model: Model) -> int:
+        return _until_none(lambda: self.database.execute(QUERIES.cancel_model_tasks, {"model_id": model.id, "limit": 1000}))
+
+    def _forget_embeddings(self, model: Model) -> int:
+        forgotten, after = 0, ""
+        while True:
+            step = {"model_id": model.id, "after": after, "limit": STEP}
+            row = self.database.one(QUERIES.forget_embeddings, step)
+            if row is None or row["last"] is None:
+                return forgotten
+            after, forgotten = row["last"], forgotten + row["embeddings"]
+
+    def _drop_table(self, model: Model, who: str, why: str, freed: int) -> None:
+        """The parent is locked for a moment. Whoever deletes an article meanwhile never waits long for us: we give way and try again."""
+        for _ in range(DROP_TRIES):
+            try:
+                with self.database.transaction() as connection:
+                    connection.execute(QUERIES.patience)
+                    self._drop_in(connection, model)
+                    Audit(self.database).write(
+                        "model",
+                        f"drop: {model} is forgotten",
+                        connection=connection,
+                        who=who,
+                        reason=why,
+                        model=model.id,
+                        bytes=freed,
+                    )
+                return
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                time.sleep(0.1)
+        raise NotWell(
+            f"the vectors of {model} are in use by another session",
+            hint="nothing of them was dropped yet: run it again in a while",
+        )
+
+    def _drop_in(self, connection: Connection, model: Model) -> None:
+        connection.execute(QUERIES.lock_models)
+        active = connection.execute(QUERIES.active_model).fetchone()
+        if active is not None and active["id"] == model.id:
+            raise InputError(f"{model} was activated meanwhile", hint="nothing of its vectors was dropped", field="model")
+        connection.execute("DELETE FROM embeddings WHERE model_id = %(id)s", {"id": model.id})
+        connection.execute(QUERIES.forget_model, {"model_id": model.id})
+        # Last: it locks the parent table, through which articles are deleted.
+        connection.execute(f"DROP TABLE IF EXISTS embedding_vectors_{model.id}")
+
+    # What every process must know of a provider --------------------------------------------------------------------------------
 
     def pause(self, provider: str, pause_s: float, reason: str) -> Row | None:
         return self.database.one(QUERIES.pause_provider, {"provider": provider, "pause_s": pause_s, "reason": reason})
@@ -55,5 +282,25 @@ class Models:
     def may_probe(self, provider: str, probe_s: float) -> bool:
         return self.database.one(QUERIES.may_call, {"provider": provider, "probe_s": probe_s}) is not None
 
+    def spent_s(self, task_ids: Sequence[int] | None) -> float:
+        """Seconds until tasks (these, or any) may be claimed again that wait for nothing but their provider's budget; 0: none does."""
+        row = self.database.one(QUERIES.spent_s, {"ids": None if task_ids is None else list(task_ids)})
+        return float(row["spent_s"]) if row else 0.0
+
     def state(self, provider: str) -> Row | None:
         return self.database.one(QUERIES.provider_state, {"provider": provider})
+
+
+def _model(row: Row | None) -> Model | None:
+    return Model(row["provider"], row["name"], row["dimensions"], row["id"]) if row else None
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    return (str(model.id), model.name, f"{model.provider}/{model.name}", str(model))
+
+
+def _until_none(step: Callable[[], int]) -> int:
+    done = 0
+    while (some := step()) > 0:
+        done += some
+    return done

@@ -20,6 +20,7 @@ PATIENCE_S = 5.0
 LOOK_AGAIN_S = 0.05
 YIELD_AFTER = "200ms"
 FENCE_WAIT = "3s"
+FORCED_TRIES = 3
 END = 2**63 - 1
 CONTENDED = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 FINISHED = ("completed", "failed", "cancelled", "skipped")
@@ -194,7 +195,7 @@ class Operate:
         """
         values = {"running": running, "who": who, "reason": why or ("started" if running else "stopped")}
         category, ended = "start" if running else "stop", 0
-        for _ in range(3):
+        for _ in range(FORCED_TRIES if force else 1):
             try:
                 return self._change(QUERIES.set_running, values, category, {"is_running": running}), ended
             except psycopg.errors.LockNotAvailable:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from .database import Database, Row
+from ..model import Priority
+from .database import Connection, Database, Row
 from .queries import QUERIES
 
 CAP = 100_000
+FIRST_LOOK = 10_000
 GRACE_S = 5.0
 
 
@@ -18,19 +21,40 @@ class Overview:
         self.cap = cap
 
     def depth(self) -> list[Row]:
-        """Open tasks by priority and place (table, broker, worker): tasks, oldest, due_since, delayed; `about` when estimated."""
+        """Open tasks by priority and place (table, broker, worker): tasks, oldest, due_since, delayed; `about` when estimated.
+
+        A first look counts a little of everything; what is more than that is counted on when the planner thinks it is less than
+        `cap`, and estimated when it is more. `oldest` and `delayed` of an estimated row are those of its first part.
+        """
         with self.database.transaction() as connection:
             connection.execute(QUERIES.without_seqscan)
-            rows = connection.execute(QUERIES.capped_depth, {"cap": self.cap}).fetchall()
-        for row in rows:
-            row["about"] = row["place"] != "worker" and row["tasks"] >= self.cap
-            if row["about"]:
-                row["tasks"] = max(row["tasks"], self._estimated(row["priority"], row["place"] == "table"))
+            first = min(FIRST_LOOK, self.cap)
+            rows = connection.execute(QUERIES.capped_depth, {"cap": first, "priorities": list(Priority)}).fetchall()
+            rows = [self._counted_on(connection, row) if row["tasks"] >= first else row | {"about": False} for row in rows]
         return [row for row in rows if row["tasks"]]
 
-    def _estimated(self, priority: str, free: bool) -> int:
-        plan: Any = self.database.one(QUERIES.estimated_depth, {"priority": priority, "free": free})
-        return int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"]) if plan else 0
+    def _counted_on(self, connection: Connection, row: Row) -> Row:
+        priority, place = row["priority"], row["place"]
+        if place == "worker":
+            return row | {"about": False}
+        plan: Any = connection.execute(QUERIES.estimated_depth, {"priority": priority, "free": place == "table"}).fetchone()
+        estimate = int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"])
+        if estimate <= self.cap:
+            counted = connection.execute(QUERIES.capped_depth, {"cap": self.cap, "priorities": [priority]}).fetchall()
+            row = next(other for other in counted if other["place"] == place)
+        about = estimate > self.cap or row["tasks"] >= self.cap
+        return (
+            row
+            | self._first_due(connection, row)
+            | {"about": about, "tasks": max(row["tasks"], estimate) if about else row["tasks"]}
+        )
+
+    def _first_due(self, connection: Connection, row: Row) -> Row:
+        if row["place"] != "table":
+            return {}
+        found = connection.execute(QUERIES.first_due, {"priority": row["priority"], "without": []}).fetchone()
+        since = found and found["due_since"]
+        return {"due_since": min(since, row["due_since"]), "oldest": min(since, row["oldest"])} if since else {}
 
     def settled(self, seconds: float) -> Row:
         """How many tasks ended in the last `seconds`: completed, failed, settled."""
@@ -43,13 +67,17 @@ class Overview:
         """Tasks whose worker has been dead for a while, or held them longer than `timeout_s` and a grace for the steward."""
         return self._number(QUERIES.lost_or_held_too_long, grace_s=GRACE_S, timeout_s=timeout_s + GRACE_S)
 
-    def oldest_due_s(self, older_s: float, priorities: Sequence[str], tenants: Sequence[str]) -> float | None:
-        """How long the longest waiting free task has been due, when that is more than `older_s` seconds; paused ones aside."""
-        parameters = {"older_s": older_s, "priorities": [*priorities], "tenants": [*tenants], "cap": self.cap}
-        with self.database.transaction() as connection:
-            connection.execute(QUERIES.without_seqscan)
-            row = connection.execute(QUERIES.oldest_due, parameters).fetchone()
-        return row["waited_s"] if row else None
+    def oldest_due_s(self, paused_priorities: Sequence[str], paused_tenants: Sequence[str]) -> float | None:
+        """How long (seconds) the longest waiting task in the table has been due, paused ones aside; None when none is due."""
+        first = [
+            row["due_since"]
+            for priority in Priority
+            if priority not in paused_priorities
+            and (row := self.database.one(QUERIES.first_due, {"priority": priority, "without": [*paused_tenants]}))
+            and row["due_since"]
+        ]
+        waited_s = (datetime.now(UTC) - min(first)).total_seconds() if first else 0.0
+        return waited_s if waited_s > 0 else None
 
     def troubled_providers(self) -> list[Row]:
         return self.database.fetch(QUERIES.troubled_providers)

@@ -52,7 +52,7 @@ class Procedures:
         level = "error" if state == FAILED else "warning" if state == SKIPPED else "info"
         self.audit.write(
             CATEGORY, f"{run.kind}: {step}: {message}", level=level,
-            run=run.run, kind=run.kind, step=step, state=state, seconds=round(seconds, 3), notes=notes,
+            run=run.run, kind=run.kind, step=step, state=state, seconds=round(seconds, 3), said=message, notes=notes,
         )  # fmt: skip
         if state in (DONE, SKIPPED):
             run.notes[step] = notes | {"state": state, "message": message, "seconds": round(seconds, 3)}
@@ -100,8 +100,18 @@ class Procedures:
         rows = self.database.fetch(QUERIES.audit_lately, {"seconds": seconds})
         return {(row["category"], row["level"]): row["entries"] for row in rows}
 
+    def lost_messages_lately(self, seconds: float) -> int:
+        """How often the broker was found to have lost messages."""
+        row = self.database.one(QUERIES.lost_messages_lately, {"seconds": seconds})
+        return int(row["times"]) if row else 0
+
     def faulty_providers(self) -> list[Row]:
         return self.database.fetch(QUERIES.faulty_providers)
+
+    def previous_mode(self) -> str | None:
+        """The mode that the latest switch left."""
+        row = self.database.one(QUERIES.latest_switch)
+        return row["before"] if row else None
 
     def write_open_tasks(self, file: BinaryIO) -> int:
         """Every open task as a line of JSON; how many."""
@@ -128,7 +138,7 @@ def _tell(told: Run, row: Row) -> None:
     match data["state"]:
         case "done" | "skipped":
             told.notes[data["step"]] = data["notes"] | {
-                "state": data["state"], "message": row["message"], "seconds": data["seconds"],
+                "state": data["state"], "message": data["said"], "seconds": data["seconds"],
             }  # fmt: skip
         case "ended":
             told.exit_code = data["exit_code"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-LATEST = "0001"
+LATEST = "0002"
 OLDEST_POSTGRES = 140000
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('embedq.schema', 0))"
 
@@ -46,7 +46,9 @@ def downgrade(database: Database, revision: str = "base", *, keep_articles: bool
 def current(database: Database) -> str | None:
     """The schema's revision, None when embedq is not set up here."""
     # In our own schema only: another one further down the search path may have an embedq as well.
-    if database.one("SELECT to_regclass(quote_ident(current_schema()) || '.embedq_schema_version') AS found") == {"found": None}:
+    if database.one("SELECT to_regclass(quote_ident(current_schema()) || '.embedq_schema_version') AS found") == {
+        "found": None
+    }:
         return None
     row = database.one("SELECT version_num FROM embedq_schema_version")
     return row["version_num"] if row else None
@@ -104,6 +106,8 @@ RELATIONS = [
     "embedding_models",
     "embedding_active_model",
     "embedding_providers",
+    "embedding_budgets",
+    "embedding_usage",
     "embedding_tasks",
     "embedding_worker_status",
     "embedding_workers",

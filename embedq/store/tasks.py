@@ -10,6 +10,8 @@ import psycopg
 from ..model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
 from .database import Connection, Database, Row, first_line
 from .queries import QUERIES
+from .throttles import room
+from .usage import put_usage
 from .vectors import put_vectors
 
 # Which live modes let a delivery claim (SPEC §5; decide.modes has the same table, and a test compares them).
@@ -42,6 +44,7 @@ class Tasks:
         """Of the tasks that a message names, those that may be claimed now."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
+            limit = room(connection, limit)
             free = connection.execute(QUERIES.lock_named, {"ids": list(ids), "modes": MODES_OF[delivery], "limit": limit})
             return self._take(connection, worker, delivery, [row["id"] for row in free.fetchall()])
 
@@ -54,13 +57,15 @@ class Tasks:
         """
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
-            ids = self._lock_free(connection, MODES_OF[delivery], priorities, limit, grace_s)
+            limit = room(connection, limit)
+            ids = self._lock_free(connection, MODES_OF[delivery], priorities, limit, grace_s) if limit else []
             return self._take(connection, worker, delivery, ids)
 
     def claim_overdue(self, worker: int, limit: int, fallback_s: float) -> list[Claimed]:
         """In hybrid mode, for a poller: what was dispatched more than `fallback_s` ago and nobody has claimed."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
+            limit = room(connection, limit)
             rows = connection.execute(QUERIES.lock_overdue, {"limit": limit, "fallback_s": fallback_s}).fetchall()
             return self._take(connection, worker, Delivery.POLLER, [row["id"] for row in rows])
 
@@ -93,20 +98,26 @@ class Tasks:
 
     def settle(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> Settled:
         """Write how tasks ended, with their vectors, in one transaction. What is not this worker's any more changes nothing."""
-        settled = Settled()
+        settled, billed = Settled(), False
         try:
             settled.states = self._settle_together(worker, worker_name, outcomes)
+            billed = True
         except (psycopg.IntegrityError, psycopg.DataError, *MET_A_WRITER):
             pass  # an edit made a successor at this very moment, or one of them cannot be stored: one by one, each sees it
         for outcome in outcomes:
             if outcome.task.id not in settled.states:
                 self._settle_alone(worker, worker_name, outcome, settled)
+        if not billed:
+            with self.database.transaction() as connection:
+                put_usage(connection, worker, outcomes)
         return settled
 
     def _settle_together(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.patience)
-            return self._write(connection, worker, worker_name, outcomes)
+            states = self._write(connection, worker, worker_name, outcomes)
+            put_usage(connection, worker, outcomes)
+            return states
 
     def _write(self, connection: Connection, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
         rows = connection.execute(
@@ -153,11 +164,15 @@ class Tasks:
             QUERIES.free_dispatched, {"older_s": older_s, "priorities": list(priorities), "limit": limit}
         )
 
-    def free_lost(self, priority: Priority, first: Sequence[int] | None, after_s: float) -> int:
-        """Take back from the broker what can have no message any more. `first`: see InBroker; None: nothing is known."""
-        if first is None:
-            return 0
-        return self.database.execute(QUERIES.free_lost, {"priority": priority, "first": list(first), "after_s": after_s})
+    def free_lost(
+        self, priority: Priority, after_s: float, *, first: Sequence[int] | None, held: Sequence[int], again: Sequence[int]
+    ) -> int:
+        """Take back from the broker what can have no message any more, and `again`, whose message may be in dead hands.
+
+        `first`: tasks of the message next in line, None when the queue is empty. `held`: those of unacknowledged messages.
+        """
+        facts = {"first": list(first or ()), "empty": first is None, "held": list(held), "again": list(again)}
+        return self.database.execute(QUERIES.free_lost, {"priority": priority, "after_s": after_s} | facts)
 
     def tenants_over_share(self, priority: Priority, share: int) -> list[str]:
         """Tenants with `share` or more tasks of this priority with the broker already."""
@@ -179,6 +194,15 @@ class Tasks:
             except MET_A_WRITER:
                 continue  # an edit makes a successor at this very moment: fewer at once meet fewer edits
         return []
+
+    def next_due_s(self) -> float | None:
+        """Seconds until the first of the tasks that wait for their time in the table; None when none does."""
+        row = self.database.one(QUERIES.next_due)
+        return row["wait_s"] if row else None
+
+    def wake(self) -> None:
+        """Tell who sleeps that there may be something to do."""
+        self.database.fetch(QUERIES.wake)
 
     def depth(self) -> list[Row]:
         return self.database.fetch(QUERIES.depth)

@@ -4,11 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..model import Outcome
 from . import copy
-from .database import Connection
+from .database import Connection, Database
 from .queries import QUERIES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VECTOR_HEAD = 4
+
+
+class TextKey(NamedTuple):
+    """A text of a tenant's, by its SHA-256."""
+
+    tenant_id: str
+    digest: bytes
+
+
+class Vectors:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def known(self, model_id: int, keys: Sequence[TextKey]) -> dict[TextKey, np.ndarray]:
+        """The stored vectors of these texts, shape (dimensions,), float32; what is not in the answer has none. Bytes all the way."""
+        import numpy as np
+
+        if not keys:
+            return {}
+        statement = QUERIES.known_vectors.replace("{table}", f"embedding_vectors_{model_id}")
+        asked = {"tenants": [key.tenant_id for key in keys], "hashes": [key.digest for key in keys]}
+        with self.database.transaction() as connection:
+            rows = connection.execute(statement, asked, binary=True).fetchall()
+        return {
+            keys[row["place"] - 1]: np.frombuffer(row["vector"][VECTOR_HEAD:], dtype=">f4").astype(np.float32) for row in rows
+        }
 
 
 def put_vectors(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:

@@ -49,3 +49,7 @@ class Workers:
 
     def all(self) -> list[Row]:
         return self.database.fetch(QUERIES.workers)
+
+    def any_alive(self, delivery: str) -> bool:
+        """Whether a worker of this delivery lives."""
+        return any(worker["alive"] and worker["delivery"] == delivery for worker in self.all())

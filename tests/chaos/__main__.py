@@ -41,7 +41,14 @@ def _round(seed: int, seconds: float) -> bool:
     except AssertionError as stuck:
         print(f"seed {seed}: {stuck}", flush=True)
         return False
-    print(table(result), *(f"problem: {problem}" for problem in result.problems), "", sep="\n", flush=True)
+    print(
+        table(result),
+        *(f"problem: {problem}" for problem in result.problems),
+        *result.innocent_failed,
+        "",
+        sep="\n",
+        flush=True,
+    )
     return not result.problems
 
 

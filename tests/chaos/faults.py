@@ -60,6 +60,7 @@ class Faults:
             "kill the steward's leader": lambda dice: self._strike(self.world.leader()),
             "freeze a worker": lambda dice: self._freeze(self._one(dice)),
             "freeze the steward's leader": lambda dice: self._freeze(self.world.leader()),
+            "freeze a worker and take its tasks away": self._freeze_and_take_away,
             "end a worker in order": lambda dice: self.world.ask_to_end(self._one(dice)),
             "kill Redis": self._kill_redis,
             "flush Redis": lambda dice: self._redis().flushall(),
@@ -77,7 +78,7 @@ class Faults:
             "refuse submissions": self._refuse,
             "switch the mode": self._switch,
             "switch the mode by hand": self._switch_by_hand,
-            "reconcile": lambda dice: self.world.store.care.reconcile(also=("failed", "cancelled")) and None,
+            "reconcile": self._reconcile,
         }
         self._acts |= {name: self._bad_provider(wishes) for name, wishes in PROVIDER.items()}
         self._acts |= {name: self._by_hand(statement) for name, statement in BY_HAND.items()}
@@ -113,6 +114,18 @@ class Faults:
             return None
         self.world.freeze(member)
         return lambda: self.world.thaw(member)
+
+    def _freeze_and_take_away(self, dice: Random) -> Callable[[], None] | None:
+        """Its result, when it comes, is late: others may have embedded newer texts by then."""
+        member = self.world.busiest() or self._one(dice)
+        mend = self._freeze(member)
+        with suppress(psycopg.Error):
+            self._sql(
+                "UPDATE embedding_tasks t SET status = 'pending', processed_at = NULL FROM embedding_workers w"
+                " WHERE w.id = t.lease_holder AND w.pid = %s AND t.status = 'processing'",
+                member.process.pid,
+            )
+        return mend
 
     # Redis ---------------------------------------------------------------------------------------------------------------------
 
@@ -173,7 +186,7 @@ class Faults:
 
     def _sql(self, statement: str, *parameters: object) -> None:
         with self.world.connect() as connection:
-            connection.execute(statement, parameters)  # type: ignore[arg-type]
+            connection.execute(statement, parameters)
 
     def _by_hand(self, statement: str) -> Callable[[Random], None]:
         return lambda dice: self._sql(statement)
@@ -199,6 +212,9 @@ class Faults:
     def _switch_by_hand(self, dice: Random) -> None:
         mode = dice.choice([*Mode])
         self.fence.change(lambda: self._sql("UPDATE embedding_worker_status SET mode = %s WHERE id = 1", mode))
+
+    def _reconcile(self, dice: Random) -> None:
+        self.world.store.care.reconcile(also=("failed", "cancelled"))
 
     def when_possible(self, act: Callable[[], object]) -> None:
         """An operator who cannot put it back yet tries again."""

@@ -42,17 +42,20 @@ class Verdict:
 
 
 class Watch(threading.Thread):
-    """Samples the tasks while everything goes on: `attempts` and `claims` never go down, and no row contradicts itself."""
+    """Samples while everything goes on: no number that may only rise goes down, and no task contradicts itself.
 
-    def __init__(self, world: World) -> None:
+    What a late result overwrites is mended by the next reconcile; it is seen here, or not at all.
+    """
+
+    def __init__(self, world: World, book: Book) -> None:
         super().__init__(name="watch", daemon=True)
-        self.world = world
-        self.seen: dict[int, tuple[int, int]] = {}
-        self.complaints: list[str] = []
+        self.world, self.book = world, book
+        self.seen: dict[tuple[str, object], tuple[int, ...]] = {}
+        self.complaints: dict[str, str | None] = {}
         self.samples = 0
 
     def run(self) -> None:
-        while not self.world.ending.wait(0.4):
+        while not self.world.ending.wait(0.3):
             try:
                 self.sample()
             except psycopg.Error:
@@ -60,16 +63,28 @@ class Watch(threading.Thread):
 
     def sample(self) -> None:
         with self.world.connect() as connection:
-            rows = connection.execute("SELECT id, attempts, claims FROM embedding_tasks").fetchall()
-            self.complaints += contradictions(connection)
-        for task, attempts, claims in rows:
-            before = self.seen.get(task, (0, 0))
-            if attempts < before[0] or claims < before[1]:
-                self.complaints.append(f"task {task} went from {before} attempts and claims down to {(attempts, claims)}")
-            self.seen[task] = (attempts, claims)
+            for name, statement in RISING.items():
+                for article, key, *numbers in connection.execute(statement):
+                    self._look(name, article, key, tuple(numbers))
+            self.complaints |= dict.fromkeys(contradictions(connection))
         self.samples += 1
 
+    def _look(self, name: str, article: str, key: object, numbers: tuple[int, ...]) -> None:
+        before = self.seen.get((name, key), numbers)
+        if any(now < then for now, then in zip(numbers, before, strict=True)):
+            # The versions of an article that is deleted and made anew begin anew: found() leaves it out.
+            self.complaints[f"{name} of {key} went down from {before} to {numbers}"] = article if "version" in name else None
+        self.seen[name, key] = numbers
 
+    def found(self) -> list[str]:
+        return [told for told, article in self.complaints.items() if article is None or article not in self.book.deleted]
+
+
+RISING = {
+    "attempts and claims of the task": "SELECT article_id, id, attempts, claims FROM embedding_tasks",
+    "the version of the task": "SELECT article_id, id, version FROM embedding_tasks",
+    "the embedded version": "SELECT article_id, article_id, version FROM embeddings",
+}
 CONTRADICTIONS = {
     "is finished and has no completed_at": "status IN ('completed', 'failed', 'cancelled', 'skipped') AND completed_at IS NULL",
     "is open and has a completed_at": "status IN ('pending', 'processing') AND completed_at IS NOT NULL",
@@ -83,7 +98,7 @@ CONTRADICTIONS = {
 def contradictions(connection: psycopg.Connection[Any]) -> list[str]:
     found = []
     for words, condition in CONTRADICTIONS.items():
-        rows = connection.execute(f"SELECT id FROM embedding_tasks WHERE {condition} LIMIT 5").fetchall()  # type: ignore[arg-type]
+        rows = connection.execute(f"SELECT id FROM embedding_tasks WHERE {condition} LIMIT 5").fetchall()
         found += [f"task {row[0]} {words}" for row in rows]
     return found
 

@@ -37,6 +37,7 @@ KINDS = (
     Kind("kill the steward's leader", "workers"),
     Kind("freeze a worker", "frozen", 1.0, 12.0),
     Kind("freeze the steward's leader", "frozen", 1.0, 4.0),
+    Kind("freeze a worker and take its tasks away", "frozen", 1.0, 4.0),
     Kind("end a worker in order", "workers"),
     Kind("kill Redis", "redis", 0.2, 4.0),
     Kind("flush Redis", "redis"),

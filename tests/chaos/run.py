@@ -23,6 +23,8 @@ from .world import BATCH, CONCURRENCY, World, world
 from .writers import Book, Writer
 
 WRITERS = 3
+# One fault in so many seconds, about.
+EVERY_S = 0.7
 # What can make somebody pay twice: whoever held a batch, or had one under way, did not get to settle it.
 COSTLY = ("kill", "freeze", "PostgreSQL", "connections", "in order", "by hand", "provider", "mode", "Redis")
 # What one operator does; he has one pair of hands.
@@ -40,7 +42,7 @@ class Result:
     book: Book = field(default_factory=Book)
     verdict: Verdict = field(default_factory=Verdict)
     complaints: list[str] = field(default_factory=list)
-    innocent_failed: int = 0
+    innocent_failed: list[str] = field(default_factory=list)
     settled_after_s: float = 0.0
     samples: int = 0
     fences: int = 0
@@ -58,7 +60,7 @@ class Result:
         return found
 
 
-def run(seed: int, seconds: float, logs: Path, *, every_s: float = 0.7, settle_s: float = 90.0) -> Result:
+def run(seed: int, seconds: float, logs: Path, *, every_s: float = EVERY_S, settle_s: float = 90.0) -> Result:
     """Raises AssertionError when it cannot be brought to rest; otherwise says what was found."""
     result = Result(seed, seconds, logs=logs)
     with world(logs, seed) as its_world:
@@ -67,7 +69,7 @@ def run(seed: int, seconds: float, logs: Path, *, every_s: float = 0.7, settle_s
 
 
 def _play(its_world: World, result: Result, steps: Sequence[Step], settle_s: float) -> None:
-    watch, faults = Watch(its_world), Faults(its_world)
+    watch, faults = Watch(its_world, result.book), Faults(its_world)
     result.injected, result.impossible, result.complaints = its_world.injected, its_world.impossible, its_world.complaints
     watch.start()
     writers = [Writer(its_world, result.book, f"{result.seed} writer {number}") for number in range(WRITERS)]
@@ -81,7 +83,7 @@ def _play(its_world: World, result: Result, steps: Sequence[Step], settle_s: flo
         assert writer.crash is None, f"{writer.name}: {writer.crash!r}"
     result.settled_after_s = _settle(its_world, faults, result, settle_s)
     result.verdict = judge(its_world, result.book)
-    result.complaints += watch.complaints
+    result.complaints += watch.found()
     result.samples, result.fences = watch.samples, faults.fence.looked
 
 
@@ -142,11 +144,16 @@ def _until_idle(its_world: World, timeout_s: float) -> None:
     )
 
 
-def _innocent_failed(its_world: World, book: Book) -> int:
+def _innocent_failed(its_world: World, book: Book) -> list[str]:
     """Tasks failed for another reason than an operator's hand, though nothing was wrong with their text: whose fault was it?"""
     with suppress(psycopg.Error, EmbedqError), its_world.connect() as connection:
         rows = connection.execute(
-            "SELECT article_id FROM embedding_tasks WHERE status = 'failed' AND error_class <> 'by hand'"
+            "SELECT t.article_id, t.id, t.delivery, t.errors FROM embedding_tasks t JOIN article_texts a ON a.id = t.article_id"
+            " WHERE t.status = 'failed' AND t.error_class <> 'by hand' AND t.version = a.version"
         ).fetchall()
-        return sum(row[0] in book.live and book.live[row[0]].can_be_embedded for row in rows)
-    return 0
+        return [
+            f"task {task} ({delivery}) failed: " + "; ".join(f"{each['at']} {each['message']}" for each in errors)
+            for article, task, delivery, errors in rows
+            if article in book.live and book.live[article].can_be_embedded
+        ]
+    return []

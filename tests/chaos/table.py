@@ -28,7 +28,7 @@ def _figures(result: Result) -> Iterator[tuple[str, object]]:
     yield "nothing open after", f"{result.settled_after_s:.1f} s"
     yield "live articles", len(book.live)
     yield "tasks", f"{verdict.tasks}: " + ", ".join(f"{n} {status}" for status, n in sorted(verdict.by_status.items()))
-    yield "innocent tasks failed before the retry", result.innocent_failed
+    yield "innocent tasks failed before the retry", len(result.innocent_failed)
     yield "lost", len(verdict.lost)
     yield "stale", len(verdict.stale)
     yield "wrong vectors", len(verdict.wrong)

@@ -33,7 +33,7 @@ POSTGRES = {"fsync": "off", "synchronous_commit": "on", "autovacuum_naptime": "5
 # A worker that was asked to end has so long: a request to the provider, a settle, a hand-back.
 END_WITHIN_S = 40.0
 GOOD: Mapping[str, Any] = {
-    "latency_ms": 5.0, "latency_per_input_ms": 1.0, "fail_always": False, "fail_next": 0, "fail_headers": {}, "twist": None,
+    "latency_ms": 150.0, "latency_per_input_ms": 10.0, "fail_always": False, "fail_next": 0, "fail_headers": {}, "twist": None,
     "markers": {"unembeddable-by-content": "refuse", "breaks-the-provider": "break"},
 }  # fmt: skip
 
@@ -144,7 +144,8 @@ class World:
                 self.complaints.append(f"{member.name} did not end within {END_WITHIN_S:g} s of TERM")
                 self.strike(member)
             return
-        if not member.struck and (asked is None or member.process.exit_code != 0):
+        # TERM before the program has learnt what to do about it ends it by the signal's own hand.
+        if not member.struck and (asked is None or member.process.exit_code not in (0, -signal.SIGTERM)):
             self.complaints.append(
                 f"{member.name} ended by itself with {member.process.exit_code}, see {self._log(member).name}"
             )
@@ -180,6 +181,15 @@ class World:
             row = connection.execute(
                 "SELECT pid FROM embedding_workers WHERE steward_since IS NOT NULL AND alive_until > clock_timestamp()"
                 " ORDER BY steward_since DESC LIMIT 1"
+            ).fetchone()
+        return next((member for member in self.members if row and member.process.pid == row[0]), None)
+
+    def busiest(self) -> Member | None:
+        """Who holds most tasks now."""
+        with self.connect() as connection:
+            row = connection.execute(
+                "SELECT w.pid FROM embedding_tasks t JOIN embedding_workers w ON w.id = t.lease_holder WHERE t.status = 'processing'"
+                " GROUP BY w.pid ORDER BY count(*) DESC LIMIT 1"
             ).fetchone()
         return next((member for member in self.members if row and member.process.pid == row[0]), None)
 

@@ -71,6 +71,7 @@ class Writer(threading.Thread):
         super().__init__(name=f"writer-{seed}", daemon=True)
         self.world, self.book, self.dice = world, book, Random(seed)
         self.ids: list[str] = []
+        self.gone: list[str] = []
         self.client = Client(world.settings)
         self.crash: BaseException | None = None
 
@@ -99,7 +100,7 @@ class Writer(threading.Thread):
     def edit(self) -> None:
         if not self.ids:
             return
-        article_id, priority = self.dice.choice(self.ids), self.priority()
+        article_id, priority = self.dice.choice(self.recent()), self.priority()
         text = self.text(self.book.live[article_id].tenant) if article_id in self.book.live else None
         if text is None:
             return
@@ -120,6 +121,8 @@ class Writer(threading.Thread):
                 lambda: self.client.delete(article_id), lambda: self.sql({article_id: text}, Priority.NORMAL, delete)
             )
             self.save("delete", {article_id: None}, save)
+        if article_id not in self.book.live:
+            self.gone.append(article_id)
 
     def bulk(self) -> None:
         texts = {self.new_id(): self.text() for _ in range(self.dice.randint(5, 20))}
@@ -130,7 +133,7 @@ class Writer(threading.Thread):
 
     def bulk_edit(self) -> None:
         """Several articles in one statement, the way a migration of theirs would."""
-        live = [key for key in self.ids if key in self.book.live]
+        live = [key for key in self.recent() if key in self.book.live]
         chosen = self.dice.sample(live, min(len(live), self.dice.randint(2, 8)))
         texts = {key: self.text(self.book.live[key].tenant) for key in chosen}
         priority = self.priority()
@@ -177,17 +180,23 @@ class Writer(threading.Thread):
                 connection.execute(UPDATE_ALL, columns)
                 return
             for key, text in texts.items():
-                connection.execute(statement, {"id": key} | text._asdict())  # type: ignore[arg-type]
+                connection.execute(statement, {"id": key} | text._asdict())
 
     def chosen(self, one: Callable[[], object], other: Callable[[], object]) -> Callable[[], object]:
         return self.dice.choice([one, other])
 
+    def recent(self) -> list[str]:
+        """Mostly what is being embedded just now is what is edited."""
+        return self.ids[-12:] if self.dice.random() < 0.6 else self.ids
+
     def new_id(self) -> str:
-        # Random, so that articles written together are not neighbours in any index.
+        """Sometimes that of a deleted article; else random, so that what is written together does not stand together."""
+        if self.gone and self.dice.random() < 0.3:
+            return self.gone.pop()
         return f"{self.dice.getrandbits(48):012x}"
 
     def priority(self) -> Priority:
-        return self.dice.choice([*Priority])
+        return self.dice.choice(list(Priority))
 
     def text(self, tenant: str | None = None) -> Text:
         """A text that there was never before."""

@@ -162,6 +162,37 @@ def delivery(lasting: Delivery) -> Delivery:
     return lasting
 
 
+@pytest.fixture(scope="module")
+def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers that a test may stop."""
+    from tests.conftest import FAST
+
+    with Servers(tmp_path_factory.mktemp("own"), overrides=FAST) as started:
+        yield started
+
+
+@pytest.fixture(params=["celery", "poller"])
+def on_own_servers(request: pytest.FixtureRequest, own_servers: Servers, provider_process: StandIn) -> Iterator[Delivery]:
+    """A delivery on servers that may be stopped, without a worker yet."""
+    import redis
+
+    from embedq.model import Model
+    from embedq.store import Store, schema
+    from embedq.store.database import Database
+
+    database = Database(own_servers.database_url)
+    schema.upgrade(database)
+    Store(database).models.agree(Model("openai", "text-embedding-3-small", DIMENSIONS))
+    redis.Redis.from_url(own_servers.redis_url).flushall()
+    environment = delivery_environment(own_servers.database_url, own_servers.redis_url, provider_process)
+    delivery = Delivery(request.param, own_servers.database_url, environment, provider_process)
+    delivery.standin.reset()
+    yield delivery
+    delivery.close()
+    schema.downgrade(database)
+    database.close()
+
+
 @pytest.fixture
 def fresh(place: Callable[[], Delivery]) -> Iterator[Delivery]:
     """A delivery without a worker yet, for tests that end workers and servers."""

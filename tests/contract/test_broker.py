@@ -16,12 +16,12 @@ import pytest
 
 from embedq import Client
 from embedq.broker import TASK, Broker, make_app
-from embedq.embedded import Servers
-from embedq.errors import BrokerUnavailable, NotWell
+from embedq.errors import NotWell
 from embedq.model import ArticleDraft, Mode, Priority
 from embedq.rollback.drain import back_up, compared, drain, rebuild
 from embedq.settings import Settings
 from embedq.store import Store
+from tests.redisprocess import of_the_machine, own_redis
 
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,12 +37,26 @@ def rabbitmq_is_there() -> bool:
     return True
 
 
-@pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
-def broker(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Broker]:
+@pytest.fixture(scope="session")
+def redis_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+    program = of_the_machine()
+    if program is None:
+        yield None
+        return
+    with own_redis(tmp_path_factory.mktemp("redis7"), program) as server:
+        yield server.url
+
+
+@pytest.fixture(params=["redis 6.2", "redis 7", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def broker(request: pytest.FixtureRequest, redis_url: str, redis_7: str | None) -> Iterator[Broker]:
     """Queues of its own in each broker, empty before and gone afterwards."""
     if request.param == "rabbitmq" and not rabbitmq_is_there():
         pytest.skip("no RabbitMQ is reachable")
-    made = Broker(redis_url if request.param == "redis" else RABBITMQ, prefix=f"embedq-test-{os.getpid()}.")
+    if request.param == "redis 7" and redis_7 is None:
+        pytest.skip("this machine has no Redis 7")
+    url = {"redis 6.2": redis_url, "redis 7": redis_7, "rabbitmq": RABBITMQ}[request.param]
+    assert url is not None
+    made = Broker(url, prefix=f"embedq-test-{os.getpid()}.")
     made.queues().empty()
     yield made
     made.queues().empty()
@@ -57,7 +71,7 @@ def hand(broker: Broker) -> Hand:
         if broker.url.startswith("redis"):
             envelope = {
                 "body": base64.b64encode(body).decode(), "content-type": content_type, "content-encoding": "utf-8",
-                "headers": headers or {}, "properties": {"body_encoding": "base64", "delivery_tag": "t", "delivery_info": {"routing_key": queue}},
+                "headers": headers or {}, "properties": {"body_encoding": "base64", "delivery_tag": "t"},
             }  # fmt: skip
             broker.redis.lpush(broker.prefix + queue, json.dumps(envelope))
             return
@@ -118,7 +132,9 @@ def test_a_drain_frees_every_task_that_was_with_the_broker(
     assert in_broker(broker) == 0
 
 
-def test_what_nobody_understands_is_kept_raw_and_never_dropped(broker: Broker, store: Store, hand: Hand, tasks: list[int]) -> None:
+def test_what_nobody_understands_is_kept_raw_and_never_dropped(
+    broker: Broker, store: Store, hand: Hand, tasks: list[int]
+) -> None:
     hand("low", b"\xff\xfenot json", {"task": TASK, "id": "1"})
     hand("low", json.dumps([[[10**12]], {}, {}]).encode(), {"task": TASK, "id": "2"})
     hand("urgent", json.dumps([["x"], {}, {}]).encode(), {"task": "another.task", "id": "3"})
@@ -185,7 +201,9 @@ def test_a_rebuild_leaves_in_the_table_what_the_broker_has_no_room_for(
 ) -> None:
     from embedq.settings import from_env
 
-    small = from_env(environment | {"EMBEDDING_QUEUE_MAX_DEPTH": "100", "EMBEDDING_TENANT_MAX_PENDING": "100", "EMBEDDING_BATCH_SIZE": "10"})
+    small = from_env(
+        environment | {"EMBEDDING_QUEUE_MAX_DEPTH": "100", "EMBEDDING_TENANT_MAX_PENDING": "100", "EMBEDDING_BATCH_SIZE": "10"}
+    )
     store.status.set_mode(Mode.CELERY, "test", "test")
 
     done = rebuild(store, broker, small)
@@ -212,7 +230,7 @@ def test_the_broker_is_compared_with_the_table(broker: Broker, store: Store, set
 
 def test_one_drain_at_a_time(broker: Broker, store: Store, tasks: list[int]) -> None:
     with store.switches.alone("drain", "wait"), pytest.raises(NotWell):
-        drain(store, broker, quiet_s=0.0)
+        drain(store, broker, quiet_s=0.0, patience_s=0.1)
 
 
 DRAINER = """
@@ -220,6 +238,7 @@ import sys
 from embedq.broker import Broker
 from embedq.broker import amqp, redis
 from embedq.store import Store
+from tests.redisprocess import of_the_machine, own_redis
 from embedq.store.database import Database
 from embedq.rollback.drain import drain
 redis.AT_ONCE = amqp.AT_ONCE = 20
@@ -267,68 +286,6 @@ def killed_after_lines(database_url: str, broker: Broker, lines: int) -> bool:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return False
-
-
-# Redis alone ----------------------------------------------------------------------------------------------------------------------
-
-
-def test_what_a_worker_holds_unacknowledged_or_delayed_is_drained_too(store: Store, tasks: list[int], redis_url: str) -> None:
-    broker = Broker(redis_url)
-    message = {"body": base64.b64encode(json.dumps([[tasks[:5]], {}, {}]).encode()).decode(), "properties": {"body_encoding": "base64"}}
-    message |= {"headers": {"task": TASK, "eta": "2030-01-01T00:00:00"}, "content-type": "application/json"}
-    broker.redis.hset("unacked", "tag", json.dumps([message, "embedq", "high"]))
-    broker.redis.zadd("unacked_index", {"tag": 1})
-    broker.redis.hset("unacked", "theirs", json.dumps([message, "celery", "another-program"]))
-    store.database.execute("UPDATE embedding_tasks SET dispatched_at = now() WHERE id = ANY (%(ids)s)", {"ids": tasks[:5]})
-
-    seen = broker.look()["high"]
-    done = drain(store, broker, quiet_s=0.0)
-
-    assert (seen.unacknowledged, seen.delayed) == (1, 1)
-    assert (done.messages, done.freed) == (1, 5)
-    assert broker.redis.hkeys("unacked") == [b"theirs"]
-    assert broker.redis.zcard("unacked_index") == 0
-
-
-def test_bytes_that_are_no_message_at_all_are_kept(store: Store, redis_url: str) -> None:
-    broker = Broker(redis_url)
-    broker.redis.lpush("normal", b"\x80\x04garbage", b"[]", b'{"body": "%%%", "properties": {"body_encoding": "base64"}}', b"{" * 5000)
-
-    done = drain(store, broker, quiet_s=0.0)
-
-    assert done.rejected == 4
-    kept = store.database.fetch("SELECT raw FROM embedding_rejected_messages")
-    assert bytes(b"\x80\x04garbage") in [bytes(row["raw"]) for row in kept]
-
-
-def test_a_frozen_redis_is_given_up_quickly_and_left_alone(tmp_path: Path, store: Store) -> None:
-    with Servers(tmp_path / "own") as own:
-        broker = Broker(own.redis_url)
-        assert in_broker(broker) == 0
-        assert own.redis.pid is not None
-        os.kill(own.redis.pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(BrokerUnavailable):
-                drain(store, broker)
-            with pytest.raises(BrokerUnavailable, match="left alone"):
-                drain(store, broker)
-        finally:
-            os.kill(own.redis.pid, signal.SIGCONT)
-
-
-def test_a_broker_that_comes_back_is_published_to_again(tmp_path: Path) -> None:
-    with Servers(tmp_path / "own") as own:
-        broker = Broker(own.redis_url)
-        broker.publish([(Priority.NORMAL, [1])])
-        own.redis.kill()
-        with pytest.raises(BrokerUnavailable):
-            broker.publish([(Priority.NORMAL, [2])])
-        own.redis.start()
-
-        broker.circuit.worked()
-        broker.publish([(Priority.NORMAL, [3])])
-
-        assert in_broker(broker) >= 1
 
 
 def ids_in(raw: bytes) -> list[int]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from embedq.asking import Asker
+from embedq.model import Model
+from embedq.providers import Limits
+from embedq.providers.registry import ProviderSettings, make
 from tests.support import until
 
 HUNDRED = {f"a{number:02}": f"text {number}" for number in range(100)}
@@ -103,10 +107,10 @@ def test_a_provider_that_cannot_be_reached_fails_no_task(delivery):
     [
         ("one_too_few", "vectors"),
         ("wrong_dimensions", "dimensions"),
-        ("nan", "finite"),
+        ("nan", "NaN"),
         ("html", "JSON"),
-        ("cut_off", "openai"),
-        ("duplicate_index", "index"),
+        ("cut_off", "broke off"),
+        ("duplicate_index", "indices"),
     ],
 )
 def test_a_wrong_answer_stores_nothing_fails_nobody_and_is_named(delivery, twist, named):
@@ -128,3 +132,38 @@ def test_an_answer_that_is_wrong_once_is_asked_for_again(delivery):
 
     assert delivery.until_idle() == {"completed": 5}
     assert len(delivery.stored()) == 5
+
+
+def test_a_canary_that_sang_before_the_outage_lets_no_text_pay_for_it(provider_process):
+    provider_process.reset()
+    provider_process.control(markers={"bomb": "break"})
+    settings = ProviderSettings(openai_api_key="sk-of-the-tests", openai_base_url=provider_process.openai_url, timeout_s=5)
+    asker = Asker(make(Model("openai", "text-embedding-3-small", 64), settings), 100)
+    guilty = asker.ask(["a bomb"], stop=lambda: False)
+    provider_process.control(fail_always=True, fail_status=500)
+
+    innocent = asker.ask(["a text"], stop=lambda: False)
+
+    asker.provider.close()
+    assert (list(guilty.refused), guilty.busy) == ([0], None)
+    assert (innocent.refused, innocent.left) == ({}, [0])
+    assert innocent.busy is not None
+
+
+class Surprising:
+    """A plug-in's provider that breaks its promise."""
+
+    model, limits = Model("surprising", "x", 64), Limits(100, 100_000, 8000)
+
+    def embed(self, texts):
+        raise KeyError("token=secret-of-the-plug-in")
+
+    def close(self):
+        pass
+
+
+def test_an_exception_that_a_provider_should_not_raise_is_its_own_fault():
+    answers = Asker(Surprising(), 100).ask(["a", "b"], stop=lambda: False)
+
+    assert (answers.refused, answers.left) == ({}, [0, 1])
+    assert "surprising raised KeyError" in str(answers.busy)

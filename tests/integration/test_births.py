@@ -158,10 +158,10 @@ def test_an_upsert_through_the_view_makes_and_updates_tasks(psql):
 
 
 def test_copy_makes_tasks(database_url, psql):
-    with psycopg.connect(database_url) as connection, connection.cursor() as cursor:
-        with cursor.copy("COPY article_texts (id, title, content) FROM STDIN") as copy:
-            for number in range(1000):
-                copy.write_row((f"a{number}", "Tea", "text"))
+    copying = "COPY article_texts (id, title, content) FROM STDIN"
+    with psycopg.connect(database_url) as connection, connection.cursor() as cursor, cursor.copy(copying) as copy:
+        for number in range(1000):
+            copy.write_row((f"a{number}", "Tea", "text"))
 
     assert psql("SELECT count(DISTINCT article_id) FROM embedding_tasks WHERE status = 'pending'") == [(1000,)]
 

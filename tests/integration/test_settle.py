@@ -286,3 +286,16 @@ def test_edits_deletes_and_settles_under_load_meet_no_deadlock_and_leave_everyth
     verified = store.care.verify()
     assert verified["problems"] == []
     assert (verified["stale"], verified["processing"], verified["pending"]) == (0, 0, 0)
+
+
+def test_a_worker_frozen_in_a_transaction_does_not_hold_a_writer_up_for_ever(store, psql):
+    psql("INSERT INTO articles (id, title, content) VALUES ('a', 'Tea', 'old')")
+    frozen = store.database.connect(name="frozen")
+    frozen.execute("BEGIN")
+    frozen.execute("SELECT id FROM embedding_tasks FOR UPDATE")
+
+    psql("SET lock_timeout = '20s'")
+    psql("UPDATE articles SET content = 'new' WHERE id = 'a'")
+
+    assert psql("SELECT version FROM embedding_tasks WHERE article_id = 'a'") == [(2,)]
+    frozen.close()

@@ -417,3 +417,9 @@ def test_a_body_of_errors_is_masked_too():
 
     assert KEY not in str(raised.value)
     assert "***" in str(raised.value)
+
+
+def test_what_postgresql_cannot_store_is_not_in_a_message():
+    from embedq.providers.faults import _tidy
+
+    assert _tidy("half a pair \ud800, and\0NUL", []) == "half a pair ?, and NUL"

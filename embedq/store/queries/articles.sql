@@ -61,20 +61,3 @@ WHERE article_id = %(id)s AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tena
 
 -- name: count_by_status
 SELECT embedding_status, count(*) AS articles FROM articles GROUP BY embedding_status
-
--- name: search
--- The best chunk of each article. {table} and {dimensions} are the active model's, from the registry.
-WITH near AS MATERIALIZED (
-    SELECT v.article_id, v.starts_at, v.ends_at, v.embedding::vector({dimensions}) <=> %(query)s::vector({dimensions}) AS distance
-    FROM {table} v
-    WHERE (%(tenant_id)s::text IS NULL OR v.tenant_id = %(tenant_id)s)
-    ORDER BY distance
-    LIMIT %(candidates)s
-), best AS (
-    SELECT DISTINCT ON (article_id) * FROM near ORDER BY article_id, distance
-)
-SELECT a.id AS article_id, a.tenant_id, a.slug, a.title, a.content, best.starts_at, best.ends_at, 1 - best.distance AS score
-FROM best JOIN article_texts a ON a.id = best.article_id
-WHERE %(tenant_id)s::text IS NULL OR a.tenant_id = %(tenant_id)s
-ORDER BY best.distance, a.id
-LIMIT %(k)s

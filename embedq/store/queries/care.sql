@@ -1,15 +1,16 @@
 -- name: free_lost
--- `first`: task ids of the message next in line and of those unacknowledged. Nothing in the queue: whatever was dispatched a while ago has
--- no message. Otherwise only what was dispatched before the oldest of these.
+-- A queue is first in, first out. `first`: tasks of the message next in line; what was dispatched a while before them is not in the queue.
+-- `held`: tasks of messages that some worker has taken and not acknowledged, so these have one; `again`: those that get another all the same.
 WITH oldest AS (
-    SELECT CASE WHEN cardinality(%(first)s::bigint[]) = 0 THEN 'infinity'::timestamptz
+    SELECT CASE WHEN %(empty)s THEN clock_timestamp()
                 ELSE (SELECT min(dispatched_at) FROM embedding_tasks WHERE id = ANY (%(first)s::bigint[]) AND status = 'pending') END AS at
 )
 UPDATE embedding_tasks SET dispatched_at = NULL
 WHERE id = ANY (ARRAY(
     SELECT t.id FROM embedding_tasks t, oldest
     WHERE t.status = 'pending' AND t.dispatched_at IS NOT NULL AND t.priority = %(priority)s
-      AND t.dispatched_at < least(oldest.at, clock_timestamp()) - make_interval(secs => %(after_s)s) AND oldest.at IS NOT NULL
+      AND (t.id = ANY (%(again)s::bigint[])
+           OR (NOT t.id = ANY (%(held)s::bigint[]) AND t.dispatched_at < oldest.at - make_interval(secs => %(after_s)s)))
     LIMIT 20000
     FOR UPDATE OF t SKIP LOCKED))
 
@@ -33,6 +34,10 @@ WHERE task_status IS NULL OR task_status = 'completed' OR task_status = ANY (%(a
 
 -- name: want
 SELECT embedq_want(%(ids)s, 'reconcile') AS made
+
+-- name: want_of
+-- For the model that lacks them alone: no other model's task is touched.
+SELECT embedq_want_of(%(model_id)s, %(ids)s, %(why)s) AS made
 
 -- name: wanted_and_stored
 SELECT (SELECT count(*) FROM article_texts) AS wanted,
@@ -62,7 +67,7 @@ SELECT max(timestamp) > clock_timestamp() - make_interval(hours => %(hours)s) AS
 -- name: cleanup_tasks
 -- A cancelled task that is the last word on an article stays: without it, reconcile would promise anew what somebody has called off.
 DELETE FROM embedding_tasks WHERE id = ANY (ARRAY(
-    SELECT t.id FROM embedding_tasks t WHERE t.completed_at < clock_timestamp() - make_interval(days => %(days)s) AND {old_task}
+    SELECT t.id FROM embedding_tasks t WHERE t.completed_at < now() - make_interval(days => %(days)s) AND {old_task}
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 
 -- name: old_task
@@ -72,21 +77,22 @@ DELETE FROM embedding_tasks WHERE id = ANY (ARRAY(
 
 -- name: would_clean_up
 SELECT (SELECT count(*) FROM embedding_tasks t
-        WHERE t.completed_at < clock_timestamp() - make_interval(days => %(days)s) AND {old_task}) AS tasks,
-       (SELECT count(*) FROM performance_metrics WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s)) AS metrics,
+        WHERE t.completed_at < now() - make_interval(days => %(days)s) AND {old_task}) AS tasks,
+       (SELECT count(*) FROM performance_metrics WHERE timestamp < now() - make_interval(days => %(days)s)) AS metrics,
        (SELECT count(*) FROM embedding_audit_logs
-        WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s) AND level <> 'error') AS audit,
+        WHERE timestamp < now() - make_interval(days => %(days)s) AND level <> 'error' AND category <> 'config') AS audit,
        (SELECT count(*) FROM article_versions
-        WHERE deleted AND superseded_at < clock_timestamp() - make_interval(days => %(days)s)) AS versions
+        WHERE deleted AND superseded_at < now() - make_interval(days => %(days)s)) AS versions
 
 -- name: cleanup_metrics
-DELETE FROM performance_metrics WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s)
+DELETE FROM performance_metrics WHERE timestamp < now() - make_interval(days => %(days)s)
 
 -- name: cleanup_audit
-DELETE FROM embedding_audit_logs WHERE timestamp < clock_timestamp() - make_interval(days => %(days)s) AND level <> 'error'
+-- Saved configurations are kept for good.
+DELETE FROM embedding_audit_logs WHERE timestamp < now() - make_interval(days => %(days)s) AND level <> 'error' AND category <> 'config'
 
 -- name: cleanup_versions
-DELETE FROM article_versions WHERE deleted AND superseded_at < clock_timestamp() - make_interval(days => %(days)s)
+DELETE FROM article_versions WHERE deleted AND superseded_at < now() - make_interval(days => %(days)s)
 
 -- name: sample_depth
 INSERT INTO performance_metrics (metric, labels, value)
@@ -96,4 +102,4 @@ FROM embedding_tasks WHERE status IN ('pending', 'processing') GROUP BY status, 
 -- name: sample_done
 INSERT INTO performance_metrics (metric, labels, value)
 SELECT 'settled', jsonb_build_object('status', status, 'delivery', delivery), count(*) FROM embedding_tasks
-WHERE completed_at >= clock_timestamp() - make_interval(secs => %(seconds)s) GROUP BY status, delivery
+WHERE completed_at >= now() - make_interval(secs => %(seconds)s) GROUP BY status, delivery

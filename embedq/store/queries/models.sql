@@ -40,3 +40,89 @@ SELECT name, faults, pause_reason, paused_until, faulty_since, probe_until,
        coalesce(greatest(0, extract(epoch FROM paused_until - clock_timestamp())), 0)::double precision AS pause_s,
        coalesce(greatest(0, extract(epoch FROM probe_until - clock_timestamp())), 0)::double precision AS probe_s
 FROM embedding_providers WHERE name = %(provider)s
+
+-- name: lock_models
+-- Whoever adds, switches or drops a model does it alone (the same lock as embedq_add_model).
+SELECT pg_advisory_xact_lock(hashtextextended('embedq.models.' || current_schema(), 0))
+
+-- name: set_kept_in_step
+UPDATE embedding_models SET kept_in_step = %(kept)s WHERE id = %(model_id)s
+
+-- name: model_progress
+-- complete: the newest text is embedded. missing: the active model finds the article and this one does not. behind: this one knows only
+-- an older text of it than the active model.
+SELECT count(*) AS articles,
+       count(*) FILTER (WHERE e.text_hash = a.text_hash) AS complete,
+       count(*) FILTER (WHERE e.article_id IS NULL AND n.article_id IS NOT NULL) AS missing,
+       count(*) FILTER (WHERE e.version < n.version) AS behind
+FROM article_texts a
+LEFT JOIN embeddings e ON e.model_id = %(model_id)s AND e.article_id = a.id
+LEFT JOIN embeddings n ON n.model_id = (SELECT model_id FROM embedding_active_model) AND n.article_id = a.id
+
+-- name: model_tasks
+SELECT count(*) FILTER (WHERE status IN ('pending', 'processing')) AS open, count(*) FILTER (WHERE status = 'failed') AS failed,
+       count(*) FILTER (WHERE status = 'skipped') AS skipped,
+       count(*) FILTER (WHERE status = 'completed' AND completed_at > clock_timestamp() - make_interval(secs => 60)) / 60.0::double precision
+           AS rate_per_s
+FROM embedding_tasks WHERE model_id = %(model_id)s
+
+-- name: model_size
+SELECT coalesce(pg_total_relation_size(to_regclass(%(table)s)), 0) AS bytes
+
+-- name: switch_model
+UPDATE embedding_active_model SET previous_model_id = model_id, model_id = %(model_id)s, activated_at = clock_timestamp()
+WHERE id = 1 AND model_id <> %(model_id)s RETURNING previous_model_id
+
+-- name: previous_model
+SELECT m.id, m.provider, m.name, m.dimensions
+FROM embedding_models m JOIN embedding_active_model a ON a.previous_model_id = m.id
+
+-- name: hurry_model
+-- What is behind in the model that search follows now is no longer background work. A message in the slow queue is harmless.
+UPDATE embedding_tasks SET priority = 'normal', dispatched_at = NULL
+WHERE id = ANY (ARRAY(SELECT id FROM embedding_tasks WHERE status = 'pending' AND priority = 'low' AND model_id = %(model_id)s
+                      LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+
+-- name: to_build
+-- The next articles that the model lacks and that nobody has promised; a text that was skipped (it is empty) stays skipped.
+SELECT a.id FROM article_texts a
+LEFT JOIN embeddings e ON e.model_id = %(model_id)s AND e.article_id = a.id
+WHERE a.id > %(after)s AND e.text_hash IS DISTINCT FROM a.text_hash
+  AND NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.article_id = a.id AND t.model_id = %(model_id)s
+                  AND (t.status IN ('pending', 'processing') OR (t.status = 'skipped' AND t.version >= a.version)))
+ORDER BY a.id LIMIT %(limit)s
+
+-- name: count_to_build
+SELECT count(*) AS articles, coalesce(sum(octet_length(a.title) + octet_length(a.content)), 0)::bigint AS bytes FROM article_texts a
+LEFT JOIN embeddings e ON e.model_id = %(model_id)s AND e.article_id = a.id
+WHERE e.text_hash IS DISTINCT FROM a.text_hash
+  AND NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.article_id = a.id AND t.model_id = %(model_id)s
+                  AND (t.status IN ('pending', 'processing') OR (t.status = 'skipped' AND t.version >= a.version)))
+
+-- name: spread_tasks
+-- Due one after the other at a rate (tasks per second), %(done)s of them before these.
+UPDATE embedding_tasks t SET scheduled_at = clock_timestamp() + make_interval(secs => (%(done)s + o.place - 1) / %(rate)s::double precision)
+FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS o (article_id, place)
+WHERE t.article_id = o.article_id AND t.model_id = %(model_id)s AND t.status = 'pending' AND t.dispatched_at IS NULL
+
+-- name: cancel_model_tasks
+-- Those in a worker's hands are taken away: what it brings then is late, and discarded.
+UPDATE embedding_tasks SET status = 'cancelled', lease_holder = NULL, dispatched_at = NULL, completed_at = clock_timestamp(),
+    error_message = 'its model was dropped'
+WHERE id = ANY (ARRAY(SELECT id FROM embedding_tasks WHERE model_id = %(model_id)s AND status IN ('pending', 'processing')
+                      ORDER BY id LIMIT %(limit)s FOR UPDATE))
+
+-- name: forget_embeddings
+-- The next stretch of one model's embeddings, by the primary key; the answer is where the stretch ends.
+WITH gone AS (
+    DELETE FROM embeddings e USING (
+        SELECT article_id FROM embeddings WHERE article_id > %(after)s AND model_id = %(model_id)s ORDER BY article_id LIMIT %(limit)s
+    ) next WHERE e.article_id = next.article_id AND e.model_id = %(model_id)s RETURNING e.article_id
+)
+SELECT max(article_id) AS last, count(*) AS embeddings FROM gone
+
+-- name: forget_model
+DELETE FROM embedding_models WHERE id = %(model_id)s
+
+-- name: sample_titles
+SELECT title FROM article_texts WHERE title <> '' ORDER BY random() LIMIT %(limit)s

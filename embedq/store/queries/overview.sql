@@ -1,19 +1,38 @@
 -- name: capped_depth
 -- Open tasks by priority and place, none counted further than %(cap)s. It reads the partial indexes of open tasks alone: a sequential scan,
--- which the planner prefers for a LIMIT, would walk over a million finished ones first.
+-- which the planner prefers for a LIMIT, would walk over a million finished ones first; the order is the index's, or it takes another index.
+-- `due_since` is the first in that order for the broker, and the first of what was counted for the table.
 SELECT p.priority, places.*
 FROM unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority), LATERAL (
     SELECT 'table' AS place, count(*) AS tasks, min(created_at) AS oldest, min(scheduled_at) AS due_since,
            count(*) FILTER (WHERE scheduled_at > clock_timestamp()) AS delayed
     FROM (SELECT created_at, scheduled_at FROM embedding_tasks
-          WHERE status = 'pending' AND dispatched_at IS NULL AND priority = p.priority LIMIT %(cap)s) free
+          WHERE status = 'pending' AND dispatched_at IS NULL AND priority = p.priority
+          ORDER BY tenant_id, scheduled_at, id LIMIT %(cap)s) free
     UNION ALL
     SELECT 'broker', count(*), min(created_at), min(dispatched_at), 0
     FROM (SELECT created_at, dispatched_at FROM embedding_tasks
-          WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = p.priority LIMIT %(cap)s) dispatched
+          WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = p.priority
+          ORDER BY dispatched_at LIMIT %(cap)s) dispatched
 ) places
+WHERE p.priority = ANY (%(priorities)s)
 UNION ALL
-SELECT priority, 'worker', count(*), min(created_at), min(processed_at), 0 FROM embedding_tasks WHERE status = 'processing' GROUP BY priority
+SELECT priority, 'worker', count(*), min(created_at), min(processed_at), 0 FROM embedding_tasks
+WHERE status = 'processing' AND priority = ANY (%(priorities)s) GROUP BY priority
+
+-- name: first_due
+-- The earliest time in the table, of one priority: a walk over its tenants, one index probe each, and no further than 500 of them.
+WITH RECURSIVE walk AS (
+    (SELECT tenant_id, scheduled_at, 1 AS step FROM embedding_tasks
+     WHERE status = 'pending' AND dispatched_at IS NULL AND priority = %(priority)s ORDER BY tenant_id, scheduled_at LIMIT 1)
+    UNION ALL
+    SELECT following.tenant_id, following.scheduled_at, walk.step + 1 FROM walk, LATERAL (
+        SELECT t.tenant_id, t.scheduled_at FROM embedding_tasks t
+        WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id > walk.tenant_id
+        ORDER BY t.tenant_id, t.scheduled_at LIMIT 1) following
+    WHERE walk.step < 500
+)
+SELECT min(scheduled_at) AS due_since FROM walk WHERE NOT tenant_id = ANY (%(without)s)
 
 -- name: estimated_depth
 EXPLAIN (FORMAT JSON) SELECT FROM embedding_tasks
@@ -23,21 +42,13 @@ WHERE status = 'pending' AND (dispatched_at IS NULL) = %(free)s AND priority = %
 SELECT set_config('enable_seqscan', 'off', true)
 
 -- name: settled_lately
--- By the index on completed_at; counted no further than the cap.
+-- By the index on completed_at, hence now(): a clock that may differ from row to row cannot be looked up. Counted to the cap.
 SELECT count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status = 'failed') AS failed, count(*) AS settled
 FROM (SELECT status FROM embedding_tasks
-      WHERE completed_at > clock_timestamp() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
+      WHERE completed_at > now() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
 
 -- name: failed_total
 SELECT count(*) AS failed FROM (SELECT FROM embedding_tasks WHERE status = 'failed' LIMIT %(cap)s) AS few
-
--- name: oldest_due
--- How long the first due task has waited in the table or with the broker (seconds), as far as the same bounded look shows.
-SELECT extract(epoch FROM clock_timestamp() - min(since))::double precision AS waited_s FROM (
-    SELECT scheduled_at AS since FROM embedding_tasks
-    WHERE status = 'pending' AND dispatched_at IS NULL AND scheduled_at <= clock_timestamp() - make_interval(secs => %(older_s)s)
-      AND NOT priority = ANY (%(priorities)s) AND NOT tenant_id = ANY (%(tenants)s) LIMIT %(cap)s
-) free
 
 -- name: lost_or_held_too_long
 SELECT count(*) AS tasks FROM embedding_tasks t LEFT JOIN embedding_workers w ON w.id = t.lease_holder
@@ -89,19 +100,19 @@ WHERE c.oid = ANY (ARRAY[to_regclass('article_texts'), to_regclass('embedding_ta
 SELECT coalesce(delivery, 'nobody') AS delivery, status, count(*) AS tasks, avg(attempts)::double precision AS attempts,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - created_at))::double precision AS median_s,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - created_at))::double precision AS p95_s
-FROM (SELECT * FROM embedding_tasks WHERE completed_at > clock_timestamp() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
+FROM (SELECT * FROM embedding_tasks WHERE completed_at > now() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
 GROUP BY 1, 2 ORDER BY 1, 2
 
 -- name: tokens_lately
 SELECT coalesce(sum(e.tokens), 0) AS tokens FROM embeddings e
 WHERE (e.model_id, e.article_id) IN (
     SELECT model_id, article_id FROM embedding_tasks
-    WHERE status = 'completed' AND completed_at > clock_timestamp() - make_interval(secs => %(seconds)s) LIMIT %(cap)s)
+    WHERE status = 'completed' AND completed_at > now() - make_interval(secs => %(seconds)s) LIMIT %(cap)s)
 
 -- name: audit_lines
 SELECT id, timestamp, level, category, message, metadata FROM embedding_audit_logs
 WHERE (%(category)s::text IS NULL OR category = %(category)s) AND (%(level)s::text IS NULL OR level = %(level)s)
-  AND (%(since_s)s::double precision IS NULL OR timestamp > clock_timestamp() - make_interval(secs => %(since_s)s::double precision))
+  AND (%(since_s)s::double precision IS NULL OR timestamp > now() - make_interval(secs => %(since_s)s::double precision))
   AND (%(like)s::text IS NULL OR message ILIKE %(like)s OR metadata::text ILIKE %(like)s)
 ORDER BY id DESC LIMIT %(limit)s
 

@@ -121,3 +121,9 @@ WHERE category = 'mode' AND metadata ? 'before' AND metadata->>'before' <> metad
 UPDATE embedding_tasks SET dispatched_at = NULL
 WHERE id = ANY (ARRAY(
     SELECT id FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NOT NULL LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+
+-- name: lost_messages_lately
+-- How often the steward found that the broker had lost something: entries with a priority (no message any more), or of a wiped broker.
+SELECT count(*) AS times FROM embedding_audit_logs
+WHERE category = 'broker' AND timestamp > clock_timestamp() - make_interval(secs => %(seconds)s)
+  AND (metadata ? 'priority' OR message LIKE '%%has lost what it held%%')

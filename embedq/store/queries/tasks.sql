@@ -9,8 +9,7 @@ FROM embedding_tasks t
 JOIN embedding_worker_status s ON s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s)
 WHERE t.id = ANY (%(ids)s) AND t.status = 'pending' AND t.scheduled_at <= clock_timestamp()
   AND NOT t.priority = ANY (s.paused_priorities) AND NOT t.tenant_id = ANY (s.paused_tenants)
-  AND NOT t.model_id = ANY (ARRAY(
-      SELECT m.id FROM embedding_models m JOIN embedding_providers p ON p.name = m.provider WHERE p.paused_until > clock_timestamp()))
+  AND NOT t.model_id = ANY (embedq_models_held(t.priority))
 ORDER BY t.id
 LIMIT %(limit)s
 FOR UPDATE OF t SKIP LOCKED
@@ -22,8 +21,7 @@ FOR UPDATE OF t SKIP LOCKED
 WITH RECURSIVE gate AS MATERIALIZED (
     SELECT s.paused_tenants,
            clock_timestamp() - CASE WHEN s.mode = 'hybrid' THEN %(grace)s::interval ELSE interval '0' END AS due,
-           ARRAY(SELECT m.id FROM embedding_models m JOIN embedding_providers p ON p.name = m.provider
-                 WHERE p.paused_until > clock_timestamp()) AS paused_models
+           embedq_models_held(%(priority)s) AS paused_models
     FROM embedding_worker_status s
     WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
       AND NOT (%(for_dispatch)s AND s.dispatch_held)
@@ -60,7 +58,7 @@ WITH RECURSIVE gate AS MATERIALIZED (
  FROM lanes, share, gate, LATERAL (
     SELECT t.id FROM embedding_tasks t
     WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id = lanes.tenant_id
-      AND t.scheduled_at <= gate.due AND NOT t.model_id = ANY (gate.paused_models)
+      AND t.scheduled_at <= gate.due AND NOT gate.paused_models @> ARRAY[t.model_id]
     ORDER BY t.scheduled_at, t.id
     LIMIT (SELECT each FROM share)
     FOR UPDATE SKIP LOCKED
@@ -71,11 +69,11 @@ UNION ALL
 
 -- name: lock_overdue
 -- One probe per priority, the most urgent first: each reads its own stretch of the index, oldest first, and the limit ends them all.
+-- NOT array @> ARRAY[x], and not x <> ALL (array): of the latter the planner thinks that it leaves no row, and then it sorts them all.
 SELECT picked.id
 FROM (
     SELECT s.paused_tenants, p.priority,
-           ARRAY(SELECT m.id FROM embedding_models m JOIN embedding_providers o ON o.name = m.provider
-                 WHERE o.paused_until > clock_timestamp()) AS paused_models
+           embedq_models_held(p.priority) AS paused_models
     FROM embedding_worker_status s, unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
     WHERE s.id = 1 AND s.is_running AND s.mode = 'hybrid' AND NOT p.priority = ANY (s.paused_priorities)
     OFFSET 0
@@ -83,7 +81,7 @@ FROM (
     SELECT t.id FROM embedding_tasks t
     WHERE t.status = 'pending' AND t.priority = gate.priority
       AND t.dispatched_at < clock_timestamp() - make_interval(secs => %(fallback_s)s) AND t.scheduled_at <= clock_timestamp()
-      AND NOT t.tenant_id = ANY (gate.paused_tenants) AND NOT t.model_id = ANY (gate.paused_models)
+      AND NOT gate.paused_tenants @> ARRAY[t.tenant_id] AND NOT gate.paused_models @> ARRAY[t.model_id]
     ORDER BY t.dispatched_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -92,59 +90,61 @@ LIMIT %(limit)s
 
 -- name: take
 -- Locked rows become this worker's, with the text as it is after the lock was had: an edit committed before is seen, a later one waits
--- for us and leaves a successor.
-UPDATE embedding_tasks t
-SET status = 'processing', processed_at = clock_timestamp(), lease_holder = %(worker)s, delivery = %(delivery)s, claims = t.claims + 1,
-    completed_at = NULL
-FROM (
-    SELECT c.id, a.title, a.content, a.version, a.text_hash, e.text_hash AS stored_hash
-    FROM embedding_tasks c
-    LEFT JOIN article_texts a ON a.id = c.article_id
-    LEFT JOIN embeddings e ON e.model_id = c.model_id AND e.article_id = c.article_id
-    WHERE c.id = ANY (%(ids)s)
-) facts
-WHERE t.id = facts.id
-RETURNING t.id, t.article_id, t.tenant_id, t.model_id, t.priority, t.claims AS claim, t.attempts - t.forgiven_attempts AS attempts,
-    t.lost_leases, t.created_at, facts.title, facts.content, coalesce(facts.version, 0) AS version,
-    coalesce(facts.text_hash, ''::bytea) AS text_hash, facts.stored_hash
+-- for us and leaves a successor. OFFSET 0: one probe per task for its article, also where the planner would rather read all articles.
+WITH taken AS (
+    UPDATE embedding_tasks t
+    SET status = 'processing', processed_at = clock_timestamp(), lease_holder = %(worker)s, delivery = %(delivery)s, claims = t.claims + 1,
+        completed_at = NULL
+    WHERE t.id = ANY (%(ids)s)
+    RETURNING t.id, t.article_id, t.tenant_id, t.model_id, t.priority, t.claims AS claim, t.attempts - t.forgiven_attempts AS attempts,
+        t.lost_leases, t.created_at, coalesce(t.metadata @> '{"force": true}', false) AS forced
+)
+SELECT taken.*, facts.title, facts.content, coalesce(facts.version, 0) AS version, coalesce(facts.text_hash, ''::bytea) AS text_hash,
+       facts.stored_hash
+FROM taken LEFT JOIN LATERAL (
+    SELECT a.title, a.content, a.version, a.text_hash,
+           (SELECT e.text_hash FROM embeddings e WHERE e.model_id = taken.model_id AND e.article_id = a.id) AS stored_hash
+    FROM article_texts a WHERE a.id = taken.article_id OFFSET 0
+) facts ON true
 
 -- name: settle
 -- Only what this worker still holds, under the claim it was given, while it is alive. What is missing from the answer is either locked at
--- this moment (asked for again, one by one) or was taken away (a late result: discarded).
-WITH said AS (
-    SELECT * FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(statuses)s::text[], %(versions)s::integer[], %(charged)s::boolean[],
-                         %(waits)s::double precision[], %(classes)s::text[], %(messages)s::text[])
-        AS u (id, claim, status, version, charged, wait_s, class, message)
-), ours AS MATERIALIZED (
-    SELECT t.id
-    FROM embedding_tasks t
-    JOIN said ON said.id = t.id AND said.claim = t.claims
-    WHERE t.status = 'processing' AND t.lease_holder = %(worker)s
-      AND EXISTS (SELECT FROM embedding_workers w WHERE w.id = %(worker)s AND w.alive_until > clock_timestamp())
-    ORDER BY t.id
-    FOR UPDATE OF t SKIP LOCKED
+-- this moment (asked for again, one by one) or was taken away (a late result: discarded). Of a batch of hundreds the
+-- planner expects one row, and would compare each with each. So each is looked up by its id (LATERAL, and IS NOT DISTINCT FROM, which no
+-- other index serves), and what was said travels with the locked rows.
+WITH ours AS MATERIALIZED (
+    SELECT said.*, said.status = 'pending' AND (
+        SELECT true FROM embedding_tasks n WHERE n.article_id = held.article_id AND n.model_id = held.model_id AND n.status = 'pending'
+    ) IS TRUE AS superseded  -- not EXISTS, which the planner may answer with a table of all that waits
+    FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(statuses)s::text[], %(versions)s::integer[], %(charged)s::boolean[],
+                %(waits)s::double precision[], %(classes)s::text[], %(messages)s::text[])
+        AS said (id, claim, status, version, charged, wait_s, class, message),
+    LATERAL (
+        SELECT t.article_id, t.model_id FROM embedding_tasks t
+        WHERE t.id = said.id AND t.claims = said.claim
+          AND t.status IS NOT DISTINCT FROM 'processing' AND t.lease_holder IS NOT DISTINCT FROM %(worker)s
+        FOR UPDATE SKIP LOCKED
+    ) held
+    WHERE EXISTS (SELECT FROM embedding_workers w WHERE w.id = %(worker)s AND w.alive_until > clock_timestamp())
 )
 UPDATE embedding_tasks t
-SET status = CASE
-        WHEN said.status = 'pending' AND EXISTS (
-            SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id AND n.status = 'pending') THEN 'cancelled'
-        ELSE said.status END,
+SET status = CASE WHEN ours.superseded THEN 'cancelled' ELSE ours.status END,
     lease_holder = NULL,
     dispatched_at = NULL,
-    version = greatest(said.version, CASE WHEN said.status = 'pending' THEN t.version ELSE 0 END),
-    attempts = t.attempts + said.charged::integer,
-    lost_leases = CASE WHEN said.status = 'pending' AND NOT said.charged THEN t.lost_leases ELSE 0 END,
-    scheduled_at = CASE WHEN said.status = 'pending' THEN clock_timestamp() + make_interval(secs => said.wait_s) ELSE t.scheduled_at END,
-    completed_at = CASE WHEN said.status = 'pending' THEN NULL ELSE clock_timestamp() END,
-    error_class = said.class,
-    error_message = said.message,
-    errors = CASE WHEN said.charged AND said.class IS NOT NULL THEN
+    version = greatest(ours.version, CASE WHEN ours.status = 'pending' THEN t.version ELSE 0 END),
+    attempts = t.attempts + ours.charged::integer,
+    lost_leases = CASE WHEN ours.status = 'pending' AND NOT ours.charged THEN t.lost_leases ELSE 0 END,
+    scheduled_at = CASE WHEN ours.status = 'pending' THEN clock_timestamp() + make_interval(secs => ours.wait_s) ELSE t.scheduled_at END,
+    completed_at = CASE WHEN ours.status = 'pending' AND NOT ours.superseded THEN NULL ELSE clock_timestamp() END,
+    error_class = ours.class,
+    error_message = ours.message,
+    errors = CASE WHEN ours.charged AND ours.class IS NOT NULL THEN
         (CASE WHEN jsonb_array_length(t.errors) >= 20 THEN t.errors - 0 ELSE t.errors END) || jsonb_build_object(
-            'at', clock_timestamp(), 'attempt', t.attempts + 1, 'class', said.class, 'message', said.message,
+            'at', clock_timestamp(), 'attempt', t.attempts + 1, 'class', ours.class, 'message', ours.message,
             'worker', %(worker_name)s::text, 'delivery', t.delivery)
         ELSE t.errors END
-FROM said JOIN ours USING (id)
-WHERE t.id = said.id
+FROM ours
+WHERE t.id = ours.id AND t.id = ANY (%(ids)s)
 RETURNING t.id, t.status
 
 -- name: patience
@@ -228,9 +228,12 @@ WHERE t.id = lost.id
 RETURNING t.id, t.status
 
 -- name: next_due
--- Seconds until the first task that waits for its time is due; nothing if none waits. One index probe per priority and tenant.
+-- Seconds until the first task that waits for its time is due; NULL if none waits. Asked by who found nothing due and is about to sleep.
 SELECT extract(epoch FROM min(scheduled_at) - clock_timestamp())::double precision AS wait_s
-FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL
+FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL AND scheduled_at > clock_timestamp()
+
+-- name: wake
+SELECT embedq_wake()
 
 -- name: waiting_of_articles
 SELECT id, priority FROM embedding_tasks

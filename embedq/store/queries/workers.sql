@@ -34,7 +34,9 @@ SELECT w.*, w.alive_until > clock_timestamp() AS alive, extract(epoch FROM clock
 FROM embedding_workers w ORDER BY w.delivery, w.id
 
 -- name: stewardship
-UPDATE embedding_workers SET steward_since = CASE WHEN %(leading)s THEN coalesce(steward_since, clock_timestamp()) END WHERE id = %(worker)s
+-- Who begins to lead ends the others' stewardship: one that lost its session with PostgreSQL could not say so itself.
+UPDATE embedding_workers SET steward_since = CASE WHEN %(leading)s AND id = %(worker)s THEN coalesce(steward_since, clock_timestamp()) END
+WHERE id = %(worker)s OR (%(leading)s AND steward_since IS NOT NULL)
 
 -- name: lead
 SELECT pg_try_advisory_lock(hashtextextended('embedq.steward.' || current_schema(), 0)) AS leading

@@ -1,0 +1,258 @@
+"""`embedq model …`: build another model beside the active one, switch to it, switch back."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from typing import Any
+
+import click
+
+from .. import assemble
+from ..decide.ranking import overlap
+from ..errors import ConfigError, InputError
+from ..model import Model
+from ..settings import Settings, from_env
+from ..store import Store
+from ..store.models import Progress
+from .fences import opened
+from .voice import NOT_WELL, Answer, Table, command, confirm, lasting, who
+
+BYTES_PER_TOKEN = 4
+SAMPLE = 20
+
+
+@click.group()
+def model() -> None:
+    """Build a model beside the active one, compare, switch, switch back, drop."""
+
+
+def register(made: click.Command) -> click.Command:
+    model.add_command(made)
+    return made
+
+
+@register
+@command(name="list")
+def list_() -> Answer:
+    """The registered models: which one search follows, and which are kept in step with edits.
+
+    Example:  embedq model list
+    """
+    with opened() as store:
+        rows = store.models.all()
+    cells = [(r["id"], r["provider"], r["name"], r["dimensions"], _role(r), r["kept_in_step"], r["created_at"]) for r in rows]
+    return Answer(rows, [Table(("id", "provider", "name", "dimensions", "role", "kept in step", "registered"), cells)])
+
+
+def _role(row: dict[str, Any]) -> str:
+    return "active" if row["active"] else "previous" if row["previous"] else ""
+
+
+@register
+@command(name="add", changes=True)
+@click.argument("provider")
+@click.argument("name")
+@click.argument("dimensions", type=click.IntRange(1, 16_000))
+def add(provider: str, name: str, dimensions: int, reason: str, yes: bool) -> Answer:
+    """Register a model. Nothing is embedded, and nothing is kept in step, before `embedq model build`.
+
+    Example:  embedq model add ollama nomic-embed-text 768
+    """
+    from ..providers.registry import known_providers
+
+    if provider not in known_providers():
+        raise ConfigError(f"the provider {provider!r} is unknown", hint=f"one of: {', '.join(known_providers())}")
+    with opened() as store:
+        known = len(store.models.all())
+        added = store.models.add(Model(provider, name, dimensions), kept_in_step=False)
+        news = len(store.models.all()) > known
+        if news:
+            store.audit.write("model", f"add: {added}", who=who(), reason=reason, model=added.id)
+    words = f"registered {added} as {added.id}" if news else f"{added} is registered already, as {added.id}"
+    return Answer({"id": added.id, "model": str(added), "new": news}, [words, f"next: embedq model build {added.id}"])
+
+
+@register
+@command(name="build", changes=True)
+@click.argument("key", metavar="MODEL")
+@click.option("--rate", type=click.FloatRange(0.01, 100_000), metavar="N", help="At most N tasks due a second.")
+@click.option("--dry-run", is_flag=True, help="Say what would be embedded, and what it would cost; do nothing.")
+def build(key: str, rate: float | None, dry_run: bool, reason: str, yes: bool) -> Answer:
+    """Embed every article with this model too, at low priority; from now on edits reach both. Run again, it goes on.
+
+    The provider is asked once first: a model that does not answer is not built.
+
+    Example:  embedq model build 2 --rate 50
+    """
+    settings = from_env(os.environ)
+    with closing(assemble.store(settings)) as store:
+        chosen = store.models.named(key)
+        facts = store.models.to_build(chosen)
+        estimate = _estimate(settings, chosen, facts)
+        if dry_run:
+            return Answer(
+                estimate,
+                [
+                    f"would embed {estimate['articles']:,} articles, about {estimate['tokens']:,} tokens, cost {estimate['cost']:,.2f}"
+                ],
+            )
+        ask_once(settings, chosen)
+        made = _built(store, chosen, rate, int(facts["articles"]))
+        store.audit.write(
+            "model", f"build: {made} tasks for {chosen}", who=who(), reason=reason, model=chosen.id, tasks=made, rate=rate
+        )
+    return Answer(
+        estimate | {"made": made}, [f"{made:,} tasks were made at low priority", f"next: embedq model status {chosen.id}"]
+    )
+
+
+def _built(store: Store, chosen: Model, rate: float | None, total: int) -> int:
+    from .trying import bar
+
+    with bar("tasks", total) as show:
+        return store.models.build(chosen, rate=rate, tell=show)
+
+
+def _estimate(settings: Settings, chosen: Model, facts: dict[str, Any]) -> dict[str, Any]:
+    from ..decide.prices import cost, number_for
+
+    tokens = int(facts["bytes"]) // BYTES_PER_TOKEN
+    return {
+        "model": str(chosen),
+        "articles": facts["articles"],
+        "tokens": tokens,
+        "cost": cost(tokens, number_for(settings.prices, chosen)),
+    }
+
+
+def ask_once(settings: Settings, chosen: Model) -> None:
+    """Raises the provider's fault when this model does not answer with vectors of its dimensions."""
+    with closing(assemble.provider_factory(settings)(chosen)) as provider:
+        provider.embed(["embedq asks whether this model answers"])
+
+
+@register
+@command(name="status")
+@click.argument("key", required=False, metavar="[MODEL]")
+def status(key: str | None) -> Answer:
+    """How far each model, or one, is: complete, missing, behind, rate, time left, size.
+
+    Example:  embedq model status
+    """
+    with opened() as store:
+        chosen = [store.models.named(key)] if key else list(store.models.by_id().values())
+        found = [(each, store.models.progress(each)) for each in chosen]
+    data = [{"id": each.id, "model": str(each)} | shown(progress) for each, progress in found]
+    cells = [(each.id, str(each), f"{p.complete:,} of {p.articles:,}", p.missing, p.behind, p.open, p.failed, f"{p.rate_per_s:.1f}/s",
+              lasting(p.eta_s) if p.open else "-", f"{p.bytes / 1e6:,.1f} MB") for each, p in found]  # fmt: skip
+    return Answer(
+        data, [Table(("id", "model", "complete", "missing", "behind", "open", "failed", "rate", "left", "size"), cells)]
+    )
+
+
+def shown(progress: Progress) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(progress) | {"eta_s": progress.eta_s, "lacks": progress.lacks()}
+
+
+@register
+@command(name="compare")
+@click.argument("key", metavar="MODEL")
+@click.argument("queries", nargs=-1)
+@click.option("--with", "other", metavar="MODEL", help="Compare with this one; default: the active model.")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(1, 100), help="Results of each query.")
+def compare(key: str, queries: tuple[str, ...], other: str | None, k: int) -> Answer:
+    """How much of the first K results two models share, query by query; without queries, for titles of 20 articles.
+
+    Example:  embedq model compare 2 "compress a file" "parse arguments"
+    """
+    settings = from_env(os.environ)
+    with closing(assemble.store(settings)) as store:
+        one = store.models.named(key)
+        two = store.models.named(other) if other else store.models.active()
+        if two is None or two.id == one.id:
+            raise InputError("there is nothing to compare it with", hint="name another model by --with")
+        asked = list(queries) or store.models.sample_titles(SAMPLE)
+        ranked = [_ranked(settings, store, each, asked, k) for each in (one, two)]
+    shares = [overlap(first, second, k) for first, second in zip(*ranked, strict=True)]
+    mean = sum(shares) / len(shares) if shares else 1.0
+    found = zip(asked, shares, *ranked, strict=True)
+    by_query = [{"query": query, "overlap": share, str(one): first, str(two): second} for query, share, first, second in found]
+    data = {"models": [str(one), str(two)], "k": k, "overlap": mean, "queries": by_query}
+    said: list[str | Table] = [Table(("query", "shared"), [(q[:80], f"{s:.0%}") for q, s in zip(asked, shares, strict=True)])]
+    return Answer(data, [*said, f"{one} and {two} share {mean:.0%} of the first {k} over {len(asked)} queries"])
+
+
+def _ranked(settings: Settings, store: Store, chosen: Model, queries: list[str], k: int) -> list[list[str]]:
+    """Article ids by query. Each model's vectors are compared with its own query vectors only."""
+    with closing(assemble.provider_factory(settings)(chosen)) as provider:
+        vectors = provider.embed(queries).vectors
+    return [[row["article_id"] for row in store.search.nearest(chosen, vector, k)] for vector in vectors]
+
+
+@register
+@command(name="activate", changes=True)
+@click.argument("key", metavar="MODEL")
+@click.option("--force", is_flag=True, help="Although search would not find some articles until they are embedded.")
+def activate(key: str, force: bool, reason: str, yes: bool) -> Answer:
+    """Let search follow this model, from one moment to the next. Refused while search would lose articles.
+
+    The model before it is kept in step until it is dropped: `embedq model rollback` goes back at once.
+
+    Example:  embedq model activate 2 --reason "better recall on German texts"
+    """
+    with opened() as store:
+        chosen, started = store.models.named(key), time.monotonic()
+        before = store.models.active()
+        progress = store.models.activate(chosen, who=who(), why=reason, force=force)
+        return _switched(store, chosen, before, progress, time.monotonic() - started)
+
+
+@register
+@command(name="rollback", changes=True)
+def rollback(reason: str, yes: bool) -> Answer:
+    """Let search follow the model before the active one again, at once: it was kept in step with every edit.
+
+    Example:  embedq model rollback --reason "worse on short titles"
+    """
+    with opened() as store:
+        before, started = store.models.active(), time.monotonic()
+        chosen, progress = store.models.rollback(who=who(), why=reason)
+        return _switched(store, chosen, before, progress, time.monotonic() - started)
+
+
+def _switched(store: Store, now: Model, before: Model | None, progress: Progress, seconds: float) -> Answer:
+    hurried = store.models.hurry(now)
+    data = {"active": str(now), "before": str(before), "seconds": seconds, "hurried": hurried} | shown(progress)
+    said: list[str | Table] = [f"search follows {now} (before: {before}); it took {lasting(seconds)}"]
+    if progress.missing or progress.behind:
+        said.append(f"{progress.missing:,} articles have no vector of it yet, {progress.behind:,} one of an older text")
+    return Answer(data, [*said, "next: embedq verify; back: embedq model rollback"], NOT_WELL if progress.missing else 0)
+
+
+@register
+@command(name="drop", destroys=True)
+@click.argument("key", metavar="MODEL")
+def drop(key: str, reason: str, yes: bool, dry_run: bool) -> Answer:
+    """Forget a model with its vectors, and free their space. The active one is refused. There is no way back but building it anew.
+
+    Example:  embedq model drop 1 --yes --reason "two weeks without complaint"
+    """
+    with opened() as store:
+        chosen = store.models.named(key)
+        active = store.models.active()
+        if active is not None and active.id == chosen.id:
+            raise InputError(f"{chosen} is active", hint="`embedq model activate` another one first")
+        progress = store.models.progress(chosen)
+        told = f"{progress.complete:,} articles' vectors ({progress.bytes / 1e6:,.1f} MB) and {progress.open:,} open tasks of {chosen}"
+        if dry_run:
+            return Answer({"would_drop": str(chosen)} | shown(progress), [f"would drop {told}"])
+        confirm(f"Drop {told}?", yes=yes)
+        freed = store.models.drop(chosen, who=who(), why=reason)
+    return Answer(
+        {"dropped": str(chosen)} | freed,
+        [f"dropped {chosen}: {freed['bytes'] / 1e6:,.1f} MB, {freed['tasks']:,} tasks cancelled"],
+    )

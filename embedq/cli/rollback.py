@@ -1,0 +1,273 @@
+"""`embedq rollback …`: the ways back, each one command (SPEC §6)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import assemble
+from ..decide.assess import EXIT_CODES, assess, recommended
+from ..embedded import default_home
+from ..errors import InputError
+from ..model import Mode
+from ..rollback.evidence import gather
+from ..rollback.kinds import KINDS, options_of, procedure
+from ..rollback.procedure import Ended, Scene, perform, planned_steps
+from ..rollback.report import chosen, report
+from ..settings import from_env, home_of
+from .voice import NOT_WELL, Answer, Table, command, lasting, who
+
+FOLDER = click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), help="Where backups go.  [default: EMBEDQ_HOME/rollback]"
+)
+GRACE = click.option(
+    "--grace", default=3.0, show_default=True, help="Seconds that tasks in flight get before they are handed back."
+)
+QUIET = click.option(
+    "--quiet", default=2.5, show_default=True, help="Seconds without a message before the broker is believed to be empty."
+)
+
+
+@click.group()
+def rollback() -> None:
+    """Go back: assess, plan, rehearse; emergency, planned, partial; undo and report."""
+
+
+@contextmanager
+def scene(reason: str, folder: Path | None, *, needs_reason: bool = True) -> Iterator[Scene]:
+    if needs_reason and not reason:
+        raise InputError("a procedure needs its reason", hint='add --reason "…"; the audit log and the report keep it')
+    settings = from_env(os.environ)
+    store, its_broker = assemble.store(settings, size=4), assemble.broker(settings)
+    try:
+        yield Scene(store, its_broker, settings, who(), reason, folder or default_folder(home_of(settings)), say=_say)
+    finally:
+        its_broker.close()
+        store.close()
+
+
+def default_folder(home: Path | None) -> Path:
+    return (home or default_home()) / "rollback"
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _go(kind: str, given: Mapping[str, Any], reason: str, folder: Path | None, dry_run: bool) -> Answer:
+    with scene(reason, folder, needs_reason=not dry_run) as here:
+        options = options_of(kind, here.store, given)
+        if dry_run:
+            return _plan(kind, here, options, "nothing was done (--dry-run)")
+        return _ended(perform(procedure(kind), here, options), kind)
+
+
+def _plan(kind: str, here: Scene, options: Mapping[str, Any], last: str) -> Answer:
+    here.options = options
+    found, its = planned_steps(procedure(kind), here), procedure(kind)
+    total = sum(step["takes_s"] for step in found)
+    rows = [(number, step["step"], step["will"], lasting(step["takes_s"])) for number, step in enumerate(found, 1)]
+    data = {
+        "kind": kind,
+        "about": its.about,
+        "steps": found,
+        "takes_s": round(total, 1),
+        "back": its.back,
+        "options": dict(options),
+    }
+    said: list[str | Table] = [
+        f"{kind}: {its.about}", f"Command:  embedq rollback {kind} --reason \"…\"", Table(("", "step", "what it will do", "about"), rows),
+        f"About {lasting(total)} in all. Killed at any step, the same command goes on there. Way back: {its.back}", last,
+    ]  # fmt: skip
+    return Answer(data, said)
+
+
+def _ended(ended: Ended, kind: str) -> Answer:
+    steps = [{"step": step} | dict(note) for step, note in ended.run.notes.items()]
+    data = {"run": ended.run.run, "kind": kind, "seconds": round(ended.seconds, 2), "resumed": ended.resumed, "exit_code": ended.exit_code,
+            "warnings": ended.warnings, "steps": steps, "verification": ended.run.notes.get("verify", {}).get("compared")}  # fmt: skip
+    rows = [(step["step"], step["state"], lasting(step["seconds"]), step["message"]) for step in steps]
+    said: list[str | Table] = [Table(("step", "", "took", "what came of it"), rows)]
+    how = "ended well" if not ended.exit_code else "ended, and verify is NOT content"
+    said.append(f"{kind} {how} after {lasting(ended.seconds)} (run {ended.run.run})")
+    said.append(f"way back: {KINDS[kind].back}; timeline: embedq rollback report")
+    return Answer(data, said, ended.exit_code)
+
+
+@command(name="assess")
+def assess_command() -> Answer:
+    """Look at broker, queues, errors and data, each with its evidence, and recommend a way.
+
+    Exit code: 0 nothing to do, 3 fix in place, 10 partial, 11 planned, 12 emergency.
+
+    Example:  embedq rollback assess
+    """
+    with scene("", None, needs_reason=False) as here:
+        facts = gather(here.store, here.broker)
+    findings = assess(facts)
+    best = recommended(findings)
+    data = {
+        "recommended": best.way,
+        "because": best.evidence,
+        "findings": [asdict(each) for each in findings],
+        "facts": asdict(facts),
+    }
+    rows = [(each.about, each.evidence, each.way, each.next) for each in findings]
+    said: list[str | Table] = [
+        Table(("looked at", "evidence", "argues for", "next"), rows),
+        f"recommended: {best.way} ({best.about}: {best.evidence})",
+    ]
+    if best.way in KINDS:
+        said.append(f'next: embedq rollback plan {best.way}; embedq rollback {best.way} --reason "…"')
+    return Answer(data, said, EXIT_CODES[best.way])
+
+
+@command(name="plan")
+@click.argument("kind", type=click.Choice(["emergency", "planned", "partial", "undo"]))
+@FOLDER
+def plan(kind: str, folder: Path | None) -> Answer:
+    """The runbook of a procedure for this deployment as it is now: steps, real counts, estimated times. Nothing is done.
+
+    Example:  embedq rollback plan emergency
+    """
+    with scene("", folder, needs_reason=False) as here:
+        return _plan(kind, here, options_of(kind, here.store, {}), "nothing was done: this is the plan")
+
+
+@command(name="emergency", destroys=True)
+@GRACE
+@QUIET
+@FOLDER
+def emergency(grace: float, quiet: float, folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
+    """The broker or Celery is broken: fence it off and go on from the table, in seconds. Needs no broker and no obedient worker.
+
+    Killed at any step, the same command goes on there. The exit code is the verification's.
+
+    Example:  embedq rollback emergency --reason "Redis is down"
+    """
+    return _go("emergency", {"grace_s": grace, "quiet_s": quiet}, reason, folder, dry_run)
+
+
+@command(name="planned", destroys=True)
+@click.option(
+    "--to",
+    type=click.Choice([Mode.DATABASE.value, Mode.HYBRID.value, Mode.SYNC.value, Mode.OFF.value]),
+    default="database",
+    show_default=True,
+)
+@click.option("--wait", default=120.0, show_default=True, help="Seconds that what is with the broker gets to finish.")
+@GRACE
+@QUIET
+@FOLDER
+def planned(
+    to: str, wait: float, grace: float, quiet: float, folder: Path | None, reason: str, yes: bool, dry_run: bool
+) -> Answer:
+    """Leave the broker in good order: hold dispatch, let in-flight finish, migrate the rest, switch, verify.
+
+    Example:  embedq rollback planned --wait 300 --reason "Celery is too slow"
+    """
+    return _go("planned", {"to": to, "wait_s": wait, "grace_s": grace, "quiet_s": quiet}, reason, folder, dry_run)
+
+
+@command(name="partial", destroys=True)
+@click.option("--watch", default=10.0, show_default=True, help="Seconds to compare both deliveries.")
+@FOLDER
+def partial(watch: float, folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
+    """The broker works but is doubted: hybrid mode, with a live comparison of both deliveries' rates and errors.
+
+    Example:  embedq rollback partial --watch 60 --reason "messages arrive late"
+    """
+    return _go("partial", {"watch_s": watch}, reason, folder, dry_run)
+
+
+@command(name="undo", destroys=True)
+@FOLDER
+def undo(folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
+    """Return to the mode before the latest procedure, also when that procedure did not end.
+
+    Example:  embedq rollback undo --reason "Redis is back"
+    """
+    return _go("undo", {}, reason, folder, dry_run)
+
+
+@command(name="rehearse")
+@click.argument("kind", type=click.Choice(["emergency", "planned", "partial"]))
+@click.option("--articles", default=500, show_default=True, help="How many made-up articles.")
+@FOLDER
+def rehearse(kind: str, articles: int, folder: Path | None) -> Answer:
+    """Perform the procedure, and undo, on a scratch schema and scratch queues with made-up tasks. Real data is not touched.
+
+    Example:  embedq rollback rehearse emergency
+    """
+    from ..rollback.rehearse import rehearse as perform_rehearsal
+
+    settings = from_env(os.environ)
+    where = assemble.addresses(settings)
+    options = {"grace_s": 1.0, "wait_s": 1.0, "watch_s": 1.0, "quiet_s": 0.5}
+    done = perform_rehearsal(
+        kind, settings, where.database_url, where.broker_url, who(), folder or default_folder(home_of(settings)),
+        articles=articles, say=_say, options=options,
+    )  # fmt: skip
+    rows = [(step["step"], lasting(step["seconds"]), step["message"]) for step in done.steps]
+    said: list[str | Table] = [Table(("step", "took", "what came of it"), rows)]
+    said.append(
+        f"{done.embedded} of {done.articles} made-up articles were embedded; {done.kept_for_review} messages kept; broker: {done.broker}"
+    )
+    said += [f"problem: {problem}" for problem in done.problems]
+    how = "it works here" if done.well else "it does NOT work here"
+    said.append(f"{kind} took {lasting(done.procedure_s)}, the way back {lasting(done.undo_s)}; {how}")
+    return Answer(asdict(done) | {"well": done.well}, said, 0 if done.well else NOT_WELL)
+
+
+@command(name="report")
+@click.option("--run", help="Which run; without it the latest.")
+def report_command(run: str | None) -> Answer:
+    """The timeline of a procedure, its duration, counts and verification, from the audit log.
+
+    Example:  embedq rollback report
+    """
+    with scene("", None, needs_reason=False) as here:
+        data = report(here.store, chosen(here.store, run))
+    head = [
+        (name, data[name])
+        for name in (
+            "run",
+            "kind",
+            "state",
+            "who",
+            "reason",
+            "mode_before",
+            "began_at",
+            "ended_at",
+            "seconds",
+            "kept_for_review",
+        )
+    ]
+    said: list[str | Table] = [Table(("", ""), head)]
+    said.append(Table(("step", "", "took", "what came of it"),
+                      [(s["step"], s["state"], lasting(s["seconds"]), s["message"]) for s in data["steps"]], "Steps"))  # fmt: skip
+    if data["verification"]:
+        said.append(
+            Table(("", "before", "after"), [(name, *both) for name, both in data["verification"].items()], "Verification")
+        )
+    if data["settled"]:
+        said.append(
+            Table(
+                ("delivery", "status", "tasks"),
+                [(s["delivery"], s["status"], s["tasks"]) for s in data["settled"]],
+                "Settled meanwhile",
+            )
+        )
+    said.append(Table(("when", "", "what", "message"),
+                      [(t["timestamp"], t["level"], t["category"], t["message"]) for t in data["timeline"]], "Timeline"))  # fmt: skip
+    return Answer(data, said)
+
+
+for each in (assess_command, plan, emergency, planned, partial, rehearse, undo, report_command):
+    rollback.add_command(each)

@@ -1,0 +1,78 @@
+"""Alerts: the rules of `health` by name, and what only an alert looks at. Values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from . import health
+from .health import Facts, Finding, Level
+
+DEAD_LETTERS_BYTES = 1 << 30
+
+Rule = Callable[[Facts], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What has been put aside for people: messages nobody has reviewed, failed tasks and their size (bytes, about)."""
+
+    rejected: int = 0
+    dead_letters: int = 0
+    dead_letters_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One rule, evaluated. `what` and `next` say nothing while it is silent."""
+
+    name: str
+    firing: bool
+    what: str = ""
+    next: str = ""
+
+
+RULES: Mapping[str, Sequence[Rule]] = {
+    "stopped": (health.stopped,),
+    "broker-away": (health.broker_away,),
+    "queue-not-consumed": (health.nobody_works, health.nobody_consumes),
+    "oldest-too-old": (health.waits_too_long,),
+    "failure-rate": (health.failures,),
+    "provider-paused": (health.provider_in_trouble,),
+    "steward-missing": (health.no_steward,),
+    "tasks-stuck": (health.stuck,),
+}
+NAMES = (*RULES, "rejected-messages", "dead-letters-size")
+
+
+def evaluated(facts: Facts, kept: Kept) -> list[Alert]:
+    """Every rule, those that fire first; a note of `health` is no alert."""
+    alerts = [_of_health(name, [found for rule in rules for found in rule(facts)]) for name, rules in RULES.items()]
+    alerts += [rejected_messages(kept), dead_letters_large(kept)]
+    return sorted(alerts, key=lambda alert: not alert.firing)
+
+
+def database_away(why: str, hint: str) -> list[Alert]:
+    """The one alert there can be when PostgreSQL does not answer."""
+    return [Alert("database-away", True, why, hint)]
+
+
+def rejected_messages(kept: Kept) -> Alert:
+    what = f"{kept.rejected} broker messages could not be understood and nobody has looked at them"
+    return (
+        Alert("rejected-messages", True, what, "embedq broker status") if kept.rejected else Alert("rejected-messages", False)
+    )
+
+
+def dead_letters_large(kept: Kept) -> Alert:
+    if kept.dead_letters_bytes <= DEAD_LETTERS_BYTES:
+        return Alert("dead-letters-size", False)
+    what = f"{kept.dead_letters} failed tasks keep about {kept.dead_letters_bytes / (1 << 20):,.0f} MB of errors"
+    return Alert("dead-letters-size", True, what, "embedq dead-letter list, then retry or discard")
+
+
+def _of_health(name: str, found: Sequence[Finding]) -> Alert:
+    problems = [finding for finding in found if finding.level is Level.PROBLEM]
+    if not problems:
+        return Alert(name, False)
+    return Alert(name, True, "; ".join(finding.what for finding in problems), problems[0].next)

@@ -1,0 +1,297 @@
+"""The steps that procedures are made of. Each may be repeated without harm: it looks at what is, not at what it remembers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from .. import maintenance
+from ..decide.switching import deliveries, dispatches
+from ..errors import BrokerUnavailable
+from ..model import Delivery, Mode
+from ..switching import free_all, live_mode, switch, warnings
+from . import drain as draining
+from .procedure import NOT_WELL, Did, Scene, Step
+
+# Measured on two shared cores; for the plan's estimate only.
+FREED_A_S, DRAINED_A_S, COPIED_A_S, VERIFIED_A_S = 20_000, 15_000, 50_000, 200_000
+DRAIN_LIMIT_S, COPY_LIMIT_S, SETTLE_S = 30.0, 15.0, 3.0
+LOOK_EVERY_S, SAY_EVERY_S = 0.05, 1.0
+
+
+def _counts(scene: Scene) -> dict[str, int]:
+    return scene.store.switches.counts()
+
+
+def _window_is_ours(scene: Scene) -> bool:
+    window = maintenance.current(scene.store)
+    return bool(window and window.get("run") == scene.name)
+
+
+def _maintenance_on(scene: Scene) -> Did:
+    window = maintenance.current(scene.store)
+    if window is not None and window["state"] == "running":
+        return Did("maintenance runs already" if not _window_is_ours(scene) else "maintenance is on")
+    maintenance.start(scene.store, None, scene.reason, scene.who, run=scene.name)
+    return Did("maintenance is on: status shows it, articles are still saved")
+
+
+def _maintenance_off(scene: Scene) -> Did:
+    if not _window_is_ours(scene):
+        return Did(
+            "the maintenance that runs is not ours, and stays" if maintenance.current(scene.store) else "no maintenance runs"
+        )
+    maintenance.end(scene.store, f"the procedure has ended ({scene.reason})", scene.who)
+    return Did("maintenance is over")
+
+
+MAINTENANCE_ON = Step("maintenance-on", lambda _: "tell everybody that maintenance runs", _maintenance_on)
+MAINTENANCE_OFF = Step("maintenance-off", lambda _: "tell everybody that it is over", _maintenance_off)
+
+
+def fence(to: Callable[[Scene], Mode], name: str = "fence") -> Step:
+    """The switch itself: when it is done, no worker of a delivery that is off can claim."""
+
+    def do(scene: Scene) -> Did:
+        before, after = live_mode(scene.store), to(scene)
+        started = time.monotonic()
+        if before is not after:
+            scene.store.status.set_mode(after, scene.reason, scene.who)
+            scene.store.audit.write(
+                "mode",
+                f"mode {before} -> {after}: {scene.reason}",
+                who=scene.who,
+                before=before,
+                after=after,
+                reason=scene.reason,
+            )
+        scene.store.switches.wake()
+        return Did(
+            f"the mode is {after}; claims of other deliveries are impossible now", {"fence_s": time.monotonic() - started}
+        )
+
+    def check(scene: Scene) -> str | None:
+        live, wanted = live_mode(scene.store), to(scene)
+        return None if live is wanted else f"the mode is {live}, not {wanted}: somebody has switched it"
+
+    return Step(name, lambda scene: f"mode {live_mode(scene.store)} -> {to(scene)}, which is the fence", do, check)
+
+
+def _snapshot(scene: Scene) -> Did:
+    facts = numbers(scene.store.care.verify())
+    counts = _counts(scene)
+    return Did(
+        f"{facts['stored']:,} of {facts['wanted']:,} articles are stored, {sum(counts.values()):,} tasks open", facts | counts
+    )
+
+
+def numbers(facts: dict[str, Any]) -> dict[str, int]:
+    return {name: value for name, value in facts.items() if isinstance(value, int)}
+
+
+SNAPSHOT = Step(
+    "snapshot", lambda scene: "count what is wanted, stored and open, to compare afterwards", _snapshot,
+    takes_s=lambda scene: sum(_counts(scene).values()) / VERIFIED_A_S,
+)  # fmt: skip
+
+
+def _back_up_broker(scene: Scene) -> Did:
+    path = scene.folder / f"{scene.name}-broker.jsonl"
+    written = draining.back_up(scene.broker, path, limit_s=COPY_LIMIT_S)
+    return Did(f"{written:,} messages are in {path}", {"messages": written, "file": str(path)})
+
+
+def _back_up_queue(scene: Scene) -> Did:
+    scene.folder.mkdir(parents=True, exist_ok=True)
+    path = scene.folder / f"{scene.name}-tasks.jsonl"
+    with path.open("wb") as file:
+        tasks = scene.store.procedures.write_open_tasks(file)
+    path.chmod(0o600)
+    return Did(f"{tasks:,} open tasks are in {path}", {"tasks": tasks, "file": str(path)})
+
+
+def _messages(scene: Scene) -> int | None:
+    """How many messages there are; None when the broker does not say."""
+    try:
+        return sum(queue.waiting + queue.unacknowledged for queue in scene.broker.look().values())
+    except BrokerUnavailable:
+        return None
+
+
+def _told_messages(scene: Scene) -> str:
+    found = _messages(scene)
+    return "the messages of a broker that does not answer" if found is None else f"{found:,} messages"
+
+
+BACK_UP_BROKER = Step(
+    "back-up-broker", lambda scene: f"copy {_told_messages(scene)} into {scene.folder}", _back_up_broker,
+    takes_s=lambda scene: (_messages(scene) or 0) / COPIED_A_S, essential=False,
+)  # fmt: skip
+BACK_UP_QUEUE = Step(
+    "back-up-queue", lambda scene: f"copy {sum(_counts(scene).values()):,} open tasks into {scene.folder}", _back_up_queue,
+    takes_s=lambda scene: sum(_counts(scene).values()) / COPIED_A_S, essential=False,
+)  # fmt: skip
+
+
+def _quiet_s(scene: Scene) -> float | None:
+    """While something is still published there is no quiet to wait for."""
+    return None if draining.is_refilled(scene.store) else float(scene.options.get("quiet_s", draining.QUIET_S))
+
+
+def _drain(scene: Scene) -> Did:
+    done = draining.drain(scene.store, scene.broker, limit_s=DRAIN_LIMIT_S, quiet_s=_quiet_s(scene))
+    return Did(
+        f"{done.messages:,} messages taken, {done.freed:,} tasks freed, {done.made} made, {done.rejected} kept for review",
+        asdict(done),
+    )
+
+
+DRAIN = Step(
+    "drain", lambda scene: f"take {_told_messages(scene)} out of the broker; without one this is skipped: the fence makes them harmless", _drain,
+    takes_s=lambda scene: (_messages(scene) or 0) / DRAINED_A_S + (_quiet_s(scene) or 0.0), essential=False,
+)  # fmt: skip
+
+
+def _free(scene: Scene) -> Did:
+    freed = free_all(scene.store)
+    said = [f"{freed:,} tasks are the table's again", *warnings(scene.store, live_mode(scene.store))]
+    return Did("; ".join(said), {"freed": freed})
+
+
+def _all_free(scene: Scene) -> str | None:
+    """Rows that a writer holds at this moment come a little later."""
+    deadline = time.monotonic() + SETTLE_S
+    while (left := _counts(scene)["with_broker"]) and not dispatches(live_mode(scene.store)) and time.monotonic() < deadline:
+        free_all(scene.store)
+        time.sleep(LOOK_EVERY_S)
+    return (
+        f"{left} tasks are held by writers; the steward frees them" if left and not dispatches(live_mode(scene.store)) else None
+    )
+
+
+FREE = Step(
+    "free-tasks", lambda scene: f"give {_counts(scene)['with_broker']:,} tasks that the broker was trusted with back to the table",
+    _free, _all_free,
+    takes_s=lambda scene: _counts(scene)["with_broker"] / FREED_A_S, essential=False,
+)  # fmt: skip
+
+
+def _off(scene: Scene) -> list[Delivery]:
+    return sorted(set(Delivery) - deliveries(live_mode(scene.store)))
+
+
+def _hand_back(scene: Scene) -> Did:
+    off, grace_s = _off(scene), float(scene.options.get("grace_s", SETTLE_S))
+    first = left = scene.store.switches.in_flight(off)
+    deadline = time.monotonic() + grace_s
+    while left and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+        left = scene.store.switches.in_flight(off)
+    handed = scene.store.switches.hand_over(off, scene.reason) if left else 0
+    scene.store.switches.wake()
+    return Did(
+        f"of {first:,} tasks in flight {first - handed:,} settled and {handed:,} were handed back", {"handed_back": handed}
+    )
+
+
+def _none_in_flight(scene: Scene) -> str | None:
+    left = scene.store.switches.in_flight(_off(scene))
+    return f"{left} tasks are still with a delivery that is off" if left else None
+
+
+HAND_BACK = Step(
+    "hand-back", lambda scene: f"let {_in_flight(scene):,} tasks in flight settle, then take them from workers that do not",
+    _hand_back, _none_in_flight,
+    takes_s=lambda scene: float(scene.options.get("grace_s", SETTLE_S)) if _in_flight(scene) else 0.1,
+)  # fmt: skip
+
+
+def _in_flight(scene: Scene) -> int:
+    return _counts(scene)["held_by_celery"]
+
+
+def _hold(held: bool) -> Callable[[Scene], Did]:
+    def do(scene: Scene) -> Did:
+        scene.store.status.set_dispatch_held(held, scene.who)
+        return Did("nothing new goes to the broker" if held else "dispatch is no longer held")
+
+    return do
+
+
+def _is_held(wanted: bool) -> Callable[[Scene], str | None]:
+    def check(scene: Scene) -> str | None:
+        live = scene.store.status.live() or {}
+        return None if live.get("dispatch_held", False) is wanted else "somebody has changed whether dispatch is held"
+
+    return check
+
+
+HOLD = Step(
+    "hold-dispatch", lambda scene: f"keep {_counts(scene)['free']:,} free tasks, and new ones, in the table", _hold(True)
+)
+RELEASE = Step("release-dispatch", lambda _: "let dispatch follow the mode again", _hold(False), _is_held(False))
+
+
+def _let_finish(scene: Scene) -> Did:
+    """Workers go on with what they have; nothing new comes, so this has an end."""
+    wait_s, started, said_at = _wait_s(scene), time.monotonic(), 0.0
+    while (
+        (left := _with_celery(scene))
+        and (now := time.monotonic()) - started < wait_s
+        and scene.store.workers.any_alive("celery")
+    ):
+        if now - said_at > SAY_EVERY_S:
+            said_at = now
+            scene.say(f"  {left:,} tasks are still with the broker or its workers; {wait_s - (now - started):.0f} s left")
+        time.sleep(LOOK_EVERY_S)
+    return Did(f"{left:,} tasks did not finish and are migrated" if left else "everything in flight finished", {"left": left})
+
+
+def _wait_s(scene: Scene) -> float:
+    return float(scene.options.get("wait_s", 120.0))
+
+
+def _with_celery(scene: Scene) -> int:
+    counts = _counts(scene)
+    return counts["with_broker"] + counts["held_by_celery"]
+
+
+LET_FINISH = Step(
+    "let-finish", lambda scene: f"wait for {_with_celery(scene):,} tasks with the broker and its workers, {_wait_s(scene):g} s at most",
+    _let_finish, takes_s=lambda scene: _wait_s(scene) if _with_celery(scene) else 0.1,
+)  # fmt: skip
+
+
+def _verify(scene: Scene) -> Did:
+    """What a dead worker held is taken back within a second or two by a living steward; that much patience is given."""
+    deadline = time.monotonic() + SETTLE_S
+    while (facts := scene.store.care.verify())["problems"] and time.monotonic() < deadline:
+        time.sleep(0.2)
+    before, after = scene.noted("snapshot"), numbers(facts)
+    compared = {
+        name: [before.get(name), after.get(name)] for name in ("wanted", "stored", "pending", "processing", "failed", "missing")
+    }
+    said = ", ".join(f"{name} {was} -> {now}" for name, (was, now) in compared.items())
+    problems = [f"PROBLEM: {problem}" for problem in facts["problems"]]
+    return Did("; ".join([said, *problems]), after | {"compared": compared, "exit_code": NOT_WELL if problems else 0})
+
+
+VERIFY = Step(
+    "verify", lambda _: "prove that nothing is missing, and compare with the snapshot", _verify,
+    takes_s=lambda scene: sum(_counts(scene).values()) / VERIFIED_A_S,
+)  # fmt: skip
+
+
+def switch_back(to: Callable[[Scene], Mode]) -> Step:
+    """As `embedq mode`: fence, free what must not be with the broker, reconcile."""
+
+    def do(scene: Scene) -> Did:
+        done = switch(scene.store, to(scene), scene.reason, scene.who)
+        return Did("; ".join([f"mode {done.before} -> {done.after}", *done.warnings]), {"freed": done.freed, "made": done.made})
+
+    def check(scene: Scene) -> str | None:
+        return None if live_mode(scene.store) is to(scene) else "somebody has switched the mode meanwhile"
+
+    return Step("switch-back", lambda scene: f"mode {live_mode(scene.store)} -> {to(scene)}", do, check, takes_s=lambda _: 1.0)

@@ -1,0 +1,223 @@
+"""The tables of a backup: read as one moment saw them, and brought back in steps that may be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from ..errors import InputError, NotWell
+from .database import Connection, Database, Row, told
+from .queries import QUERIES
+
+Loaded = Mapping[str, int]
+
+# In the order in which they are brought back: a text before its vectors, vectors before tasks, so that nothing is embedded twice. What
+# runs comes last.
+TABLES = (
+    "embedding_models", "embedding_active_model", "article_versions", "article_texts", "embedding_vectors", "embedding_tasks",
+    "embedding_rejected_messages", "embedding_usage", "embedding_audit_logs", "embedding_worker_status",
+)  # fmt: skip
+PARTS = {"articles": ("article_versions", "article_texts"), "vectors": ("embedding_vectors",)}
+OF_VECTORS = {
+    "article_id": "text", "model_id": "integer", "chunk": "integer", "chunk_hash": "bytea", "starts_at": "integer", "ends_at": "integer",
+    "embedding": "vector", "text_hash": "bytea", "version": "integer", "tokens": "integer", "embedded_at": "timestamptz",
+}  # fmt: skip
+# A webhook's address may hold a secret.
+LEFT_OUT = {"embedding_worker_status": {"maintenance"}}
+SET_BY_LOADING = (
+    "id",
+    "model_id",
+    "status",
+    "version",
+    "lease_holder",
+    "dispatched_at",
+    "processed_at",
+    "completed_at",
+    "error_message",
+)
+CAP = 100_000
+MET_A_WRITER = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
+TRIES = 10
+
+
+def tables_of(parts: Sequence[str]) -> list[str]:
+    """The tables of a backup with these parts, in order."""
+    optional = {table: part for part, tables in PARTS.items() for table in tables}
+    return [table for table in TABLES if optional.get(table) in (None, *parts)]
+
+
+class Backups:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Everything read through it is of one moment."""
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.as_one_moment)
+            yield Snapshot(connection)
+
+    @contextmanager
+    def loading(self, *, live_row: bool) -> Iterator[Loading]:
+        with told(self.database.url):
+            connection = self.database.connect(name="embedq restore")
+            try:
+                yield Loading(connection, live_row=live_row)
+            finally:
+                connection.close()
+
+    def newer_than(self, taken_at: datetime | str) -> Row:
+        """Whether there are tasks and articles here, and how many are younger."""
+        return self.database.one(QUERIES.newer_than, {"taken_at": taken_at, "cap": CAP}) or {}
+
+
+class Snapshot:
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.facts: Row = connection.execute(QUERIES.backup_facts).fetchone() or {}
+
+    def columns(self, table: str) -> list[str]:
+        return [*OF_VECTORS] if table == "embedding_vectors" else [*_columns(self.connection, table)]
+
+    def rows(self, table: str) -> Iterator[bytes]:
+        """COPY's text format, one line a row."""
+        with self.connection.cursor().copy(sql.SQL("COPY ({}) TO STDOUT").format(self._query(table))) as source:
+            for row in source:
+                yield bytes(row)
+
+    def _query(self, table: str) -> sql.Composable:
+        if table == "embedding_vectors":
+            return sql.SQL(QUERIES.backed_up_vectors)
+        names = self.columns(table)
+        first = sql.Identifier(names[0])
+        return sql.SQL("SELECT {} FROM {} ORDER BY {}").format(_listed(names), sql.Identifier(table), first)
+
+
+class Loading:
+    """One session: rows are copied into temporary tables and from there merged, each step in a transaction of its own."""
+
+    def __init__(self, connection: Connection, *, live_row: bool) -> None:
+        self.connection, self.live_row = connection, live_row
+        self.warnings: list[str] = []
+        self._staged: dict[str, list[str]] = {}
+        connection.execute(QUERIES.model_map)
+        self._loaders: Mapping[str, Callable[[], Loaded]] = {
+            "embedding_models": self._models,
+            "embedding_active_model": self._active_model,
+            "article_versions": lambda: self._plain("load_versions", "article_versions"),
+            "article_texts": self._articles,
+            "embedding_vectors": self._vectors,
+            "embedding_tasks": self._tasks,
+            "embedding_rejected_messages": lambda: self._counted(QUERIES.load_rejected),
+            "embedding_usage": lambda: self._plain("load_usage", "embedding_usage"),
+            "embedding_audit_logs": self._audit,
+            "embedding_worker_status": self._live_row,
+        }
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[bytes]) -> Loaded:
+        """Bring these rows back, in one transaction; how many became what. Raises InputError for a table that is not ours."""
+        if table not in self._loaders:
+            raise InputError(
+                f"the backup has a table {table!r} that is not embedq's", hint="it was written by another program or version"
+            )
+        for _ in range(TRIES):
+            try:
+                with self.connection.transaction():
+                    self._stage(table, columns, rows)
+                    return self._loaders[table]()
+            except MET_A_WRITER:
+                continue  # somebody writes the same article at this moment: the next look sees what they wrote
+        raise NotWell(
+            f"{table}: writers were in the way again and again", hint="run the same restore again, it goes on where it was"
+        )
+
+    def _stage(self, table: str, columns: Sequence[str], rows: Sequence[bytes]) -> None:
+        staged, names = sql.Identifier(f"staged_{table}"), _listed(columns)
+        types = OF_VECTORS if table == "embedding_vectors" else _columns(self.connection, table)
+        typed = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(types.get(name, "text"))) for name in columns]
+        self.connection.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(staged))
+        self.connection.execute(sql.SQL("CREATE TEMPORARY TABLE {} ({})").format(staged, sql.SQL(", ").join(typed)))
+        with self.connection.cursor().copy(sql.SQL("COPY pg_temp.{} ({}) FROM STDIN").format(staged, names)) as sink:
+            for row in rows:
+                sink.write(row)
+        self._staged[table] = [name for name in columns if name in types]
+
+    def _models(self) -> Loaded:
+        known = {row["id"] for row in self.connection.execute(QUERIES.models).fetchall()}
+        made = 0
+        for row in self.connection.execute(QUERIES.staged_models).fetchall():
+            there = self.connection.execute(QUERIES.add_model, row).fetchone() or {}
+            self.connection.execute(QUERIES.map_model, {"old": row["id"], "new": there["id"]})
+            if there["id"] not in known:
+                self.connection.execute(QUERIES.keep_in_step, {"kept": row["kept_in_step"], "id": there["id"]})
+                made += 1
+        return {"made": made}
+
+    def _active_model(self) -> Loaded:
+        made = self.connection.execute(QUERIES.load_active_model).rowcount
+        for row in self.connection.execute(QUERIES.other_active_model).fetchall():
+            self.warnings.append(f"the active model stays {row['here']}; the backup's was {row['there']} (`embedq model`)")
+        return {"made": made}
+
+    def _articles(self) -> Loaded:
+        # No tasks are born here: a text whose vector comes next needs none, and reconcile finds the others.
+        self.connection.execute(
+            QUERIES.transaction_settings, {"priority": "", "reason": "restore", "mode": "off", "dispatch": ""}
+        )
+        counts = {"made": 0, "put back": 0}
+        for row in self.connection.execute(QUERIES.load_articles).fetchall():
+            counts[row["became"]] += 1
+        return counts
+
+    def _vectors(self) -> Loaded:
+        self.connection.execute(QUERIES.hold_staged_articles)
+        won = self.connection.execute(QUERIES.load_embeddings).fetchall()
+        pairs = {"articles": [row["article_id"] for row in won], "models": [row["model_id"] for row in won]}
+        self.connection.execute(QUERIES.drop_replaced_vectors, pairs)
+        return {"made": self.connection.execute(QUERIES.load_vectors, pairs).rowcount}
+
+    def _tasks(self) -> Loaded:
+        self._move_ids("embedding_tasks")
+        revived = self.connection.execute(QUERIES.revive_staged_tasks).rowcount
+        rest = [name for name in self._staged["embedding_tasks"] if name not in SET_BY_LOADING]
+        parts = {"rest": _listed(rest), "s_rest": sql.SQL(", ").join(sql.Identifier("s", name) for name in rest)}
+        return {"made": self._formatted("load_tasks", **parts), "revived": revived}
+
+    def _audit(self) -> Loaded:
+        self._move_ids("embedding_audit_logs")
+        return self._counted(QUERIES.load_audit)
+
+    def _live_row(self) -> Loaded:
+        if not self.live_row:
+            return {"left as it is here": 1}
+        self.connection.execute(QUERIES.who, {"who": "restore"})
+        return {"put back": self.connection.execute(QUERIES.load_live_row, {"who": "restore"}).rowcount}
+
+    def _move_ids(self, table: str) -> None:
+        staged = sql.SQL("SELECT max(id) AS highest FROM {}").format(sql.Identifier(f"staged_{table}"))
+        row = self.connection.execute(staged).fetchone() or {}
+        self.connection.execute(QUERIES.ids_after, {"table": table, "highest": row["highest"]})
+
+    def _plain(self, statement: str, table: str) -> Loaded:
+        return {"made": self._formatted(statement, columns=_listed(self._staged[table]))}
+
+    def _formatted(self, statement: str, **parts: sql.Composable) -> int:
+        return self.connection.execute(sql.SQL(getattr(QUERIES, statement)).format(**parts)).rowcount
+
+    def _counted(self, statement: str) -> Loaded:
+        return {"made": self.connection.execute(statement).rowcount}
+
+
+def _columns(connection: Connection, table: str) -> dict[str, str]:
+    """The columns that can be written, with their types."""
+    rows: list[Any] = connection.execute(QUERIES.columns_of, {"table": table}).fetchall()
+    return {row["name"]: row["type"] for row in rows if row["name"] not in LEFT_OUT.get(table, ())}
+
+
+def _listed(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(name) for name in names)

@@ -1,0 +1,148 @@
+"""The index of a model's vectors (HNSW): built after bulk work and beside writers, measured against the exact answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from ..errors import InputError, NotFound, NotWell, StoreUnavailable
+from ..model import Model
+from .database import Database, Row, first_line
+from .queries import QUERIES
+from .search import MOST_FOR_HALFVEC, iterate, of_model
+
+LOOK_EVERY_S = 0.5
+WORDS_INDEX = "article_texts_words"
+
+
+class Index:
+    """One model's index; `words()` is the one for ranking by words, which all models share."""
+
+    def __init__(self, database: Database, model: Model) -> None:
+        self.database, self.model = database, model
+        self.name = f"embedding_vectors_{model.id}_hnsw"
+
+    def state(self) -> Row:
+        """`built` (valid and whole), `building` or `broken`, sizes in bytes, vectors (an estimate), scans so far."""
+        row = self.database.one(QUERIES.index_state, {"table": f"embedding_vectors_{self.model.id}", "index": self.name})
+        assert row is not None
+        return row
+
+    def build(self, *, memory_mb: int = 256, tell: Callable[[Row], object] = lambda progress: None) -> float:
+        """Build it beside writers (CREATE INDEX CONCURRENTLY); how many seconds. What an interrupted build left is removed first."""
+        if self.model.dimensions > MOST_FOR_HALFVEC:
+            raise InputError(
+                f"pgvector indexes at most {MOST_FOR_HALFVEC} dimensions, {self.model} has {self.model.dimensions}",
+                hint="search stays exact; or build a model of fewer dimensions",
+            )
+        if self.state()["state"] == "built":
+            raise InputError(f"{self.name} is built already", hint="`embedq index drop` first, to build it anew")
+        self.drop()
+        return run_beside_writers(self.database, of_model(QUERIES.create_index, self.model, index=self.name), memory_mb, tell)
+
+    def drop(self) -> bool:
+        """Whether there was one. Search is exact afterwards, and slower."""
+        there = bool(self.state()["state"])
+        run_beside_writers(self.database, f"DROP INDEX CONCURRENTLY IF EXISTS {self.name}")
+        return there
+
+    def recall(self, k: int = 10, samples: int = 100) -> Row:
+        """Of the exact k nearest, the share that the index finds, over stored vectors as queries; and both in ms a query."""
+        if self.state()["state"] != "built":
+            raise NotFound(
+                f"{self.model} has no index", hint="`embedq index build` makes it; without one every search is exact"
+            )
+        queries = [
+            row["query"] for row in self.database.fetch(of_model(QUERIES.sample_vectors, self.model), {"limit": samples})
+        ]
+        if not queries:
+            raise NotWell("there are no vectors to measure with", hint="embed some articles first: `embedq status`")
+        exact_ms, exact = self._ask(queries, k, "enable_indexscan", "enable_bitmapscan")
+        index_ms, found = self._ask(queries, k, "enable_seqscan", "enable_sort")
+        shares = [len(set(a) & set(b)) / max(1, len(a)) for a, b in zip(exact, found, strict=True)]
+        return {
+            "recall": sum(shares) / len(shares),
+            "worst": min(shares),
+            "k": k,
+            "samples": len(queries),
+            "exact_ms": exact_ms,
+            "index_ms": index_ms,
+        }
+
+    def _ask(self, queries: list[str], k: int, *without: str) -> tuple[float, list[list[Any]]]:
+        statement = of_model(QUERIES.nearest_chunks, self.model, k=str(k))
+        with self.database.transaction() as connection:
+            iterate(connection, k * 8)
+            for name in without:
+                connection.execute("SELECT set_config(%(name)s, 'off', true)", {"name": name})
+            started = time.monotonic()
+            found = [
+                [tuple(row.values()) for row in connection.execute(statement, {"query": query}).fetchall()] for query in queries
+            ]
+            return (time.monotonic() - started) * 1000 / len(queries), found
+
+
+def words_state(database: Database) -> Row:
+    row = database.one(QUERIES.index_state, {"table": "article_texts", "index": WORDS_INDEX})
+    assert row is not None
+    return row
+
+
+def build_words(database: Database, tell: Callable[[Row], object] = lambda progress: None) -> float:
+    """The index for ranking by words (hybrid search); how many seconds."""
+    if words_state(database)["state"] == "built":
+        raise InputError(f"{WORDS_INDEX} is built already", hint="`embedq index drop --words` first, to build it anew")
+    drop_words(database)
+    return run_beside_writers(database, QUERIES.create_words_index, 256, tell)
+
+
+def drop_words(database: Database) -> bool:
+    there = bool(words_state(database)["state"])
+    run_beside_writers(database, f"DROP INDEX CONCURRENTLY IF EXISTS {WORDS_INDEX}")
+    return there
+
+
+def run_beside_writers(
+    database: Database, statement: str, memory_mb: int = 64, tell: Callable[[Row], object] = lambda progress: None
+) -> float:
+    """A statement that may not be in a transaction and lasts, on a connection of its own; its progress is told meanwhile."""
+    started = time.monotonic()
+    with closing(database.connect(name="embedq index")) as connection:
+        connection.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(f"{memory_mb}MB")))
+        failed: list[psycopg.Error] = []
+        work = threading.Thread(target=_run, args=(connection, statement, failed), name="embedq-index")
+        work.start()
+        try:
+            for progress in _while_alive(database, work, connection.info.backend_pid):
+                tell(progress)
+        except BaseException:
+            connection.cancel()
+            raise
+        finally:
+            work.join()
+    if failed:
+        raise StoreUnavailable(
+            f"it ended early: {first_line(failed[0])}", hint="run the same command again: what is left over is removed first"
+        )
+    return time.monotonic() - started
+
+
+def _run(connection: Any, statement: str, failed: list[psycopg.Error]) -> None:
+    try:
+        connection.execute(statement)
+    except psycopg.Error as error:
+        failed.append(error)
+
+
+def _while_alive(database: Database, work: threading.Thread, pid: int) -> Iterator[Row]:
+    while work.is_alive():
+        work.join(LOOK_EVERY_S)
+        progress = database.one(QUERIES.index_progress, {"pid": pid})
+        if progress:
+            yield progress

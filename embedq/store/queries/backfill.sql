@@ -1,0 +1,44 @@
+-- name: backfill_wanted
+-- Articles that the active model has no vector of the newest text for, that nobody has promised one, and that have something to embed. It
+-- takes the place of {wanted}; a is the article.
+NOT EXISTS (SELECT FROM embeddings e WHERE e.model_id = %(model_id)s AND e.article_id = a.id AND e.text_hash = a.text_hash)
+AND NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.article_id = a.id AND t.model_id = %(model_id)s
+                AND (t.status IN ('pending', 'processing') OR (t.status = 'skipped' AND t.version >= a.version)))
+AND (%(tenant)s::text IS NULL OR a.tenant_id = %(tenant)s)
+
+-- name: backfill_counts
+SELECT count(*) AS articles, coalesce(sum(octet_length(a.title) + octet_length(a.content) + 2), 0)::bigint AS bytes,
+       count(DISTINCT a.tenant_id) AS tenants
+FROM article_texts a WHERE a.id > %(after)s AND {wanted}
+
+-- name: backfill_step
+-- The next articles by id, and their tasks, in one statement: killed at any moment, what it counted is what it made.
+WITH next AS MATERIALIZED (
+    SELECT a.id, a.slug, a.tenant_id, a.version FROM article_texts a WHERE a.id > %(after)s AND {wanted} ORDER BY a.id LIMIT %(limit)s
+), made AS (
+    INSERT INTO embedding_tasks (article_id, slug, tenant_id, model_id, priority, version, metadata)
+    SELECT id, slug, tenant_id, %(model_id)s, %(priority)s, version, jsonb_build_object('reason', 'migration', 'backfill', %(backfill)s::text)
+    FROM next ORDER BY id
+    ON CONFLICT (article_id, model_id) WHERE status = 'pending' DO NOTHING
+    RETURNING id
+)
+SELECT (SELECT max(id) FROM next) AS last, (SELECT count(*) FROM made) AS made
+
+-- name: backfills
+SELECT id AS line, timestamp, metadata FROM embedding_audit_logs WHERE category = 'backfill' AND metadata ? 'backfill'
+ORDER BY id DESC LIMIT %(limit)s
+
+-- name: backfill_tasks
+-- What became of what it queued. One that an edit has taken over since is its author's, not the backfill's.
+SELECT CASE WHEN metadata->>'reason' = 'migration' THEN status ELSE 'taken over by an edit' END AS became, count(*) AS tasks
+FROM embedding_tasks WHERE metadata->>'backfill' = %(backfill)s GROUP BY 1 ORDER BY 1
+
+-- name: pick_backfilled
+-- What it queued and is still open, a bounded number at a time; what an edit has taken over is somebody's own wish.
+SELECT id FROM embedding_tasks
+WHERE metadata->>'backfill' = %(backfill)s AND metadata->>'reason' = 'migration' AND status IN ('pending', 'processing') AND id > %(after)s
+ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+
+-- name: count_backfilled
+SELECT count(*) AS tasks FROM embedding_tasks
+WHERE metadata->>'backfill' = %(backfill)s AND metadata->>'reason' = 'migration' AND status IN ('pending', 'processing')

@@ -1,0 +1,42 @@
+-- name: task_of_article
+-- The task of the active model that decides: an open one before a finished one, a newer before an older.
+SELECT t.id, t.status, t.priority, t.attempts, t.error_class, t.dispatched_at IS NOT NULL AS dispatched, t.scheduled_at,
+       extract(epoch FROM t.scheduled_at - clock_timestamp())::double precision AS due_in_s
+FROM embedding_tasks t
+WHERE t.article_id = %(article_id)s AND t.model_id = (SELECT model_id FROM embedding_active_model)
+ORDER BY array_position(ARRAY['processing', 'pending'], t.status), t.id DESC LIMIT 1
+
+-- name: articles_of_others
+-- Of these ids, those that another tenant has.
+SELECT id FROM article_texts WHERE id = ANY (%(ids)s) AND tenant_id <> %(tenant_id)s
+
+-- name: own_articles_named
+-- One tenant's articles by id or slug.
+SELECT id, slug FROM article_texts WHERE tenant_id = %(tenant_id)s AND (id = ANY (%(ids)s) OR slug = ANY (%(slugs)s))
+
+-- name: first_text
+-- An article's text as it was first written, wherever that is now; `untouched`: nothing of it has changed since.
+SELECT title, content, slug, metadata, version = 1 AND updated_at = created_at AS untouched, false AS deleted FROM article_texts
+WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND version = 1
+UNION ALL
+SELECT title, content, slug, metadata, false, deleted FROM article_versions
+WHERE article_id = %(id)s AND tenant_id = %(tenant_id)s AND version_number = 1
+
+-- name: was_deleted
+SELECT 1 AS deleted FROM article_versions v WHERE v.article_id = %(id)s AND v.deleted AND NOT EXISTS (SELECT FROM article_texts a WHERE a.id = v.article_id)
+
+-- name: depth_samples
+-- The steward's samples (one in ten seconds): open tasks by moment, priority and delivery, the broker's and the table's.
+SELECT extract(epoch FROM timestamp)::double precision AS at, labels->>'priority' AS priority,
+       CASE WHEN (labels->>'dispatched')::boolean THEN 'celery' ELSE 'poller' END AS delivery, sum(value) AS value
+FROM performance_metrics
+WHERE metric = 'depth' AND labels->>'status' = 'pending' AND timestamp > clock_timestamp() - make_interval(secs => %(seconds)s)
+GROUP BY 1, 2, 3 ORDER BY 1
+
+-- name: settled_steps
+-- Tasks completed, by steps of time, priority and delivery; the newest %(cap)s are looked at.
+SELECT floor(extract(epoch FROM completed_at) / %(step_s)s)::bigint * %(step_s)s AS at, priority, delivery, count(*) AS value
+FROM (SELECT completed_at, priority, delivery FROM embedding_tasks
+      WHERE completed_at > clock_timestamp() - make_interval(secs => %(seconds)s) AND status = 'completed'
+      ORDER BY completed_at DESC LIMIT %(cap)s) lately
+WHERE delivery IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1

@@ -1,0 +1,86 @@
+"""Articles in trouble (R13): marked for review, and embedded anew although nothing about them changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from ..errors import NotFound
+from .database import Connection, Database, Row
+from .queries import QUERIES
+
+STEP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Articles by all that is given; what is None does not matter. `status`: as articles.embedding_status says."""
+
+    ids: Sequence[str] | None = None
+    tenant: str | None = None
+    status: str | None = None
+    marked: bool = False
+
+    def parameters(self, after: str = "") -> dict[str, Any]:
+        return asdict(self) | {"ids": None if self.ids is None else [*self.ids], "after": after, "limit": STEP}
+
+
+class Repairs:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def named(self, keys: Sequence[str], tenant: str | None) -> list[str]:
+        """Ids of the articles that these ids or slugs name. Raises NotFound naming the keys that name none."""
+        rows = self.database.fetch(QUERIES.articles_named, {"keys": [*keys], "tenant": tenant})
+        unknown = [row["key"] for row in rows if row["id"] is None]
+        if unknown:
+            raise NotFound(
+                f"there is no article {', '.join(unknown)}", hint="`embedq articles list` shows ids and slugs; nothing was done"
+            )
+        return [row["id"] for row in rows]
+
+    def count(self, which: Which) -> Row:
+        """`articles`, and `bytes` of their texts."""
+        return self.database.one(_with("count_articles_picked"), which.parameters()) or {"articles": 0, "bytes": 0}
+
+    def marked(self, tenant: str | None, limit: int) -> list[Row]:
+        return self.database.fetch(QUERIES.marked_articles, {"tenant": tenant, "limit": limit})
+
+    def mark(self, which: Which, review: Mapping[str, Any]) -> int:
+        """Put `embedq_review` into their metadata; their texts, versions and vectors are not touched."""
+        values = {"review": Jsonb(dict(review))}
+        return self._each(
+            which, lambda connection, ids: connection.execute(QUERIES.mark_articles, values | {"ids": ids}).rowcount
+        )
+
+    def unmark(self, which: Which) -> int:
+        return self._each(which, lambda connection, ids: connection.execute(QUERIES.unmark_articles, {"ids": ids}).rowcount)
+
+    def reindex(self, which: Which, priority: str) -> int:
+        """Give each a task that embeds it anew with the active model; what is found by search meanwhile stays. Returns how many."""
+
+        def want(connection: Connection, ids: list[str]) -> int:
+            made = connection.execute(QUERIES.reindex, {"ids": ids, "priority": priority}).rowcount
+            connection.execute("SELECT embedq_wake()")
+            return made
+
+        return self._each(which, want)
+
+    def _each(self, which: Which, act: Callable[[Connection, list[str]], int]) -> int:
+        """Step by step by id, each step committed."""
+        done, after = 0, ""
+        while True:
+            with self.database.transaction() as connection:
+                rows = connection.execute(_with("pick_articles"), which.parameters(after)).fetchall()
+                if not rows:
+                    return done
+                done += act(connection, [row["id"] for row in rows])
+                after = rows[-1]["id"]
+
+
+def _with(statement: str) -> str:
+    text: str = getattr(QUERIES, statement)
+    return text.replace("{picked}", QUERIES.picked_articles)

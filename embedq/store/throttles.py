@@ -1,0 +1,55 @@
+"""What an operator holds back (R14): kept in the live row, obeyed by every claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg.types.json import Jsonb
+
+from ..decide.throttle import Throttle, throttle_of
+from .database import Connection, Database
+from .queries import QUERIES
+
+
+class Throttles:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def live(self) -> Throttle:
+        row = self.database.one(QUERIES.live_throttle)
+        return throttle_of(row["throttle"]) if row else Throttle()
+
+    def set(self, throttle: Throttle, who: str, why: str) -> tuple[Throttle, Throttle]:
+        """When this returns, every claim obeys it. Returns what held before, and now."""
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.who, {"who": who})
+            row = connection.execute(QUERIES.live_throttle).fetchone()
+            before = throttle_of(row["throttle"]) if row else Throttle()
+            connection.execute(
+                QUERIES.set_throttle, {"throttle": Jsonb(throttle.data()), "reason": why or "throttled", "who": who}
+            )
+            metadata = {"who": who, "reason": why, "before": before.data(), "after": throttle.data()}
+            said = f"throttle: {before.told()} -> {throttle.told()}"
+            connection.execute(
+                QUERIES.audit, {"category": "throttle", "level": "info", "message": said, "metadata": Jsonb(metadata)}
+            )
+        return before, throttle
+
+    def put_off(self, task_ids: Sequence[int], throttle: Throttle) -> int:
+        """Give back to the table what a message named and the throttle left unclaimed."""
+        waits = [throttle.wait_s(place) for place in range(1, len(task_ids) + 1)]
+        return self.database.execute(QUERIES.put_off, {"ids": [*task_ids], "waits": waits})
+
+
+def room(connection: Connection, wanted: int) -> int:
+    """Inside a claim, after the fence: how many of the `wanted` tasks may be claimed now."""
+    row = connection.execute(QUERIES.live_throttle).fetchone()
+    if row is None:
+        return wanted
+    throttle = throttle_of(row["throttle"])
+    wanted = throttle.batch_of(wanted)
+    if throttle.rate is None:
+        return wanted
+    connection.execute(QUERIES.one_claim_at_a_time)
+    lately = connection.execute(QUERIES.claimed_lately, {"seconds": throttle.stretch_s}).fetchone()
+    return max(0, min(wanted, throttle.stretch_tasks - (lately["tasks"] if lately else 0)))

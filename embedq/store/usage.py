@@ -1,0 +1,56 @@
+"""The ledger (P5): what was bought, by day (UTC), tenant and model. Written with what it bought, in the settling transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..model import Outcome, Usage
+from .database import Connection, Database, Row
+from .queries import QUERIES
+
+# Rows per day, tenant and model: workers that settle at the same moment seldom wait for the same one.
+SLOTS = 8
+
+
+def put_usage(connection: Connection, slot: int, outcomes: Sequence[Outcome]) -> None:
+    """Add what these outcomes cost, however they ended: also a result that came too late was paid for. One order for all writers."""
+    bills: dict[tuple[str, int], Usage] = {}
+    for outcome in outcomes:
+        if outcome.usage is not None:
+            key = (outcome.task.tenant_id, outcome.task.model_id)
+            bills[key] = bills.get(key, Usage()) + outcome.usage
+    if bills:
+        connection.execute(QUERIES.put_usage, _columns(bills) | {"slot": slot % SLOTS})
+
+
+def _columns(bills: dict[tuple[str, int], Usage]) -> dict[str, list[object]]:
+    return {
+        "tenants": [tenant for tenant, _ in bills],
+        "models": [model for _, model in bills],
+        "requests": [bill.requests for bill in bills.values()],
+        "inputs": [bill.inputs for bill in bills.values()],
+        "reused": [bill.reused for bill in bills.values()],
+        "tokens": [bill.tokens for bill in bills.values()],
+        "costs": [bill.cost for bill in bills.values()],
+    }
+
+
+class Ledger:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def by_day(self, days: int, tenant: str | None = None, model: str | None = None) -> list[Row]:
+        """The last `days` days (today included), a row per day, tenant and model, the newest first."""
+        return self.database.fetch(QUERIES.usage, {"days": days, "tenant": tenant, "model": model})
+
+    def today(self) -> Usage:
+        row = self.database.one(QUERIES.usage_today)
+        return Usage(**row) if row else Usage()
+
+    def cap(self, reason: str) -> list[str]:
+        """Let normal and low wait until the day is over; providers of which that is news."""
+        return [row["name"] for row in self.database.fetch(QUERIES.cap_providers, {"reason": reason})]
+
+    def uncap(self, *, anyway: bool = False) -> list[str]:
+        """End caps whose day is over, or all; providers of which that is news."""
+        return [row["name"] for row in self.database.fetch(QUERIES.uncap_providers, {"anyway": anyway})]

@@ -1,0 +1,46 @@
+"""`embedq serve` as a process of its own, and a client that speaks to it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+
+from tests.support import Process
+
+AUTH, ADMIN = "articles-token", "operators-token"
+TOKENS = {"AUTH_TOKEN": AUTH, "ADMIN_TOKEN": ADMIN}
+FOR_ARTICLES = {"Authorization": f"Bearer {AUTH}"}
+FOR_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
+
+
+class Served:
+    """`articles` and `admin` are clients with the right token, `stranger` has none."""
+
+    def __init__(self, process: Process, url: str) -> None:
+        self.process, self.url = process, url
+        self.articles = httpx.Client(base_url=url, headers=FOR_ARTICLES, timeout=30)
+        self.admin = httpx.Client(base_url=url, headers=FOR_ADMIN, timeout=30)
+        self.stranger = httpx.Client(base_url=url, timeout=30)
+
+    def close(self) -> None:
+        for client in (self.articles, self.admin, self.stranger):
+            client.close()
+
+
+@contextmanager
+def serving(environment: Mapping[str, str], *arguments: str) -> Iterator[Served]:
+    """The service on a free port of loopback, answering."""
+    argv = [sys.executable, "-m", "embedq", "serve", "--port", "0", *arguments]
+    with Process("serve", argv, TOKENS | dict(environment)) as process:
+        process.says("Application startup complete")
+        found = re.search(r"embedq serves (http://\S+)", process.output())
+        assert found is not None, process.output()
+        served = Served(process, found[1])
+        try:
+            yield served
+        finally:
+            served.close()

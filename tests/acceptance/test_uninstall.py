@@ -1,0 +1,135 @@
+"""Uninstall (R15), and the alert rules: on a real PostgreSQL and Redis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from embedq import assemble
+from embedq.broker import Broker
+from embedq.model import Priority
+
+from .operating import answered, embed_due, invoked
+
+OURS = (
+    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'p', 'S')"
+    " UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'embedq%'"
+    " UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+)
+
+
+@pytest.fixture
+def lived_in(psql, settings, redis_url: str) -> None:
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    psql("INSERT INTO articles (id, title, content) SELECT 'a' || n, 'T', 'text ' || n FROM generate_series(1, 20) n")
+    embed_due(settings, batches=1, batch_size=12)
+    broker = Broker(redis_url)
+    broker.publish([(Priority.LOW, [1, 2]), (Priority.URGENT, [3])])
+    broker.was_wiped()
+    broker.close()
+
+
+def test_nothing_of_ours_remains_and_the_backup_brings_it_back(lived_in, environment, psql, redis_url: str, tmp_path: Path):
+    file = tmp_path / "last.backup"
+    client = redis.Redis.from_url(redis_url)
+    client.set("somebody-elses", "1")
+    vectors = psql("SELECT count(*) FROM embedding_vectors")
+
+    answer = answered(environment, "uninstall", "--backup", str(file), "--yes", "--reason", "no more")
+    left_in_database, left_in_redis = psql(OURS), client.keys()
+    answered(environment, "db", "upgrade")
+    answered(environment, "restore", str(file), "--yes")
+
+    assert (answer["remains"], answer["cancelled"], answer["messages"]) == ([], 8, 2)
+    assert left_in_database == []
+    assert left_in_redis == [b"somebody-elses"]
+    assert psql("SELECT count(*) FROM articles") == [(20,)]
+    assert psql("SELECT count(*) FROM embedding_vectors") == vectors
+    assert answered(environment, "verify")["problems"] == []
+
+
+def test_articles_may_stay_as_a_plain_table(lived_in, environment, psql, tmp_path: Path):
+    answer = answered(environment, "uninstall", "--keep-articles", "--backup", str(tmp_path / "b"), "--yes")
+
+    assert answer["remains"] == []
+    assert psql(OURS) == [("articles",)]
+    assert psql("SELECT count(*) FROM articles WHERE content LIKE 'text%'") == [(20,)]
+    psql("UPDATE articles SET content = 'still writable'")
+
+
+def test_it_is_refused_while_workers_live_and_without_yes(lived_in, environment, settings, psql, tmp_path: Path):
+    planned = answered(environment, "uninstall", "--dry-run")
+    unasked = invoked(environment, "uninstall", "--backup", str(tmp_path / "b"), code=2)
+    parts = assemble.worker_parts(settings, "poller")
+    parts.worker.start()
+
+    refused = invoked(environment, "uninstall", "--yes", "--backup", str(tmp_path / "b"), code=3)
+    parts.close()
+
+    assert planned["installed"] is True
+    assert "--yes" in unasked.stderr
+    assert "alive" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert psql("SELECT is_running FROM embedding_worker_status") == [(True,)]
+
+
+def test_what_was_left_behind_is_found_by_looking(lived_in, environment, psql):
+    psql("CREATE FUNCTION embedq_forgotten() RETURNS integer LANGUAGE sql RETURN 1")
+
+    answer = answered(environment, "uninstall", "--no-backup", "--yes", code=1)
+    psql("DROP FUNCTION embedq_forgotten()")
+    again = answered(environment, "uninstall", "--no-backup", "--yes")
+
+    assert answer["remains"] == ["function embedq_forgotten"]
+    assert again["remains"] == []
+
+
+def test_a_broker_that_does_not_answer_is_told_and_the_rest_goes_on(lived_in, environment, psql):
+    answer = answered(environment | {"REDIS_URL": "redis://127.0.0.1:1/0"}, "uninstall", "--no-backup", "--yes")
+
+    assert answer["messages"] is None
+    assert any("broker" in what for what in answer["left"])
+    assert psql(OURS) == []
+
+
+# Alerts and metrics ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_alerts_fire_by_name_and_are_silent_when_all_is_well(environment, psql):
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    psql("INSERT INTO articles (id, title, content) VALUES ('a', 'T', 'text')")
+    psql("UPDATE embedding_tasks SET scheduled_at = now() - interval '1 hour'")
+    psql("INSERT INTO embedding_rejected_messages (queue, reason, raw) VALUES ('low', 'not JSON', 'x')")
+    psql(
+        "UPDATE embedding_providers SET faults = 3, faulty_since = now(), paused_until = now() + interval '1 hour', pause_reason = 'HTTP 500'"
+    )
+
+    firing = {alert["name"] for alert in answered(environment, "alerts", "check", code=3)["alerts"] if alert["firing"]}
+    psql("DELETE FROM embedding_rejected_messages")
+    only = answered(environment, "alerts", "check", "--only", "rejected-messages")
+
+    assert firing == {"queue-not-consumed", "oldest-too-old", "rejected-messages", "provider-paused"}
+    assert only["firing"] == 0
+
+
+def test_a_database_that_is_away_is_an_alert_too(environment):
+    answer = answered(environment | {"DATABASE_URL": "postgresql://127.0.0.1:1/nothing"}, "alerts", "check", code=3)
+
+    assert [alert["name"] for alert in answer["alerts"]] == ["database-away"]
+
+
+def test_metrics_show_what_was_sampled(environment, psql, store):
+    psql("INSERT INTO articles (id, title, content) SELECT 'a' || n, 'T', 'text ' || n FROM generate_series(1, 4) n")
+    store.care.sample()
+    psql("UPDATE performance_metrics SET timestamp = now() - interval '30 minutes'")
+    psql("UPDATE embedding_tasks SET status = 'failed'")
+    store.care.sample()
+
+    answer = answered(environment, "metrics", "--hours", "1", "--points", "10")
+    table = invoked(environment, "metrics").stdout
+
+    assert [value for value in answer["depth"]["pending"] if value is not None] == [4.0]
+    assert max(answer["per_s"]["failed"]) == pytest.approx(4 / 360)
+    assert "█" in table

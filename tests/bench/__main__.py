@@ -1,0 +1,110 @@
+"""`scripts/bench [B1 B2 …] [--quick]`: runs benchmarks, prints each figure with its ratio and target, keeps the raw ones as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from .figures import Figure
+from .world import POSTGRES, World
+
+HERE = Path(__file__).parent
+MODULES = {
+    "B1": "embedding", "B2": "overhead", "B3": "writing", "B4": "urgent", "B5": "switching",
+    "B6": "growth", "B7": "questions", "B8": "search", "B9": "startup", "B10": "scale",
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Benchmarks, as ratios measured side by side in one run.")
+    parser.add_argument("which", nargs="*", metavar="B1 … B10", help="all of them, when none is named")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds: to see that it runs, not how fast")
+    parser.add_argument("--keep", action="store_true", help="write tests/bench/figures.json, the record of the last good run")
+    wish = parser.parse_args()
+    wanted = [name.upper() for name in wish.which] or list(MODULES)
+    if unknown := [name for name in wanted if name not in MODULES]:
+        parser.error(f"{', '.join(unknown)}: there are {', '.join(MODULES)}")
+    run = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "quick": wish.quick, "machine": machine(), "figures": {}}
+    with World() as world:
+        run["machine"]["postgresql"] = _postgresql(world)
+        for name in wanted:
+            run["figures"][name] = _one(world, name, quick=wish.quick)
+            _write(run, keep=wish.keep)
+    figures = [figure for found in run["figures"].values() for figure in found]
+    print(f"{sum(f['met'] is not False for f in figures)} of {len(figures)} figures are as they should be")
+    return 0
+
+
+def _one(world: World, name: str, *, quick: bool) -> list[dict[str, Any]]:
+    module = import_module(f".{MODULES[name]}", __package__)
+    print(f"{name} {(module.__doc__ or '').splitlines()[0]}", flush=True)
+    start, found = time.monotonic(), []
+    for figure in module.run(world, quick=quick):
+        assert isinstance(figure, Figure)
+        print(f"  {figure.line()}", flush=True)
+        found.append(figure.as_dict())
+    print(f"  ({time.monotonic() - start:.0f} s)", flush=True)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on, and how busy it was with other things."""
+    return {
+        "cpu": _cpu(), "cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(), "python": platform.python_version(), "load_before": os.getloadavg()[0],
+        "postgresql_settings": POSTGRES,
+    }  # fmt: skip
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _postgresql(world: World) -> str:
+    with psycopg.connect(world.servers.database_url) as connection:
+        row = connection.execute("SHOW server_version").fetchone()
+        return str(row[0]) if row else "unknown"
+
+
+def _write(run: dict[str, Any], *, keep: bool) -> None:
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    stamp = run["at"].replace(":", "").replace("+0000", "Z")
+    (results / f"{stamp}.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+    if keep:
+        _keep(run)
+
+
+def _keep(run: dict[str, Any]) -> None:
+    """The figures of this run take the place of those of the same benchmarks in the record; each says when and of what it is."""
+    path = HERE / "figures.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, figures in run["figures"].items():
+        record[name] = {"at": run["at"], "quick": run["quick"], "revision": _revision(), "machine": run["machine"], "figures": figures}
+    record = {name: record[name] for name in MODULES if name in record}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _revision() -> str:
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=False)
+    return said.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""More workers at a slow provider: one second a request, workers of one thread each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from .figures import Figure
+from .world import World, Yard, seconds
+
+BATCH = 50
+LINEAR = 0.9
+MODES = {"database": "pollers", "celery": "Celery workers"}
+
+
+def run(world: World, *, quick: bool) -> Iterator[Figure]:
+    """Each worker gets the same number of requests, so that ideally all sizes take the same time."""
+    counts, requests = ((1, 2), 3) if quick else ((1, 2, 4, 8), 15)
+    for mode in MODES:
+        one: float = 0.0
+        for workers in counts:
+            rates = [_rate(world, mode, workers, requests) for _ in range(1 if quick else 2)]
+            one = one or median(rates)
+            share = median(rates) / (workers * one)
+            name = f"{workers} {MODES[mode]}"
+            yield Figure(
+                name, median(rates), "articles/s", f"{workers} times one worker", workers * one, share, f">= {LINEAR:g} x", share >= LINEAR,
+                {"ours": rates},
+            )  # fmt: skip
+
+
+def _rate(world: World, mode: str, workers: int, requests: int) -> float:
+    with world.yard(mode=mode, batch=BATCH) as yard:
+        _start(yard, workers)
+        world.standin.control(latency_ms=1000.0)
+        articles = workers * requests * BATCH
+        yard.add_articles(articles)
+        return articles / seconds(yard.until_embedded)
+
+
+def _start(yard: Yard, workers: int) -> None:
+    for _ in range(workers):
+        yard.start_workers(1)
+    yard.add_articles(workers, prefix="warm")
+    yard.until_embedded()

@@ -1,0 +1,76 @@
+"""`embedq provider check` finds what is wrong with a provider, and names the next step."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.standin import running
+from tests.support import run_command
+
+
+@pytest.fixture(scope="module")
+def standin():
+    yield from running(dimensions=64)
+
+
+@pytest.fixture
+def ask(standin, database_url, redis_url):
+    """The command's exit code and its checks by what they look at. No model of the stand-in is registered: the settings' is asked."""
+    standin.reset()
+
+    def run(name="openai", address="", **control):
+        standin.control(**control)
+        environment = {
+            "DATABASE_URL": database_url.rsplit("/", 1)[0] + "/nothing_there", "REDIS_URL": redis_url,
+            "EMBEDDING_PROVIDER": name, "EMBEDDING_MODEL": "m", "EMBEDDING_DIMENSIONS": "64",
+            "OPENAI_API_KEY": "sk-secret-of-ours", "OPENAI_BASE_URL": address or standin.openai_url, "OLLAMA_BASE_URL": standin.url,
+            "EMBEDDING_WORKER_TIMEOUT": "10000", "EMBEDDING_REQUESTS_PER_MINUTE": "60",
+        }  # fmt: skip
+        done = run_command(environment, "provider", "check", "--json")
+        assert "sk-secret" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.returncode, {each["what"]: each for each in json.loads(done.stdout)["checks"]}
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["openai", "ollama", "hashing"])
+def test_a_provider_that_is_well(ask, name):
+    code, found = ask(name)
+
+    assert code == 0
+    assert found["dimensions"]["found"] == "64"
+    assert found["latency"]["found"].endswith("ms the first time)")
+    assert found["budget"]["found"].startswith("60 requests")
+    assert not any(each["next"] for each in found.values())
+
+
+@pytest.mark.parametrize(
+    ("control", "words", "next_step"),
+    [
+        pytest.param({"require_key": "another"}, "does not accept the credentials", "API key", id="credentials"),
+        pytest.param(
+            {"fail_always": True, "fail_status": 404}, "does not know the model", "EMBEDDING_MODEL", id="no such model"
+        ),
+        pytest.param({"fail_always": True, "fail_status": 503}, "overloaded", "wait", id="overloaded"),
+        pytest.param({"twist": "wrong_dimensions"}, "other dimensions", "EMBEDDING_DIMENSIONS", id="dimensions"),
+        pytest.param({"twist": "html"}, "did not answer in JSON", "base URL", id="a web page"),
+        pytest.param({"twist": "hang"}, "did not answer in time", "EMBEDDING_", id="silence"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_next_step(ask, control, words, next_step):
+    code, found = ask(**control)
+
+    assert code == 3
+    assert words in found["answer"]["found"]
+    assert next_step in found["answer"]["next"]
+
+
+def test_a_server_that_is_not_there(ask):
+    code, found = ask(address="http://127.0.0.1:9")
+
+    assert code == 3
+    assert "cannot be reached" in found["answer"]["found"]
+    assert "that the server runs" in found["answer"]["next"]
