@@ -92,7 +92,10 @@ def modes_page() -> str:
 
 def metrics_page() -> str:
     lines = [NOTE, "Metrics", "=======", ""]
-    lines += ["At ``/metrics`` of the service, and of workers and pollers on ``EMBEDDING_METRICS_PORT``. Prometheus' text format.", ""]
+    lines += [
+        "At ``/metrics`` of the service, and of workers and pollers on ``EMBEDDING_METRICS_PORT``. Prometheus' text format.",
+        "",
+    ]
     for name, spec in CATALOGUE.items():
         labels = f" Labels: {', '.join(f'``{label}``' for label in spec.labels)}." if spec.labels else ""
         lines += [f"``{name}`` ({spec.kind})", f"    {spec.about}{labels}", ""]
@@ -100,9 +103,14 @@ def metrics_page() -> str:
 
 
 def http_page() -> str:
-    paths = make_app(Settings(database_url="postgresql://127.0.0.1:1/none", redis_url="redis://127.0.0.1:1/0")).openapi()["paths"]
+    paths = make_app(Settings(database_url="postgresql://127.0.0.1:1/none", redis_url="redis://127.0.0.1:1/0")).openapi()[
+        "paths"
+    ]
     lines = [NOTE, "HTTP", "====", ""]
-    lines += ["OpenAPI with examples is at ``/docs`` and ``/openapi.json`` of the service. ``AUTH_TOKEN`` opens articles and search,", ""]
+    lines += [
+        "OpenAPI with examples is at ``/docs`` and ``/openapi.json`` of the service. ``AUTH_TOKEN`` opens articles and search,",
+        "",
+    ]
     lines[-2] += " ``ADMIN_TOKEN`` opens ``/admin``, ``/metrics`` and the cockpit at ``/``."
     for path, methods in paths.items():
         for method, operation in methods.items():

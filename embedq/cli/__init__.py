@@ -41,7 +41,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "mode": ("modes", "mode", "Show the live mode, or switch it."),
     "rollback": ("rollback", "rollback", "Go back: assess, plan, rehearse; emergency, planned, partial; undo and report."),
     "broker": ("broker", "broker", "Look into the broker, drain it into the table, refill it, back it up."),
-    "maintenance": ("maintenance", "maintenance", "Announce maintenance, begin it, end it; submissions can be paused meanwhile."),
+    "maintenance": (
+        "maintenance",
+        "maintenance",
+        "Announce maintenance, begin it, end it; submissions can be paused meanwhile.",
+    ),
     "reconcile": ("care", "reconcile", "Give every stale article without a task one."),
     "verify": ("care", "verify", "Prove that nothing is missing."),
     "cleanup": ("care", "cleanup", "Delete what is finished and old."),

@@ -28,7 +28,9 @@ MODULES = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Benchmarks, as ratios measured side by side in one run.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Benchmarks, as ratios measured side by side in one run."
+    )
     parser.add_argument("which", nargs="*", metavar="B1 … B10", help="all of them, when none is named")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds: to see that it runs, not how fast")
     parser.add_argument("--keep", action="store_true", help="write tests/bench/figures.json, the record of the last good run")
@@ -96,7 +98,13 @@ def _keep(run: dict[str, Any]) -> None:
     path = HERE / "figures.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, figures in run["figures"].items():
-        record[name] = {"at": run["at"], "quick": run["quick"], "revision": _revision(), "machine": run["machine"], "figures": figures}
+        record[name] = {
+            "at": run["at"],
+            "quick": run["quick"],
+            "revision": _revision(),
+            "machine": run["machine"],
+            "figures": figures,
+        }
     record = {name: record[name] for name in MODULES if name in record}
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -41,8 +41,12 @@ def run(world: World, *, quick: bool) -> Iterator[Figure]:
             _round(world, name, few if name == "one each" else articles, sums[name])
     for mode in MODES:
         yield compared(f"{mode} mode", "articles/s", sums[mode].rate, sums["bare"].rate, "a bare loop", at_least=0.8)
-        yield compared(f"{mode} mode", "articles/s", sums[mode].rate, sums["one each"].rate, "one request per article", at_least=25)
-        yield compared(f"CPU of the workers, {mode} mode", "ms/article", sums[mode].cpu_ms, sums["bare"].cpu_ms, "a bare loop", at_most=1.5)
+        yield compared(
+            f"{mode} mode", "articles/s", sums[mode].rate, sums["one each"].rate, "one request per article", at_least=25
+        )
+        yield compared(
+            f"CPU of the workers, {mode} mode", "ms/article", sums[mode].cpu_ms, sums["bare"].cpu_ms, "a bare loop", at_most=1.5
+        )
         yield alone(f"peak memory of a worker, {mode} mode", "MB", sums[mode].peak_mb, at_most=PEAK_MB)
     yield alone("peak memory of the bare loop", "MB", sums["bare"].peak_mb)
 

@@ -29,7 +29,9 @@ class Figure:
     def line(self) -> str:
         said = f"{self.name}: {_number(self.value)} {self.unit}"
         if self.ratio is not None:
-            said += f", {_number(self.ratio)} x {self.against}" + (f" ({_number(self.other)} {self.unit})" if self.other else "")
+            said += f", {_number(self.ratio)} x {self.against}" + (
+                f" ({_number(self.other)} {self.unit})" if self.other else ""
+            )
         if self.target:
             said += f"; target {self.target}: {'met' if self.met else 'MISSED'}"
         return said

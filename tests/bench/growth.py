@@ -35,7 +35,9 @@ def run(world: World, *, quick: bool) -> Iterator[Figure]:
                 with _claimer(yard) as claimer:
                     timed = [claimer.batch_ms() for _ in range(batches)][5:]
             small = small or timed
-            yield _figure(f"claim and settle {BATCH} of {size:,} rows, mostly {kind}", timed, small, "at 10,000 rows", TIMES_SMALL)
+            yield _figure(
+                f"claim and settle {BATCH} of {size:,} rows, mostly {kind}", timed, small, "at 10,000 rows", TIMES_SMALL
+            )
     yield _under_a_snapshot(world, held_s=5 if quick else 60)
 
 

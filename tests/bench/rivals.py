@@ -23,7 +23,9 @@ import redis
 from celery import Celery
 
 app = Celery("rivals", broker=os.environ.get("REDIS_URL", ""))
-app.conf.update(task_default_queue="rivals", task_ignore_result=True, worker_prefetch_multiplier=4, broker_connection_retry_on_startup=True)
+app.conf.update(
+    task_default_queue="rivals", task_ignore_result=True, worker_prefetch_multiplier=4, broker_connection_retry_on_startup=True
+)
 _local = threading.local()
 
 
@@ -77,7 +79,11 @@ def bare(batch: int) -> None:
     connection = _connection()
     while rows := connection.execute(TAKE, (batch,)).fetchall():
         ids = [row[0] for row in rows]
-        texts = dict(connection.execute("SELECT id, title || E'\\n\\n' || content FROM article_texts WHERE id = ANY (%s)", (ids,)).fetchall())
+        texts = dict(
+            connection.execute(
+                "SELECT id, title || E'\\n\\n' || content FROM article_texts WHERE id = ANY (%s)", (ids,)
+            ).fetchall()
+        )
         data = _request([texts[each] for each in ids], "base64")
         vectors = [np.frombuffer(b64decode(each["embedding"]), dtype="<f4").astype(">f4") for each in data]
         with connection.cursor().copy("COPY rival_vectors (article_id, embedding) FROM STDIN (FORMAT BINARY)") as sink:

@@ -10,6 +10,7 @@ import numpy as np
 
 from embedq.model import Model
 from embedq.store import Store
+from embedq.store.index import Index
 
 from . import filling
 from .figures import Figure, percentile
@@ -25,12 +26,14 @@ def run(world: World, *, quick: bool) -> Iterator[Figure]:
     dice = np.random.default_rng(0)
     with world.yard(dimensions=DIMENSIONS) as yard, yard.store() as store:
         stored = _fill(yard, vectors, dice)
-        wanted = _unit(stored[dice.integers(0, vectors, queries)] + dice.normal(0, 0.5 / np.sqrt(DIMENSIONS), (queries, DIMENSIONS)))
+        wanted = _unit(
+            stored[dice.integers(0, vectors, queries)] + dice.normal(0, 0.5 / np.sqrt(DIMENSIONS), (queries, DIMENSIONS))
+        )
         truth = [_nearest(stored, query) for query in wanted]
         model = store.models.active()
         assert model is not None
         scanned, _ = _timed(store, model, wanted[:exact])
-        _build(yard, model)
+        Index(store.database, model).build(memory_mb=1024)
         timed, found = _timed(store, model, wanted)
     recall = float(np.mean([len(set(a) & set(b)) / K for a, b in zip(found, truth, strict=True)]))
     name = f"{vectors:,} vectors of {DIMENSIONS}"
@@ -38,7 +41,9 @@ def run(world: World, *, quick: bool) -> Iterator[Figure]:
     ratio = median(scanned) / median(timed)
     raw = {"ours": timed, "other": scanned}
     speed, slow = 1000 / median(timed), 1000 / median(scanned)
-    yield Figure(f"searches, {name}", speed, "1/s", "exact scan", slow, ratio, f">= {TIMES_FASTER:g} x", ratio >= TIMES_FASTER, raw)
+    yield Figure(
+        f"searches, {name}", speed, "1/s", "exact scan", slow, ratio, f">= {TIMES_FASTER:g} x", ratio >= TIMES_FASTER, raw
+    )
     yield Figure(f"p99, {name}", percentile(timed, 0.99), "ms")
 
 
@@ -61,25 +66,17 @@ def _fill(yard: Yard, vectors: int, dice: np.random.Generator) -> np.ndarray:
     return stored
 
 
-def _build(yard: Yard, model: Model) -> None:
-    yard.sql("SET maintenance_work_mem = '1GB'")
-    yard.sql(
-        f"CREATE INDEX ON embedding_vectors_{model.id} USING hnsw ((embedding::vector({model.dimensions})) vector_cosine_ops)"
-    )
-    yard.sql(f"ANALYZE embedding_vectors_{model.id}")
-
-
 def _nearest(stored: np.ndarray, query: np.ndarray) -> list[str]:
     return [f"a{number + 1}" for number in np.argsort(-(stored @ query))[:K]]
 
 
 def _timed(store: Store, model: Model, queries: Sequence[np.ndarray] | np.ndarray) -> tuple[list[float], list[list[str]]]:
     """Milliseconds and answers of each search, after one that warms the cache."""
-    store.articles.nearest(model, queries[0], K)
+    store.search.nearest(model, queries[0], K)
     took, found = [], []
     for query in queries:
         start = perf_counter()
-        rows = store.articles.nearest(model, query, K)
+        rows = store.search.nearest(model, query, K)
         took.append(1000 * (perf_counter() - start))
         found.append([row["article_id"] for row in rows])
     return took, found

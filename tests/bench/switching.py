@@ -22,9 +22,9 @@ def run(world: World, *, quick: bool) -> Iterator[Figure]:
     for _ in range(rounds):
         with world.yard(mode="celery", batch=50) as yard:
             _fill(yard, tasks)
-            forth.append(seconds(lambda: _command(yard, "mode", "database")))  # noqa: B023
-            back.append(seconds(lambda: _command(yard, "mode", "celery")))  # noqa: B023
-            emergency.append(seconds(lambda: _command(yard, "rollback", "emergency")))  # noqa: B023
+            forth.append(seconds(lambda: _command(yard, "mode", "database")))
+            back.append(seconds(lambda: _command(yard, "mode", "celery")))
+            emergency.append(seconds(lambda: _command(yard, "rollback", "emergency")))
             assert yard.sql("SELECT mode FROM embedding_worker_status") == [("database",)]
     yield alone(f"`embedq mode database`, {tasks:,} open tasks", "s", forth, at_most=FENCE_S)
     yield alone(f"`embedq mode celery`, {tasks:,} open tasks", "s", back, at_most=FENCE_S)

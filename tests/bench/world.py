@@ -139,7 +139,9 @@ class World:
             redis.Redis.from_url(self.servers.redis_url).flushall()
             self.standin.reset()
             _set_up(url, dimensions, mode)
-            yard = Yard(url, self.servers.redis_url, self._environment(url, dimensions, batch) | environment, self.standin, mode)
+            yard = Yard(
+                url, self.servers.redis_url, self._environment(url, dimensions, batch) | environment, self.standin, mode
+            )
             try:
                 yield yard
             finally:

@@ -52,7 +52,8 @@ def _single(yard: Yard, articles: int, rounds: int) -> Figure:
         def by_hand() -> None:
             key = uuid.uuid4().hex
             connection.execute(
-                "INSERT INTO plain_articles (id, title, content) VALUES (%s, %s, %s)", (key, "An article", "some short text " * 12)
+                "INSERT INTO plain_articles (id, title, content) VALUES (%s, %s, %s)",
+                (key, "An article", "some short text " * 12),
             )
             broker.lpush("plain", key)
 

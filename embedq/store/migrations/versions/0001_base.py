@@ -35,7 +35,11 @@ def upgrade() -> None:
 
 def articles_kept_by_an_earlier_downgrade() -> bool:
     here = op.get_bind().scalar(sa.text("SELECT current_schema()"))
-    found = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("articles", schema=here)} if op_has_articles() else set()
+    found = (
+        {column["name"] for column in sa.inspect(op.get_bind()).get_columns("articles", schema=here)}
+        if op_has_articles()
+        else set()
+    )
     if found and not found >= set(COLUMNS):
         raise StoreUnavailable(
             "this database already has a relation `articles` that is not embedq's",
