@@ -115,6 +115,6 @@ def test_all_twenty_switches_under_load_lose_nothing(
 def told(figures: list[Figures], writer: Writer, standin: StandIn) -> None:
     for each in figures:
         first = "-" if each.first_s is None else f"{each.first_s:.2f}"
-        print(f"{each.before:>8} -> {each.after:<8} command {each.command_s:.2f} s, switch {each.switch_s:.2f} s, fence {each.fence_s * 1000:.0f} ms,"
-              f" first task after {first} s, freed {each.freed}")  # fmt: skip
+        took = f"command {each.command_s:.2f} s, switch {each.switch_s:.2f} s, fence {each.fence_s * 1000:.0f} ms"
+        print(f"{each.before:>8} -> {each.after:<8} {took}, first task after {first} s, freed {each.freed}")
     print(f"written {writer.written}, slowest write {writer.slowest_s:.2f} s, paid twice {standin.stats()['paid_twice']}")
