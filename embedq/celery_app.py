@@ -16,7 +16,7 @@ from celery import Task, signals
 
 from . import logs
 from .assemble import WorkerParts, addresses, agreed_model, worker_parts
-from .broker import TASK, make_app
+from .broker import TASK, is_redis, make_app
 from .decide.retry import RetryPolicy, wait_s
 from .engine import TheseTasks
 from .errors import EmbedqError, ProviderBusy, StoreUnavailable
@@ -28,7 +28,12 @@ log = logging.getLogger(__name__)
 LONGEST_BROKER_WAIT_S = 10.0
 
 settings = from_env(os.environ)
-app = make_app(addresses(settings).broker_url)
+_addresses = addresses(settings)
+app = make_app(_addresses.broker_url)
+if is_redis(_addresses.broker_url):
+    from .broker import keeping
+
+    keeping.install(lambda queue, raw: log.warning("%s", _kept(queue, raw)))
 app.conf.worker_concurrency = settings.concurrent_workers
 _parts: WorkerParts | None = None
 _lock = threading.Lock()
@@ -48,6 +53,11 @@ def parts() -> WorkerParts:
 
 _name: str | None = None
 _queues: Sequence[str] = ()
+
+
+def _kept(queue: str, raw: bytes) -> str:
+    done = parts().store.rejected.take(queue, [raw])
+    return f"a message on {queue} that Celery cannot take: {done.made} tasks made, {done.freed} freed, {done.rejected} kept for review"
 
 
 class RetriedLikeTheRow(Task):  # type: ignore[misc]
