@@ -34,7 +34,7 @@ def install(keep: Keep) -> None:
 
     class KeepingChannel(kombu_redis.Channel):  # type: ignore[misc]
         def _get_client(self) -> Any:
-            usual: Any = super()._get_client()  # type: ignore[no-untyped-call]
+            usual: Any = super()._get_client()
             if isinstance(usual, functools.partial):
                 return functools.partial(_keeping(usual.func), **usual.keywords, keep=keep)
             return functools.partial(_keeping(usual), keep=keep)
@@ -43,7 +43,7 @@ def install(keep: Keep) -> None:
 
 
 @functools.cache
-def _keeping(base: type[Any]) -> type[Any]:
+def _keeping(base: Any) -> Callable[..., Any]:
     class KeepingRedis(base):  # type: ignore[misc]
         def __init__(self, *args: Any, keep: Keep, **options: Any) -> None:
             self._keep = keep
