@@ -32,9 +32,9 @@ def is_deliverable(raw: bytes) -> bool:
 def install(keep: Keep) -> None:
     """From now on, workers of this process hand what Celery cannot take to `keep(queue, raw)`; if that fails, it is put back."""
 
-    class KeepingChannel(kombu_redis.Channel):  # type: ignore[misc]
+    class KeepingChannel(kombu_redis.Channel):
         def _get_client(self) -> Any:
-            usual: Any = super()._get_client()
+            usual: Any = super()._get_client()  # type: ignore[no-untyped-call]
             if isinstance(usual, functools.partial):
                 return functools.partial(_keeping(usual.func), **usual.keywords, keep=keep)
             return functools.partial(_keeping(usual), keep=keep)
