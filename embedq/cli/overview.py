@@ -14,6 +14,7 @@ import click
 from ..decide.health import Finding, is_well, without_database
 from ..decide.throttle import throttle_of
 from ..errors import NotWell, StoreUnavailable
+from ..maintenance import shown
 from ..settings import from_env
 from ..store import Store
 from ..wellbeing import Glance, glance
@@ -48,7 +49,7 @@ def status_answer(store: Store) -> Answer:
     live = seen.live
     data = {
         "mode": live["mode"], "is_running": live["is_running"], "reason": live.get("reason"), "by": live.get("changed_by"),
-        "since": live.get("changed_at"), "maintenance": live.get("maintenance"), "paused_priorities": seen.facts.paused_priorities,
+        "since": live.get("changed_at"), "maintenance": shown(live.get("maintenance")), "paused_priorities": seen.facts.paused_priorities,
         "paused_tenants": seen.facts.paused_tenants, "throttle": live.get("throttle"),
         "open": seen.open, "about": seen.about, "rate_per_s": seen.rate, "eta_s": seen.eta_s,
         "oldest": seen.oldest, "tasks": seen.tasks, "broker": asdict(seen.peek) if seen.peek else None,

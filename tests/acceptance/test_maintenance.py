@@ -72,3 +72,21 @@ def test_a_scheduled_window_begins_and_ends_by_the_steward(plain: dict[str, str]
         write(plain, 10)
         wait_until(lambda: (store.status.live() or {})["maintenance"] is None, 15, "the end")
         wait_until(lambda: facts(store)["stored"] == 10, 15, "what was written meanwhile")
+
+
+def test_status_does_not_show_the_address_of_the_webhook(environment, psql, monkeypatch):
+    import json as json_
+
+    from click.testing import CliRunner
+
+    from embedq.cli import embedq
+
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    window = {"state": "running", "reason": "upgrade", "webhook": "http://127.0.0.1:1/geheim"}
+    psql("UPDATE embedding_worker_status SET maintenance = %s::jsonb", json_.dumps(window))
+
+    shown = CliRunner().invoke(embedq, ["status", "--json"])
+
+    assert "geheim" not in shown.output
+    assert json_.loads(shown.stdout)["maintenance"]["reason"] == "upgrade"
