@@ -82,8 +82,11 @@ def test_every_page_has_the_form_that_an_operator_needs_at_night() -> None:
 
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
-def test_the_commands_of_a_runbook_do_what_it_says(page: Path, system: tuple[dict[str, str], Store]) -> None:
+def test_the_commands_of_a_runbook_do_what_it_says(
+    page: Path, system: tuple[dict[str, str], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment, store = system
+    monkeypatch.chdir(tmp_path)  # a page may write a file
     with Client(from_env(environment)) as client:
         client.put([ArticleDraft(f"{page.stem} {n}", f"text {n}", id=f"{page.stem}-{n}") for n in range(20)])
     commands = shown_in(page)
