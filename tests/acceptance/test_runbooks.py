@@ -82,11 +82,8 @@ def test_every_page_has_the_form_that_an_operator_needs_at_night() -> None:
 
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=lambda page: page.stem)
-def test_the_commands_of_a_runbook_do_what_it_says(
-    page: Path, system: tuple[dict[str, str], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commands_of_a_runbook_do_what_it_says(page: Path, system: tuple[dict[str, str], Store], tmp_path: Path) -> None:
     environment, store = system
-    monkeypatch.chdir(tmp_path)  # a page may write a file
     with Client(from_env(environment)) as client:
         client.put([ArticleDraft(f"{page.stem} {n}", f"text {n}", id=f"{page.stem}-{n}") for n in range(20)])
     commands = shown_in(page)
@@ -94,7 +91,7 @@ def test_the_commands_of_a_runbook_do_what_it_says(
     for shown in commands:
         program, *arguments = shlex.split(shown.command)
         assert program == "embedq", shown.command
-        ran = embedq(environment, *arguments)
+        ran = embedq(environment, *arguments, cwd=tmp_path)  # a page may write a file
         assert ran.exit_code == 0, f"{shown.command}: {ran.exit_code}\n{ran.out}\n{ran.err}"
         for line in shown.lines:
             assert re.search(pattern(line), ran.out + ran.err), f"{shown.command} did not say {line!r}:\n{ran.out}\n{ran.err}"

@@ -65,12 +65,12 @@ class Ran:
         return json.loads(self.out)
 
 
-def embedq(environment: Mapping[str, str], *arguments: str, timeout_s: float = 120.0) -> Ran:
+def embedq(environment: Mapping[str, str], *arguments: str, timeout_s: float = 120.0, cwd: Path = ROOT) -> Ran:
     """`embedq …` as a process of its own, with nothing of this machine's settings."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "embedq", *arguments],
-        cwd=ROOT, env=clean() | dict(environment), capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL,
+        cwd=cwd, env=clean() | {"PYTHONPATH": str(ROOT)} | dict(environment), capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started, time.time())
 
