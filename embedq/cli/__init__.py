@@ -11,7 +11,7 @@ from .._version import __version__
 # name: (module, attribute, one line of help).
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "quickstart": ("running", "quickstart", "Try embedq: import Python's own documentation, embed it, search it."),
-    "up": ("running", "up", "Run everything on this machine: servers, Celery worker, poller, steward, Flower."),
+    "up": ("running", "up", "Run everything on this machine: servers, Celery worker, poller, steward, HTTP, Flower."),
     "poller": ("running", "poller", "Run the database worker."),
     "serve": ("serve", "serve", "Run the HTTP service: articles, search, operator paths, metrics, cockpit."),
     "articles": ("articles", "articles", "Add, import, list, show, edit, delete, restore, review and reindex articles."),

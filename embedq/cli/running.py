@@ -72,21 +72,26 @@ def _when_the_store_answers(settings: Settings, store: Store, ended: threading.E
 
 @click.command()
 @click.option("--flower-port", default=5555, show_default=True, help="Where Flower listens on loopback; 0: no Flower.")
-def up(flower_port: int) -> None:
+@click.option(
+    "--http-port", default=8000, show_default=True, help="Where the HTTP service and its cockpit listen on loopback; 0: none."
+)
+def up(flower_port: int, http_port: int) -> None:
     """Run everything on this machine: PostgreSQL and Redis (unless DATABASE_URL and REDIS_URL say where they are), a Celery
-    worker, a poller, the steward (inside both) and Flower. Ctrl-C stops all in order and loses nothing.
+    worker, a poller, the steward (inside both), the HTTP service and Flower. Ctrl-C stops all in order and loses nothing.
 
     Example:  embedq up
     """
-    speak(lambda: _up(flower_port), as_json=False)
+    speak(lambda: _up(flower_port, http_port), as_json=False)
 
 
-def _up(flower_port: int) -> Answer | None:
+def _up(flower_port: int, http_port: int) -> Answer | None:
     settings = from_env(os.environ)
     lines = Lines(sys.stdout)
     with servers(settings, lines) as (started, environment):
         set_up(from_env(environment))
         parts: list[Child | Part] = [*started, celery_part(environment), poller_part(environment)]
+        if http_port:
+            parts.append(http_part(environment, _free_port(http_port), lines))
         if flower_port:
             parts.append(flower_part(environment, _free_port(flower_port), lines))
         lines.say(
@@ -136,6 +141,13 @@ def celery_part(environment: Mapping[str, str], *arguments: str) -> Part:
 
 def poller_part(environment: Mapping[str, str]) -> Part:
     return Part("poller", [sys.executable, "-m", "embedq", "poller"], dict(environment), stop_timeout_s=WORKER_STOP_S)
+
+
+def http_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part:
+    """On loopback, where it needs no tokens; with ADMIN_TOKEN or AUTH_TOKEN set, it asks for them."""
+    lines.say("embedq", f"HTTP service and cockpit: http://127.0.0.1:{port}")
+    argv = [sys.executable, "-m", "embedq", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    return Part("http", argv, dict(environment), stop_timeout_s=15.0)
 
 
 def flower_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part:

@@ -38,7 +38,7 @@ def up(home: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     def start() -> subprocess.Popen[str]:
         with (home / "up.log").open("w") as log:
             environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"}
-            argv = [sys.executable, "-m", "embedq", "up", "--flower-port", "0"]
+            argv = [sys.executable, "-m", "embedq", "up", "--flower-port", "0", "--http-port", "0"]
             process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, text=True)
         started.append(process)
         until(lambda: running(home) is not None and both_workers(home), timeout_s=60, why="up did not come up")
@@ -158,3 +158,31 @@ def test_status_imports_no_broker_no_orm_and_no_numbers(home: Path, servers, env
     )
 
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
+def test_up_serves_http_and_flower_on_loopback_and_flower_asks_for_a_password(home: Path, tmp_path: Path):
+    import re
+    import urllib.error
+    import urllib.request
+
+    log = tmp_path / "up.log"
+    environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"}
+    with log.open("w") as out:
+        process = subprocess.Popen([sys.executable, "-m", "embedq", "up"], env=environment, stdout=out, stderr=out, text=True)
+    try:
+        until(lambda: "Flower: http" in log.read_text(), timeout_s=60, why="no address was said")
+        http, flower = re.findall(r"http://127\.0\.0\.1:\d+", log.read_text())[:2]
+
+        def answer(url: str) -> int:
+            try:
+                return int(urllib.request.urlopen(url, timeout=5).status)
+            except urllib.error.HTTPError as refused:
+                return refused.code
+            except OSError:
+                return 0
+
+        until(lambda: answer(f"{http}/health") == 200, timeout_s=60, why=lambda: log.read_text()[-2000:])
+        until(lambda: answer(f"{flower}/workers") == 401, timeout_s=60, why=lambda: log.read_text()[-2000:])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(90)
