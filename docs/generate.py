@@ -39,21 +39,26 @@ def settings_page() -> str:
 
 def commands() -> Iterator[tuple[str, click.Command]]:
     """Every command that does something, by its full name."""
-    root = click.Context(embedq, info_name="embedq")
-    yield from _below(embedq, root)
+    yield from ((context.command_path, context.command) for context in _contexts())
 
 
-def _below(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
+def _contexts() -> Iterator[click.Context]:
+    yield from _below(embedq.make_context("embedq", [], resilient_parsing=True, terminal_width=100))
+
+
+def _below(context: click.Context) -> Iterator[click.Context]:
+    group = context.command
+    assert isinstance(group, click.Group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None, name
         inner = click.Context(command, info_name=name, parent=context)
-        if isinstance(command, click.Group):
-            if command.invoke_without_command:
-                yield inner.command_path, command
-            yield from _below(command, inner)
-        else:
-            yield inner.command_path, command
+        if not isinstance(command, click.Group):
+            yield inner
+            continue
+        if command.invoke_without_command:
+            yield inner
+        yield from _below(inner)
 
 
 def commands_page() -> str:
@@ -66,10 +71,10 @@ def commands_page() -> str:
         "``--yes`` answers the question of a command that destroys; without a terminal and without it, such a command refuses.",
         "",
     ]
-    for path, command in commands():
-        context = click.Context(command, info_name=path)
+    for context in _contexts():
+        path = context.command_path
         with context.scope():
-            text = command.get_help(context)
+            text = context.command.get_help(context)
         lines += [
             path,
             "-" * len(path),

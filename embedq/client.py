@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from . import assemble
+from . import assemble, tracing
 from .decide.drafts import check_draft
 from .decide.modes import Decision, LiveState, ProcessEnv, decide
 from .decide.tokens import estimate_tokens
@@ -174,12 +174,20 @@ class Client:
         tasks of this priority and reason, committed or rolled back with everything else the caller does."""
         raw = _psycopg_connection(connection)
         with self.store.articles.writing(
-            priority=Priority(priority), reason=reason, mode=self._mode_of_process(), connection=raw
-        ):
+            priority=Priority(priority), reason=reason, mode=self._mode_of_process(), connection=raw,
+            traceparent=tracing.traceparent(),
+        ):  # fmt: skip
             yield
 
     @contextmanager
     def _writing(self, priority: Priority, reason: str, articles: int) -> Iterator[tuple[Connection, Written]]:
+        with tracing.span("embedq.write", articles=articles, priority=str(priority)) as note:
+            with self._written(priority, reason, articles) as (connection, written):
+                yield connection, written
+            note(written=len(written.ids))
+
+    @contextmanager
+    def _written(self, priority: Priority, reason: str, articles: int) -> Iterator[tuple[Connection, Written]]:
         decision = self.decision()
         by_writer = (
             decision.dispatches
@@ -189,7 +197,11 @@ class Client:
         )
         written = Written()
         with self.store.articles.writing(
-            priority=priority, reason=reason, mode=self._mode_of_process(), by_writer=by_writer
+            priority=priority,
+            reason=reason,
+            mode=self._mode_of_process(),
+            by_writer=by_writer,
+            traceparent=tracing.traceparent(),
         ) as connection:
             yield connection, written
         if written.to_publish:
@@ -284,7 +296,7 @@ class Client:
         """The active model's provider; made anew when another model was activated."""
         active = self.store.models.active() or assemble.agreed_model(self.settings, self.store)
         if self._provider is None or self._provider.model != active:
-            self._provider = assemble.provider_factory(self.settings)(active)
+            self._provider = tracing.traced(assemble.provider_factory(self.settings)(active))
         return self._provider
 
     # Mode ----------------------------------------------------------------------------------------------------------------------

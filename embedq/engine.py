@@ -10,12 +10,13 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from . import tracing
 from .asking import Answers, Asker
 from .buying import Bought, Plan, buy, planned, stored
 from .decide.prices import number_for
@@ -88,7 +89,8 @@ class Engine:
     def run(self, request: TheseTasks | NextDue) -> Report:
         """Claim what is asked for, embed it, settle it."""
         with self.gate.entered() as throttle:
-            report = self._embed_and_settle(self.claim(request))
+            began_ns = time.time_ns()
+            report = self._embed_and_settle(self.claim(request), began_ns)
         if throttle and isinstance(request, TheseTasks):
             # Their message is about to be acknowledged: the table has again what found no room.
             self.store.throttles.put_off(request.ids, throttle)
@@ -99,15 +101,20 @@ class Engine:
         if self.worker.stopping.is_set():
             return Report()
         with self.gate.entered():
-            return self._embed_and_settle(self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s))
+            began_ns = time.time_ns()
+            return self._embed_and_settle(self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s), began_ns)
 
-    def _embed_and_settle(self, claimed: Sequence[Claimed]) -> Report:
+    def _embed_and_settle(self, claimed: Sequence[Claimed], began_ns: int) -> Report:
         report = Report(claimed=len(claimed))
         self.worker.counters["claimed"] += len(claimed)
         deadline = time.monotonic() + self.timeout_s * 0.9
-        for together in _apart(claimed):
-            outcomes = self.embed(together, report, deadline)
-            self.settle(outcomes, report)
+        with tracing.batch(claimed, began_ns) as batch:
+            for together in _apart(claimed):
+                with tracing.span("embedq.embed", tasks=len(together)):
+                    outcomes = self.embed(together, report, deadline)
+                with tracing.span("embedq.settle", tasks=len(outcomes)):
+                    states = self.settle(outcomes, report)
+                batch.ended(outcomes, states)
         return report
 
     def claim(self, request: TheseTasks | NextDue) -> list[Claimed]:
@@ -251,14 +258,16 @@ class Engine:
                     task, TaskStatus.PENDING, charged=True, wait_s=(at - now).total_seconds(), error_class=kind, message=reason
                 )
 
-    def settle(self, outcomes: Sequence[Outcome], report: Report) -> None:
+    def settle(self, outcomes: Sequence[Outcome], report: Report) -> Mapping[int, str]:
+        """The tasks' new states, without those whose outcome came too late."""
         if not outcomes:
-            return
+            return {}
         settled = self._settle_when_the_store_answers(outcomes)
         report.settled.update(settled.states.values())
         report.late += settled.late
         self.worker.counters.update(settled.states.values())
         self.worker.counters["late"] += settled.late
+        return settled.states
 
     def _settle_when_the_store_answers(self, outcomes: Sequence[Outcome]) -> Settled:
         """What was paid for is not thrown away because PostgreSQL restarts: for a while it is tried again, lease renewed first."""
@@ -284,7 +293,7 @@ class Engine:
             model = self.store.models.by_id().get(model_id)
             if model is None:
                 raise NotFound(f"model {model_id} is not registered", hint="`embedq model list` shows the models")
-            self._askers[model_id] = Asker(self._providers(model), self.batch_size, budget=self._budgets(model))
+            self._askers[model_id] = Asker(tracing.traced(self._providers(model)), self.batch_size, budget=self._budgets(model))
         return self._askers[model_id]
 
     def _provider_of(self, model_id: int) -> str:

@@ -93,7 +93,7 @@ class Claimed:
 
     `claim` is the fencing number: only the settle that names the task's latest claim changes anything. `text` is None
     when the article is gone. `stored_hash` is the hash that the model's stored vector was made from, if there is one; `forced`
-    says that it is to be made anew all the same.
+    says that it is to be made anew all the same. `traceparent` (W3C) names the trace of the write, if it was traced.
     """
 
     id: int
@@ -111,6 +111,7 @@ class Claimed:
     text_hash: bytes = b""
     stored_hash: bytes | None = None
     forced: bool = False
+    traceparent: str | None = None
 
     @property
     def text(self) -> str | None:

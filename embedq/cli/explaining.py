@@ -80,6 +80,7 @@ def case_of(store: Store, task: Row | None, article: Row | None, live: Row, plac
     facts: dict[str, Any] = {}
     if task:
         facts = {
+            "task": task["id"],
             "due_in_s": task["due_in_s"], "worker": task["worker"], "worker_alive": task["worker_alive"], "priority": priority,
             "claimed_s_ago": task["claimed_s_ago"] or 0.0, "error": task["error_message"],
             "is_paused": priority in live.get("paused_priorities", ()) or task["tenant_id"] in live.get("paused_tenants", ()),

@@ -42,6 +42,12 @@ class Case:
     provider_why: str | None = None
     provider_left_s: float = 0.0
     error: str | None = None
+    task: int | None = None
+
+    @property
+    def named(self) -> str:
+        """The task as a command takes it."""
+        return "TASK" if self.task is None else str(self.task)
 
 
 def reasons(case: Case) -> list[Finding]:
@@ -78,7 +84,9 @@ def _waiting(case: Case) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, what, "embedq provider check")
     if case.due_in_s > 0:
         after = f" after: {case.error}" if case.error else ""
-        yield Finding(Level.NOTE, f"it is tried again in {case.due_in_s:.0f} s{after}", "embedq retry TASK does it now")
+        yield Finding(
+            Level.NOTE, f"it is tried again in {case.due_in_s:.0f} s{after}", f"`embedq retry {case.named}` does it now"
+        )
     yield from _delivery(case)
 
 
@@ -104,11 +112,15 @@ def _held(case: Case) -> Finding:
 def _finished(case: Case) -> Finding:
     match case.status:
         case TaskStatus.FAILED:
-            return Finding(Level.PROBLEM, f"its task failed: {case.error}", "embedq retry TASK")
+            step = f"when the cause is gone: `embedq retry {case.named}`; when the text is to blame: edit the article, or "
+            step += f"`embedq dead-letter discard {case.named} --yes --reason …`"
+            return Finding(Level.PROBLEM, f"its task failed: {case.error}", step)
         case TaskStatus.SKIPPED:
-            return Finding(Level.NOTE, f"it was skipped: {case.error}", "edit the article, or embedq requeue --status skipped")
+            return Finding(Level.NOTE, f"it was skipped: {case.error}", f"edit the article, or `embedq retry {case.named}`")
         case TaskStatus.CANCELLED:
-            return Finding(Level.NOTE, f"its task was cancelled: {case.error or 'no reason is known'}", "embedq retry TASK")
+            return Finding(
+                Level.NOTE, f"its task was cancelled: {case.error or 'no reason is known'}", f"embedq retry {case.named}"
+            )
     return Finding(Level.PROBLEM, "its last task is completed and the newest text has no vector", "embedq reconcile")
 
 

@@ -14,6 +14,10 @@ FAILURES_THAT_COUNT = 10
 FAILED_SHARE = 0.1
 PUBLISHING = (Mode.CELERY, Mode.HYBRID)
 CELERY_COMMAND = "celery -A embedq worker -Q urgent,high,normal,low"
+AFTER_FAILURES = (
+    "`embedq failed --details` names each CLASS; when its cause is gone: `embedq retry --error CLASS --canary`; "
+    "when the texts are to blame: edit them, or `embedq dead-letter discard --error CLASS --yes --reason …`"
+)
 
 
 class Level(StrEnum):
@@ -161,21 +165,22 @@ def provider_in_trouble(facts: Facts) -> Iterator[Finding]:
     for trouble in facts.troubles:
         pause = f"paused for {trouble.left_s:.0f} s more" if trouble.left_s else "about to be asked again"
         what = f"provider {trouble.name} has not answered well for {trouble.for_s:.0f} s ({pause}): {trouble.why}"
-        yield Finding(Level.PROBLEM, what, "embedq provider check (tasks wait, and none of them is charged)")
+        step = "`embedq provider check` shows what it answers; tasks wait, none of them is charged, and go on when it is back"
+        yield Finding(Level.PROBLEM, what, step)
 
 
 def waits_too_long(facts: Facts) -> Iterator[Finding]:
     if facts.oldest_due_s is not None and facts.oldest_due_s > OLDEST_S and facts.is_running and facts.mode is not Mode.OFF:
         what = f"a task that is due has waited for {facts.oldest_due_s / 60:.0f} min"
-        yield Finding(Level.PROBLEM, what, "embedq recent, then embedq explain TASK; more workers if all goes well")
+        yield Finding(Level.PROBLEM, what, "`embedq recent`, then `embedq explain TASK`; more workers if all goes well")
 
 
 def failures(facts: Facts) -> Iterator[Finding]:
     if facts.failed >= FAILURES_THAT_COUNT and facts.failed > FAILED_SHARE * facts.settled:
         what = f"{facts.failed} of the {facts.settled} tasks that ended in the last hour failed"
-        yield Finding(Level.PROBLEM, what, "embedq failed --details")
+        yield Finding(Level.PROBLEM, what, AFTER_FAILURES)
     elif facts.failed_ever:
-        yield Finding(Level.NOTE, f"{facts.failed_ever} failed tasks wait for somebody to look", "embedq dead-letter list")
+        yield Finding(Level.NOTE, f"{facts.failed_ever} failed tasks wait for somebody to look", AFTER_FAILURES)
 
 
 def paused(facts: Facts) -> Iterator[Finding]:

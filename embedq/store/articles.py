@@ -33,20 +33,21 @@ class Articles:
     @contextmanager
     def writing(
         self, *, priority: Priority | None = None, reason: str = "", mode: Mode | None = None, by_writer: bool = False,
-        connection: Connection | None = None,
+        connection: Connection | None = None, traceparent: str | None = None,
     ) -> Iterator[Connection]:  # fmt: skip
         """A transaction in which the trigger makes tasks of this priority and reason; or the caller's own, told the same.
 
         `mode` is this process's (sync, off) when its settings take the queue away. `by_writer`: the tasks are marked as
-        dispatched, and this process publishes them right after the commit.
+        dispatched, and this process publishes them right after the commit. `traceparent` (W3C): the trace that they belong to, '' for
+        none; None leaves it as the transaction has it.
         """
         settings = {"priority": priority or "", "reason": reason, "mode": mode or "", "dispatch": "writer" if by_writer else ""}
         if connection is not None:
-            connection.execute(QUERIES.transaction_settings, settings)
+            _tell(connection, settings, traceparent)
             yield connection
             return
         with self.database.transaction() as own:
-            own.execute(QUERIES.transaction_settings, settings)
+            _tell(own, settings, traceparent)
             yield own
 
     def put(self, connection: Connection, drafts: Sequence[ArticleDraft], *, replace: bool) -> Written:
@@ -116,6 +117,12 @@ class Articles:
         """Those of the articles that exist, with their text's hash, kept from being deleted until the transaction ends."""
         rows = connection.execute(QUERIES.hold_articles, {"article_ids": list(article_ids)}).fetchall()
         return {row["id"]: row["text_hash"] for row in rows}
+
+
+def _tell(connection: Connection, settings: Mapping[str, str], traceparent: str | None) -> None:
+    connection.execute(QUERIES.transaction_settings, settings)
+    if traceparent is not None:
+        connection.execute(QUERIES.transaction_trace, {"traceparent": traceparent})
 
 
 def _by_statement(drafts: Sequence[ArticleDraft], replace: bool) -> Iterator[tuple[str, list[ArticleDraft]]]:

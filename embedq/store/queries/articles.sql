@@ -3,6 +3,10 @@
 SELECT set_config('embedq.priority', %(priority)s, true), set_config('embedq.reason', %(reason)s, true),
        set_config('embedq.mode', %(mode)s, true), set_config('embedq.dispatch', %(dispatch)s, true)
 
+-- name: transaction_trace
+-- A statement of its own: who does not trace does not pay for it.
+SELECT set_config('embedq.traceparent', %(traceparent)s, true)
+
 -- name: insert_articles
 INSERT INTO article_texts (id, tenant_id, slug, title, content, metadata)
 SELECT coalesce(u.id, gen_random_uuid()::text), u.tenant_id, u.slug, u.title, u.content, u.metadata::jsonb

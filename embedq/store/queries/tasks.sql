@@ -97,7 +97,8 @@ WITH taken AS (
         completed_at = NULL
     WHERE t.id = ANY (%(ids)s)
     RETURNING t.id, t.article_id, t.tenant_id, t.model_id, t.priority, t.claims AS claim, t.attempts - t.forgiven_attempts AS attempts,
-        t.lost_leases, t.created_at, coalesce(t.metadata @> '{"force": true}', false) AS forced
+        t.lost_leases, t.created_at, coalesce(t.metadata @> '{"force": true}', false) AS forced,
+        t.metadata->>'traceparent' AS traceparent
 )
 SELECT taken.*, facts.title, facts.content, coalesce(facts.version, 0) AS version, coalesce(facts.text_hash, ''::bytea) AS text_hash,
        facts.stored_hash

@@ -272,7 +272,8 @@ BEGIN
 END $$;
 
 -- One upsert for a statement's articles. Settable per transaction: embedq.priority, embedq.reason, embedq.mode (a process in which the
--- queue or search is switched off), embedq.dispatch = 'writer' (the writer publishes the messages itself right after its commit).
+-- queue or search is switched off), embedq.dispatch = 'writer' (the writer publishes the messages itself right after its commit),
+-- embedq.traceparent (W3C: the trace that the write belongs to).
 CREATE FUNCTION embedq_want(ids text[], why text) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -280,6 +281,7 @@ DECLARE
     the_mode text;
     the_priority text := coalesce(nullif(current_setting('embedq.priority', true), ''), 'normal');
     the_reason text := coalesce(nullif(current_setting('embedq.reason', true), ''), why);
+    the_metadata jsonb;
     by_writer boolean;
     born integer;
 BEGIN
@@ -294,10 +296,12 @@ BEGIN
     END IF;
     by_writer := current_setting('embedq.dispatch', true) = 'writer' AND the_mode IN ('celery', 'hybrid')
         AND NOT coalesce(live.dispatch_held, false);
+    the_metadata := jsonb_strip_nulls(jsonb_build_object(
+        'reason', the_reason, 'traceparent', nullif(current_setting('embedq.traceparent', true), '')));
     INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priority, version, metadata, dispatched_at)
     SELECT a.id, a.slug, a.tenant_id, m.id,
            CASE WHEN m.id = active.model_id THEN the_priority ELSE 'low' END, a.version,
-           jsonb_build_object('reason', the_reason),
+           the_metadata,
            CASE WHEN by_writer AND m.id = active.model_id THEN clock_timestamp() END
     FROM article_texts a
     CROSS JOIN embedding_models m
@@ -311,7 +315,8 @@ BEGIN
         priority = embedq_more_urgent(t.priority, excluded.priority),
         scheduled_at = least(t.scheduled_at, excluded.scheduled_at),
         forgiven_attempts = t.attempts,
-        metadata = t.metadata || excluded.metadata,
+        -- the trace of the newest text, not of an earlier one; and what somebody made of metadata by hand never breaks a save
+        metadata = CASE jsonb_typeof(t.metadata) WHEN 'object' THEN t.metadata - 'traceparent' ELSE t.metadata END || excluded.metadata,
         -- a raised priority needs a message in the more urgent queue; the old message is harmless
         dispatched_at = CASE
             WHEN t.dispatched_at IS NOT NULL AND embedq_more_urgent(t.priority, excluded.priority) = t.priority THEN t.dispatched_at
