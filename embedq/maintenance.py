@@ -10,8 +10,6 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 from .decide.calendar import Due, due
 from .errors import NotWell
@@ -96,6 +94,8 @@ def keep_calendar(store: Store, now: datetime | None = None) -> Due:
 
 def announce(window: Mapping[str, Any], event: str) -> str | None:
     """Tell the webhook, if there is one. Returns what went wrong, and never raises: telling is not worth a failed command."""
+    from urllib.request import Request, urlopen  # slow to import, and `status` comes this way
+
     url = window.get("webhook")
     if not url:
         return None
@@ -103,7 +103,7 @@ def announce(window: Mapping[str, Any], event: str) -> str | None:
     try:
         with urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=WEBHOOK_TIMEOUT_S) as answer:
             answer.read(1)
-    except (URLError, OSError, ValueError) as failed:
+    except (OSError, ValueError) as failed:
         log.warning("the webhook was not told: %s", type(failed).__name__)
         return f"the webhook was not told ({type(failed).__name__})"
     return None
