@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -26,6 +27,10 @@ for name in list(os.environ):
         "ADMIN_TOKEN",
     ):
         del os.environ[name]
+
+# A busy machine is not a finding: no test here is about speed.
+hypothesis.settings.register_profile("embedq", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("embedq")
 
 _numbers = itertools.count(1)
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "5s"}
