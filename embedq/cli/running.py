@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,13 +18,12 @@ from .. import assemble, logs
 from ..child import Child, Part
 from ..embedded import Servers, default_home, running
 from ..errors import EmbedqError
-from ..model import Mode, Priority
+from ..model import Priority
 from ..settings import Settings, from_env, home_of
 from ..store import Store
 from ..supervise import Lines, Supervisor
 from .voice import Answer, command, speak
 
-SEARCHES = ("compress a file", "parse command line arguments", "wait for several threads")
 QUEUES = ",".join(Priority)
 WORKER_STOP_S = 70.0
 
@@ -219,8 +217,3 @@ def kept_running(part: Part, log: Path) -> Iterator[Child]:
             yield child
         finally:
             child.stop()
-
-
-def mode_of(store: Store) -> Mode:
-    live: Any = store.status.live() or {"mode": Mode.CELERY}
-    return Mode(live["mode"])

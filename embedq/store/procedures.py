@@ -108,11 +108,6 @@ class Procedures:
     def faulty_providers(self) -> list[Row]:
         return self.database.fetch(QUERIES.faulty_providers)
 
-    def previous_mode(self) -> str | None:
-        """The mode that the latest switch left."""
-        row = self.database.one(QUERIES.latest_switch)
-        return row["before"] if row else None
-
     def write_open_tasks(self, file: BinaryIO) -> int:
         """Every open task as a line of JSON; how many."""
         tasks = 0

@@ -54,10 +54,6 @@ def current(database: Database) -> str | None:
     return row["version_num"] if row else None
 
 
-def is_current(database: Database) -> bool:
-    return current(database) == LATEST
-
-
 @contextmanager
 def _alembic(database: Database, **attributes: Any) -> Iterator[Config]:
     import sqlalchemy as sa

@@ -38,9 +38,6 @@ class Workers:
         """From now on, whoever makes a task sends a NOTIFY."""
         self.database.execute(QUERIES.fall_asleep, {"worker": worker, "for_s": for_s})
 
-    def wake_up(self, worker: int) -> None:
-        self.database.execute(QUERIES.wake_up, {"worker": worker})
-
     def leave(self, worker: int) -> None:
         self.database.execute(QUERIES.leave_worker, {"worker": worker})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service as Driver
@@ -19,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from embedq.embedded import Servers
 from tests.acceptance.service import ADMIN, FOR_ADMIN, Served, serving
+from tests.conftest import fresh_database
 from tests.support import start_poller, until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -35,11 +34,8 @@ Rows = Callable[..., list[tuple[Any, ...]]]
 
 @pytest.fixture(scope="module")
 def database_url(servers: Servers, template: str) -> Iterator[str]:
-    name = f"cockpit_{os.getpid()}"
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
-        yield servers.database_url.rsplit("/", 1)[0] + "/" + name
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    with fresh_database(servers, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

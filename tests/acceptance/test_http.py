@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from embedq.embedded import Servers
 from embedq.metrics import exposed_names
 from tests.acceptance.service import ADMIN, AUTH, FOR_ADMIN, FOR_ARTICLES, TOKENS, Served, serving
+from tests.conftest import fresh_database
 from tests.support import run_command, start_poller, until
 
 WRITES = int(os.environ.get("EMBEDQ_TEST_HTTP_WRITES", "300"))
@@ -32,11 +33,8 @@ TABLES = "article_texts, article_versions, embedding_tasks, embeddings, embeddin
 @pytest.fixture(scope="module")
 def database_url(servers: Servers, template: str) -> Iterator[str]:
     """One database and one service for the file: starting one takes seconds. Each test finds it as new."""
-    name = f"http_{os.getpid()}"
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
-        yield servers.database_url.rsplit("/", 1)[0] + "/" + name
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    with fresh_database(servers, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from schemathesis.config import SchemathesisConfig
 
 from embedq.embedded import Servers
 from tests.acceptance.service import ADMIN, AUTH, Served, serving
+from tests.conftest import fresh_database
 
 EXAMPLES = int(os.environ.get("EMBEDQ_TEST_HTTP_EXAMPLES", "8"))
 CHECKED = (
@@ -34,11 +35,8 @@ PROMISED = {
 
 @pytest.fixture(scope="module")
 def database_url(servers: Servers, template: str) -> Iterator[str]:
-    name = f"openapi_{os.getpid()}"
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
-        yield servers.database_url.rsplit("/", 1)[0] + "/" + name
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    with fresh_database(servers, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,6 @@ RETURNING s.mode
 -- name: fall_asleep
 UPDATE embedding_workers SET asleep_until = clock_timestamp() + make_interval(secs => %(for_s)s) WHERE id = %(worker)s
 
--- name: wake_up
-UPDATE embedding_workers SET asleep_until = NULL WHERE id = %(worker)s AND asleep_until IS NOT NULL
-
 -- name: leave_worker
 DELETE FROM embedding_workers WHERE id = %(worker)s
 
