@@ -36,18 +36,24 @@ class Text(NamedTuple):
     tokens: int
 
 
+class Had(NamedTuple):
+    """What was had for one position: its vector, shape (dimensions,), float32; tokens charged; its share of a request, 0 when it cost none."""
+
+    vector: np.ndarray
+    tokens: int = 0
+    share: float = 0.0
+
+
 @dataclass(slots=True)
 class Answers:
     """What became of each position. `busy` says why `left` was not answered: the provider's fault; or `later`: its budget is spent;
-    or neither: we were stopped. `shares`: the part of a request that a position had."""
+    or neither: we were stopped."""
 
-    vectors: dict[int, np.ndarray] = field(default_factory=dict)
-    tokens: dict[int, int] = field(default_factory=dict)
+    had: dict[int, Had] = field(default_factory=dict)
     refused: dict[int, Fault] = field(default_factory=dict)
     left: list[int] = field(default_factory=list)
     busy: ProviderBusy | None = None
     requests: int = 0
-    shares: dict[int, float] = field(default_factory=dict)
     later: Later | None = None
 
 
@@ -159,12 +165,10 @@ class _Asking:
         return self.asker.call([self.items[position].text for position in positions])
 
     def keep(self, positions: Sequence[int], embedded: Embedded) -> None:
-        sizes = [self.items[position].tokens for position in positions]
-        per_token = embedded.tokens / sum(sizes)
-        for position, size, vector in zip(positions, sizes, embedded.vectors, strict=True):
-            self.answers.vectors[position] = vector
-            self.answers.tokens[position] = round(size * per_token)
-            self.answers.shares[position] = 1 / len(positions)
+        per_token = embedded.tokens / sum(self.items[position].tokens for position in positions)
+        share = 1 / len(positions)
+        for position, vector in zip(positions, embedded.vectors, strict=True):
+            self.answers.had[position] = Had(vector, round(self.items[position].tokens * per_token), share)
 
     def suspect(self, positions: Sequence[int], busy: ProviderBusy) -> Verdict:
         """The same once more, in case it passes; then the canary decides."""

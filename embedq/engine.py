@@ -11,18 +11,19 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from . import tracing
 from .asking import Answers, Asker
-from .buying import Bought, Plan, buy, planned, stored
+from .buying import Plan, buy, planned, stored, usage
 from .decide.prices import number_for
 from .decide.retry import GiveUp, RetryAt, RetryPolicy, after_failure, provider_pause_s
 from .errors import ConfigError, Fault, InputRefused, NotFound, ProviderBusy, StoreUnavailable
-from .model import Claimed, Delivery, Model, Outcome, Priority, TaskStatus
+from .model import Claimed, Delivery, Model, Outcome, Priority, TaskStatus, Usage
 from .throttling import Gate
 
 if TYPE_CHECKING:
@@ -172,15 +173,10 @@ class Engine:
         plans = list(planned(tasks, asker.provider.limits.max_input_tokens))
         urgency = min((task.priority for task in tasks), key=list(Priority).index)
         stop = lambda: self.worker.stopping.is_set() or time.monotonic() > deadline  # noqa: E731
-        bought = buy(self.store.vectors, asker, plans, stop, urgency)
-        self.worker.counters["requests"] += bought.answers.requests
-        self.worker.counters["reused"] += len(bought.reused)
-        outcomes = self._outcomes(asker, plans, bought.answers, report)
-        return self._billed(asker, plans, bought, outcomes)
-
-    def _billed(self, asker: Asker, plans: Sequence[Plan], bought: Bought, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        price = number_for(self._prices, asker.provider.model)
-        return [replace(outcome, usage=bought.usage(plan, price)) for plan, outcome in zip(plans, outcomes, strict=True)]
+        answers = buy(self.store.vectors, asker, plans, stop, urgency)
+        self.worker.counters["requests"] += answers.requests
+        self.worker.counters["reused"] += sum(not had.share for had in answers.had.values())
+        return self._outcomes(asker, plans, answers, report)
 
     def _gate(self, asker: Asker, report: Report) -> str | None:
         """After a fault one process asks the canary; the others' tasks wait for its answer. None: go ahead."""
@@ -233,17 +229,17 @@ class Engine:
     def _outcomes(self, asker: Asker, plans: Sequence[Plan], answers: Answers, report: Report) -> list[Outcome]:
         if answers.busy is not None:
             self._paused([], asker.provider.model.provider, answers.busy, report)
-        left = set(answers.left)
-        outcomes = []
-        for plan in plans:
+        left, price = set(answers.left), number_for(self._prices, asker.provider.model)
+        return [self._outcome(plan, answers, left, usage(plan, answers, price), report) for plan in plans]
+
+    def _outcome(self, plan: Plan, answers: Answers, left: AbstractSet[int], bill: Usage, report: Report) -> Outcome:
+        if answers.refused or left:
             refused = next((answers.refused[p] for p in plan.positions if p in answers.refused), None)
             if refused is not None:
-                outcomes.append(self._charged(plan.task, refused))
-            elif left.intersection(plan.positions):
-                outcomes.append(_left(plan.task, answers, report.wait_s))
-            else:
-                outcomes.append(Outcome(plan.task, TaskStatus.COMPLETED, charged=True, stored=stored(plan, answers)))
-        return outcomes
+                return self._charged(plan.task, refused)._replace(usage=bill)
+            if not left.isdisjoint(plan.positions):
+                return _left(plan.task, answers, report.wait_s)._replace(usage=bill)
+        return Outcome(plan.task, TaskStatus.COMPLETED, charged=True, stored=stored(plan, answers), usage=bill)
 
     def _charged(self, task: Claimed, fault: Fault) -> Outcome:
         kind, message = type(fault).__name__, str(fault)

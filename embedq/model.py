@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -87,8 +87,7 @@ class Article:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A task in a worker's hands, with the article's text as it was when it was claimed.
 
     `claim` is the fencing number: only the settle that names the task's latest claim changes anything. `text` is None
@@ -132,19 +131,17 @@ class Hit(NamedTuple):
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The vectors of one article, ready to be stored: row i of `vectors` (float32) is chunk i, text[starts[i]:ends[i]]."""
+class Stored(NamedTuple):
+    """The vectors of one article, ready to be stored: vectors[i], shape (dimensions,), float32, is chunk i, text[starts[i]:ends[i]]."""
 
-    vectors: Any
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
-    hashes: tuple[bytes, ...]
+    vectors: Sequence[Any]
+    starts: Sequence[int]
+    ends: Sequence[int]
+    hashes: Sequence[bytes]
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What was bought for one task: its share of requests, inputs asked for and reused, tokens charged, and their cost."""
 
     requests: float = 0.0
@@ -153,15 +150,8 @@ class Usage:
     tokens: int = 0
     cost: float = 0.0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.requests + other.requests, self.inputs + other.inputs, self.reused + other.reused,
-            self.tokens + other.tokens, self.cost + other.cost,
-        )  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one claimed task ended. A status of pending is a wait (`wait_s`, seconds) or, with 0, a handing back.
 
     `charged` says whether it counts as one of the task's attempts.

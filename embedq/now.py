@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .asking import Answers, Asker
-from .buying import Bought, Plan, buy, planned, stored
+from .buying import Plan, buy, planned, stored, usage
 from .decide.prices import number_for
 from .engine import without_asking
 from .errors import Fault, ProviderBusy
@@ -31,9 +31,9 @@ def embed_now(
     """
     asked = [task for task in _as_claimed(store, provider, article_ids) if without_asking(task) is None]
     plans = list(planned(asked, provider.limits.max_input_tokens))
-    bought = buy(store.vectors, Asker(provider, 1000, budget=budget), plans, lambda: False, Priority.URGENT)
-    answers, price = bought.answers, number_for(prices, provider.model)
-    outcomes = [_outcome(plan, bought, price) for plan in plans]
+    answers = buy(store.vectors, Asker(provider, 1000, budget=budget), plans, lambda: False, Priority.URGENT)
+    price = number_for(prices, provider.model)
+    outcomes = [_outcome(plan, answers, price) for plan in plans]
     _store_whole(store, outcomes)
     fault: Fault | None = answers.busy or next(iter(answers.refused.values()), None) or _spent(answers)
     if fault is not None:
@@ -41,10 +41,10 @@ def embed_now(
     return sum(outcome.stored is not None for outcome in outcomes)
 
 
-def _outcome(plan: Plan, bought: Bought, price: float) -> Outcome:
-    whole = all(position in bought.answers.vectors for position in plan.positions)
-    vectors = stored(plan, bought.answers) if whole else None
-    return Outcome(plan.task, TaskStatus.COMPLETED, stored=vectors, usage=bought.usage(plan, price))
+def _outcome(plan: Plan, answers: Answers, price: float) -> Outcome:
+    whole = all(position in answers.had for position in plan.positions)
+    vectors = stored(plan, answers) if whole else None
+    return Outcome(plan.task, TaskStatus.COMPLETED, stored=vectors, usage=usage(plan, answers, price))
 
 
 def _spent(answers: Answers) -> ProviderBusy | None:

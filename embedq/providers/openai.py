@@ -72,7 +72,9 @@ class OpenAIProvider:
         # The fault is raised outside `except`, so that no traceback shows the SDK's error, which quotes the server.
         try:
             raw = self._client.embeddings.with_raw_response.create(
-                input=list(texts),
+                input=[],
+                # The SDK walks through `input` text by text; what is in here goes out as it is, in its place.
+                extra_body={"input": list(texts)},
                 model=self.model.name,
                 encoding_format="base64",
                 dimensions=self.model.dimensions if self.model.name.startswith(_SHORTENABLE) else openai.omit,

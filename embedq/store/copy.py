@@ -15,33 +15,37 @@ if TYPE_CHECKING:
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 COLUMNS = "model_id, article_id, chunk, tenant_id, chunk_hash, starts_at, ends_at, embedding"
-_FIELDS, _LENGTH, _INT = Struct(">h"), Struct(">i"), Struct(">ii")
-_VECTOR = Struct(">ihh")
+BLOCK = 1 << 20
+_LENGTH, _INT = Struct(">i"), Struct(">ii")
+_MODEL, _FACTS = Struct(">hii"), Struct(">iiiiihh")
 
 
-def rows(model_id: int, outcomes: Sequence[Outcome]) -> Iterator[bytes]:
-    """The body of `COPY embedding_vectors_N (COLUMNS) FROM STDIN (FORMAT BINARY)` for these outcomes' vectors."""
-    yield HEADER
+def blocks(model_id: int, outcomes: Sequence[Outcome]) -> Iterator[bytes]:
+    """The body of `COPY embedding_vectors_N (COLUMNS) FROM STDIN (FORMAT BINARY)` for these outcomes' vectors, in blocks of about a megabyte."""
+    parts, size = [HEADER], 0
     for outcome in outcomes:
-        yield _article(model_id, outcome)
-    yield TRAILER
+        size += _article(model_id, outcome, parts)
+        if size >= BLOCK:
+            yield b"".join(parts)
+            parts, size = [], 0
+    parts.append(TRAILER)
+    yield b"".join(parts)
 
 
-def _article(model_id: int, outcome: Outcome) -> bytes:
+def _article(model_id: int, outcome: Outcome, parts: list[bytes]) -> int:
     stored = outcome.stored
     assert stored is not None
-    big_endian = stored.vectors.astype(">f4")
-    dimensions = big_endian.shape[1]
-    vector_head = _VECTOR.pack(4 + 4 * dimensions, dimensions, 0)
-    head = _FIELDS.pack(8) + _INT.pack(4, model_id) + _text(outcome.task.article_id)
+    head = _MODEL.pack(8, 4, model_id) + _text(outcome.task.article_id)
     tenant = _text(outcome.task.tenant_id)
-    parts = []
-    for chunk, (start, end, digest) in enumerate(zip(stored.starts, stored.ends, stored.hashes, strict=True)):
-        parts += [
-            head, _INT.pack(4, chunk), tenant, _LENGTH.pack(len(digest)), digest,
-            _INT.pack(4, start), _INT.pack(4, end), vector_head, big_endian[chunk].tobytes(),
-        ]  # fmt: skip
-    return b"".join(parts)
+    size = 0
+    for chunk, (vector, start, end, digest) in enumerate(
+        zip(stored.vectors, stored.starts, stored.ends, stored.hashes, strict=True)
+    ):
+        dimensions = len(vector)
+        facts = _FACTS.pack(4, start, 4, end, 4 + 4 * dimensions, dimensions, 0)
+        parts += [head, _INT.pack(4, chunk), tenant, _LENGTH.pack(len(digest)), digest, facts, vector.astype(">f4").tobytes()]
+        size += 4 * dimensions
+    return size
 
 
 def _text(value: str) -> bytes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from ..model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
+from .arrays import numbers, texts
 from .database import Connection, Database, Row, first_line
 from .queries import QUERIES
 from .throttles import room
@@ -21,6 +23,7 @@ MODES_OF = {
 }
 DISPATCHING_MODES = [Mode.CELERY, Mode.HYBRID, Mode.SYNC]
 LANES = 64
+PRIORITIES = {priority.value: priority for priority in Priority}
 MAX_LOSSES = 10
 # An edit or a delete of the same article is under way: it is asked again, five seconds at most (see `patience`).
 MET_A_WRITER = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
@@ -45,7 +48,7 @@ class Tasks:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             limit = room(connection, limit)
-            free = connection.execute(QUERIES.lock_named, {"ids": list(ids), "modes": MODES_OF[delivery], "limit": limit})
+            free = connection.execute(QUERIES.lock_named, {"ids": numbers(ids), "modes": MODES_OF[delivery], "limit": limit})
             return self._take(connection, worker, delivery, [row["id"] for row in free.fetchall()])
 
     def claim_due(
@@ -92,8 +95,9 @@ class Tasks:
     def _take(self, connection: Connection, worker: int, delivery: Delivery, ids: Sequence[int]) -> list[Claimed]:
         if not ids:
             return []
-        rows = connection.execute(QUERIES.take, {"ids": list(ids), "worker": worker, "delivery": delivery}).fetchall()
-        claimed = {row["id"]: Claimed(**(row | {"priority": Priority(row["priority"])})) for row in rows}
+        cursor = connection.cursor(row_factory=tuple_row)
+        cursor.execute(QUERIES.take, {"ids": numbers(ids), "worker": worker, "delivery": delivery})
+        claimed = {row[0]: Claimed._make((*row[:4], PRIORITIES[row[4]], *row[5:])) for row in cursor.fetchall()}
         return [claimed[id] for id in ids if id in claimed]
 
     def settle(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> Settled:
@@ -141,8 +145,8 @@ class Tasks:
                 continue
             except (psycopg.IntegrityError, psycopg.DataError) as refused:
                 # The same once more cannot help, and the others must not suffer: its task alone fails, with PostgreSQL's words.
-                outcome = replace(
-                    outcome, status=TaskStatus.FAILED, stored=None, error_class="Unstorable", message=first_line(refused)
+                outcome = outcome._replace(
+                    status=TaskStatus.FAILED, stored=None, error_class="Unstorable", message=first_line(refused)
                 )
         settled.late += outcome.task.id not in settled.states
 
@@ -151,7 +155,7 @@ class Tasks:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             ids = self._lock_free(connection, DISPATCHING_MODES, [priority], limit, for_dispatch=True, without=over_share)
-            connection.execute(QUERIES.mark_dispatched, {"ids": ids})
+            connection.execute(QUERIES.mark_dispatched, {"ids": numbers(ids)})
             return ids
 
     def free(self, ids: Sequence[int]) -> int:
@@ -208,14 +212,14 @@ class Tasks:
         return self.database.fetch(QUERIES.depth)
 
 
-def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
     return {
-        "ids": [o.task.id for o in outcomes],
-        "claims": [o.task.claim for o in outcomes],
-        "statuses": [o.status for o in outcomes],
-        "versions": [o.task.version for o in outcomes],
-        "charged": [o.charged for o in outcomes],
-        "waits": [float(o.wait_s) for o in outcomes],
-        "classes": [o.error_class for o in outcomes],
-        "messages": [o.message for o in outcomes],
+        "ids": numbers([o.task.id for o in outcomes]),
+        "claims": numbers([o.task.claim for o in outcomes]),
+        "statuses": texts([o.status for o in outcomes]),
+        "versions": numbers([o.task.version for o in outcomes]),
+        "charged": numbers([o.charged for o in outcomes]),
+        "waits": numbers([o.wait_s for o in outcomes]),
+        "classes": texts([o.error_class for o in outcomes]),
+        "messages": texts([o.message for o in outcomes]),
     }

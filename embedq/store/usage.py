@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..model import Outcome, Usage
 from .database import Connection, Database, Row
@@ -14,16 +14,16 @@ SLOTS = 8
 
 def put_usage(connection: Connection, slot: int, outcomes: Sequence[Outcome]) -> None:
     """Add what these outcomes cost, however they ended: also a result that came too late was paid for. One order for all writers."""
-    bills: dict[tuple[str, int], Usage] = {}
+    parts: dict[tuple[str, int], list[Usage]] = {}
     for outcome in outcomes:
         if outcome.usage is not None:
-            key = (outcome.task.tenant_id, outcome.task.model_id)
-            bills[key] = bills.get(key, Usage()) + outcome.usage
+            parts.setdefault((outcome.task.tenant_id, outcome.task.model_id), []).append(outcome.usage)
+    bills = {key: Usage(*map(sum, zip(*of_one, strict=True))) for key, of_one in parts.items()}
     if bills:
         connection.execute(QUERIES.put_usage, _columns(bills) | {"slot": slot % SLOTS})
 
 
-def _columns(bills: dict[tuple[str, int], Usage]) -> dict[str, list[object]]:
+def _columns(bills: Mapping[tuple[str, int], Usage]) -> dict[str, list[object]]:
     return {
         "tenants": [tenant for tenant, _ in bills],
         "models": [model for _, model in bills],

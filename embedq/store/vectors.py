@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..model import Outcome
 from . import copy
+from .arrays import numbers, raw, texts
 from .database import Connection, Database
 from .queries import QUERIES
 
@@ -35,7 +36,7 @@ class Vectors:
         if not keys:
             return {}
         statement = QUERIES.known_vectors.replace("{table}", f"embedding_vectors_{model_id}")
-        asked = {"tenants": [key.tenant_id for key in keys], "hashes": [key.digest for key in keys]}
+        asked = {"tenants": texts([key.tenant_id for key in keys]), "hashes": raw([key.digest for key in keys])}
         with self.database.transaction() as connection:
             rows = connection.execute(statement, asked, binary=True).fetchall()
         return {
@@ -59,17 +60,17 @@ def _put_model(connection: Connection, model_id: int, outcomes: Sequence[Outcome
         connection.execute(QUERIES.drop_old_vectors, {"model_id": model_id, "article_ids": replaced})
     ids = {row["article_id"] for row in won}
     with connection.cursor().copy(f"COPY embedding_vectors_{model_id} ({copy.COLUMNS}) FROM STDIN (FORMAT BINARY)") as sink:
-        for block in copy.rows(model_id, [o for o in outcomes if o.task.article_id in ids]):
+        for block in copy.blocks(model_id, [o for o in outcomes if o.task.article_id in ids]):
             sink.write(block)
     return ids
 
 
-def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
     kept = [(o, o.stored) for o in outcomes if o.stored is not None]
     return {
-        "article_ids": [o.task.article_id for o, _ in kept],
-        "versions": [o.task.version for o, _ in kept],
-        "hashes": [o.task.text_hash for o, _ in kept],
-        "chunks": [len(stored.starts) for _, stored in kept],
-        "tokens": [stored.tokens for _, stored in kept],
+        "article_ids": texts([o.task.article_id for o, _ in kept]),
+        "versions": numbers([o.task.version for o, _ in kept]),
+        "hashes": raw([o.task.text_hash for o, _ in kept]),
+        "chunks": numbers([len(stored.starts) for _, stored in kept]),
+        "tokens": numbers([stored.tokens for _, stored in kept]),
     }

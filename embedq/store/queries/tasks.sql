@@ -90,7 +90,7 @@ LIMIT %(limit)s
 
 -- name: take
 -- Locked rows become this worker's, with the text as it is after the lock was had: an edit committed before is seen, a later one waits
--- for us and leaves a successor. OFFSET 0: one probe per task for its article, also where the planner would rather read all articles.
+-- for us and leaves a successor. The columns are those of model.Claimed, in its order. OFFSET 0: one probe per task for its article, also where the planner would rather read all articles.
 WITH taken AS (
     UPDATE embedding_tasks t
     SET status = 'processing', processed_at = clock_timestamp(), lease_holder = %(worker)s, delivery = %(delivery)s, claims = t.claims + 1,
@@ -100,8 +100,9 @@ WITH taken AS (
         t.lost_leases, t.created_at, coalesce(t.metadata @> '{"force": true}', false) AS forced,
         t.metadata->>'traceparent' AS traceparent
 )
-SELECT taken.*, facts.title, facts.content, coalesce(facts.version, 0) AS version, coalesce(facts.text_hash, ''::bytea) AS text_hash,
-       facts.stored_hash
+SELECT taken.id, taken.article_id, taken.tenant_id, taken.model_id, taken.priority, taken.claim, taken.attempts, taken.lost_leases,
+       taken.created_at, facts.title, facts.content, coalesce(facts.version, 0), coalesce(facts.text_hash, ''::bytea), facts.stored_hash,
+       taken.forced, taken.traceparent
 FROM taken LEFT JOIN LATERAL (
     SELECT a.title, a.content, a.version, a.text_hash,
            (SELECT e.text_hash FROM embeddings e WHERE e.model_id = taken.model_id AND e.article_id = a.id) AS stored_hash
