@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -63,7 +62,7 @@ def _store_whole(store: Store, outcomes: Sequence[Outcome]) -> None:
         put_vectors(
             connection, [o for o in outcomes if o.stored is not None and held.get(o.task.article_id) == o.task.text_hash]
         )
-        put_usage(connection, os.getpid(), outcomes)
+        put_usage(connection, outcomes)
 
 
 def _as_claimed(store: Store, provider: Provider, article_ids: Sequence[str]) -> list[Claimed]:

@@ -113,14 +113,14 @@ class Tasks:
                 self._settle_alone(worker, worker_name, outcome, settled)
         if not billed:
             with self.database.transaction() as connection:
-                put_usage(connection, worker, outcomes)
+                put_usage(connection, outcomes)
         return settled
 
     def _settle_together(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.patience)
             states = self._write(connection, worker, worker_name, outcomes)
-            put_usage(connection, worker, outcomes)
+            put_usage(connection, outcomes)
             return states
 
     def _write(self, connection: Connection, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:

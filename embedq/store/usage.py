@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 from ..model import Outcome, Usage
 from .database import Connection, Database, Row
 from .queries import QUERIES
 
-# Rows per day, tenant and model: workers that settle at the same moment seldom wait for the same one.
-SLOTS = 8
+# Rows per day, tenant and model: threads that settle at the same moment seldom wait for the same one. (Those of one process have
+# neighbouring numbers.)
+SLOTS = 16
 
 
-def put_usage(connection: Connection, slot: int, outcomes: Sequence[Outcome]) -> None:
+def put_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
     """Add what these outcomes cost, however they ended: also a result that came too late was paid for. One order for all writers."""
     parts: dict[tuple[str, int], list[Usage]] = {}
     for outcome in outcomes:
@@ -20,7 +22,7 @@ def put_usage(connection: Connection, slot: int, outcomes: Sequence[Outcome]) ->
             parts.setdefault((outcome.task.tenant_id, outcome.task.model_id), []).append(outcome.usage)
     bills = {key: Usage(*map(sum, zip(*of_one, strict=True))) for key, of_one in parts.items()}
     if bills:
-        connection.execute(QUERIES.put_usage, _columns(bills) | {"slot": slot % SLOTS})
+        connection.execute(QUERIES.put_usage, _columns(bills) | {"slot": threading.get_native_id() % SLOTS})
 
 
 def _columns(bills: Mapping[tuple[str, int], Usage]) -> dict[str, list[object]]:
