@@ -54,7 +54,7 @@ class Tasks:
     def claim_due(
         self, worker: int, delivery: Delivery, priorities: Sequence[Priority], limit: int, grace_s: float = 0.0
     ) -> list[Claimed]:
-        """Up to `limit` tasks that are not with the broker, in the order of `priorities`, tenants in turn.
+        """Up to `limit` tasks that are not with the broker, of the first of `priorities` that has any, tenants in turn.
 
         `grace_s`: in hybrid mode, how long a task must have been due before a poller takes it from the dispatcher.
         """
@@ -76,21 +76,20 @@ class Tasks:
         self, connection: Connection, modes: Sequence[Mode], priorities: Sequence[Priority], limit: int,
         grace_s: float = 0.0, *, for_dispatch: bool = False, without: Sequence[str] = (),
     ) -> list[int]:  # fmt: skip
-        ids: list[int] = []
         for priority in priorities:
             parameters = {
                 "modes": list(modes), "priority": priority, "after": self._after.get(priority, ""), "lanes": LANES, "without": list(without),
-                "limit": limit - len(ids), "grace": f"{grace_s} seconds", "for_dispatch": for_dispatch,
+                "limit": limit, "grace": f"{grace_s} seconds", "for_dispatch": for_dispatch,
             }  # fmt: skip
             rows = connection.execute(QUERIES.lock_free, parameters).fetchall()
             picked, looked_at = rows[:-1], rows[-1:]
             if rows:
                 # Tenants that were looked at in vain (their model's provider is paused) are not looked at first again.
                 self._after[priority] = (picked or looked_at)[-1]["tenant_id"]
-            ids += [row["id"] for row in picked]
-            if len(ids) >= limit:
-                break
-        return ids
+            if picked:
+                # One priority a batch: what is urgent does not wait until a hundred of the low are embedded and stored with it.
+                return [row["id"] for row in picked]
+        return []
 
     def _take(self, connection: Connection, worker: int, delivery: Delivery, ids: Sequence[int]) -> list[Claimed]:
         if not ids:

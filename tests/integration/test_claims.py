@@ -58,7 +58,7 @@ def test_the_most_urgent_are_claimed_first_and_the_oldest_of_these(add, poller):
 
     claimed = [articles_of(poller.claim(3)) for _ in range(3)]
 
-    assert claimed == [["urgent 1", "urgent 2", "high 1"], ["high 2", "normal 1", "normal 2"], ["low 1", "low 2"]]
+    assert claimed == [["urgent 1", "urgent 2"], ["high 1", "high 2"], ["normal 1", "normal 2"], ["low 1", "low 2"]]
 
 
 def test_tenants_get_the_same_share_however_many_tasks_they_have(add, poller):

@@ -7,7 +7,6 @@ from hashlib import sha256
 
 import numpy as np
 
-
 # Noise to cut vectors from: what a real provider computes elsewhere must not load the machine that measures.
 PLACES = 1 << 20
 LONGEST = 16_384
