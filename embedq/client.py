@@ -80,8 +80,17 @@ class Client:
     ) -> Article:  # fmt: skip
         """Save an article; its task is committed with it. Raises InputError naming the field that is wrong."""
         draft = ArticleDraft(title, content, id, slug, tenant_id, metadata or {})
-        written = self.put([draft], priority=priority, reason=reason, replace=False)
-        return self.store.articles.get(written.ids[0], tenant_id=tenant_id)
+        check_draft(draft)
+        wanted = Priority(priority)
+        with tracing.span("embedq.write", articles=1, priority=str(wanted)):
+            # Whether the mode dispatches is not asked before: the trigger knows, and names no task for us when it does not.
+            made = self.store.articles.create(
+                draft, priority=wanted, reason=reason, mode=self._mode_of_process(), by_writer=self._may_publish(wanted, 1),
+                traceparent=tracing.traceparent(),
+            )  # fmt: skip
+            decision = self._decision(made.live)
+            self._after_commit([made.article.id], made.to_publish, decision)
+        return self.get(made.article.id) if decision.embeds_on_write else made.article
 
     def put(
         self,
@@ -204,10 +213,14 @@ class Client:
             traceparent=tracing.traceparent(),
         ) as connection:
             yield connection, written
-        if written.to_publish:
-            self._publish(written.to_publish)
-        if decision.embeds_on_write and written.ids:
-            self._embed_now(written.ids)
+        self._after_commit(written.ids, written.to_publish, decision)
+
+    def _after_commit(self, ids: Sequence[str], to_publish: Mapping[Priority, Sequence[int]], decision: Decision) -> None:
+        if any(to_publish.values()):
+            # Stopped, or switched since: what was marked as ours goes back to the table.
+            self._publish(to_publish) if decision.dispatches else self._free(to_publish)
+        if decision.embeds_on_write and ids:
+            self._embed_now(ids)
 
     def _publish(self, tasks: Mapping[Priority, Sequence[int]]) -> None:
         """Right after the commit, and failing fast: what cannot be published is the steward's."""
@@ -218,7 +231,10 @@ class Client:
             )
         except BrokerUnavailable as away:
             log.info("not published, the steward will: %s", away)
-            self.store.tasks.free([task for ids in tasks.values() for task in ids])
+            self._free(tasks)
+
+    def _free(self, tasks: Mapping[Priority, Sequence[int]]) -> None:
+        self.store.tasks.free([task for ids in tasks.values() for task in ids])
 
     def _may_publish(self, priority: Priority, tasks: int) -> bool:
         """Whether the broker is well and has room; the depth is looked up once a second at most."""
@@ -303,7 +319,10 @@ class Client:
 
     def decision(self) -> Decision:
         """What this process does about embedding now, and who decided it."""
-        live = self.store.status.live() or {}
+        return self._decision(self.store.status.live())
+
+    def _decision(self, row: Mapping[str, Any] | None) -> Decision:
+        live = row or {}
         state = LiveState(
             Mode(live.get("mode", self.settings.mode)), live.get("is_running", True), live.get("submissions_accepted", True),
             live.get("reason"), live.get("changed_by"), live.get("changed_at"),

@@ -56,11 +56,11 @@ class Poller:
     def _work(self) -> None:
         worker = self.parts.worker
         while not worker.stopping.is_set():
-            seen = worker.rings
+            seen, began = worker.rings, time.monotonic()
             try:
                 if self.once() or worker.announce_sleep():
                     continue
-                worker.sleep(seen, self._nap_s())
+                worker.sleep(seen, self._nap_s(time.monotonic() - began))
             except (EmbedqError, psycopg.Error) as away:
                 log.warning("the poller waits: %s", away)
                 worker.stopping.wait(AWAY_S * random.uniform(0.5, 1.0))
@@ -77,10 +77,10 @@ class Poller:
             report = self.parts.engine.run_overdue(self.settings.fallback_after_s)
         return report.claimed
 
-    def _nap_s(self) -> float:
-        """Until the next poll, or until the first task that waits for its time (a retry after 50 ms) is due."""
+    def _nap_s(self, since_s: float) -> float:
+        """Until the next poll, or until the first task is due that was not yet when we looked, `since_s` ago (a retry after 50 ms)."""
         poll_s = self.settings.worker_interval_s * random.uniform(0.75, 1.0)
-        due_s = self.parts.store.tasks.next_due_s()
+        due_s = self.parts.store.tasks.next_due_s(since_s)
         return poll_s if due_s is None else min(poll_s, max(due_s, SHORTEST_NAP_S))
 
     def _live_mode(self) -> Mode | None:

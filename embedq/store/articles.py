@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -26,6 +26,14 @@ class Written:
     to_publish: dict[Priority, list[int]] = field(default_factory=dict)
 
 
+class Created(NamedTuple):
+    """A new article, the tasks that this writer is to publish, and the live status after its commit."""
+
+    article: Article
+    to_publish: Mapping[Priority, Sequence[int]]
+    live: Row
+
+
 class Articles:
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -41,7 +49,7 @@ class Articles:
         dispatched, and this process publishes them right after the commit. `traceparent` (W3C): the trace that they belong to, '' for
         none; None leaves it as the transaction has it.
         """
-        settings = {"priority": priority or "", "reason": reason, "mode": mode or "", "dispatch": "writer" if by_writer else ""}
+        settings = _settings(priority, reason, mode, by_writer)
         if connection is not None:
             _tell(connection, settings, traceparent)
             yield connection
@@ -49,6 +57,21 @@ class Articles:
         with self.database.transaction() as own:
             _tell(own, settings, traceparent)
             yield own
+
+    def create(
+        self, draft: ArticleDraft, *, priority: Priority, reason: str, mode: Mode | None, by_writer: bool, traceparent: str | None
+    ) -> Created:  # fmt: skip
+        """Write one article that is not there yet: one statement, committed at once, and one for what became of it. The rest is as in `writing`."""
+        told = _settings(priority, reason, mode, by_writer) | {"traceparent": traceparent or ""}
+        facts = {
+            "id": draft.id, "tenant_id": draft.tenant_id, "slug": draft.slug, "title": draft.title, "content": draft.content,
+            "metadata": json.dumps(dict(draft.metadata)),
+        }  # fmt: skip
+        with _conflicts_told():
+            row = self.database.one(QUERIES.create_article, told | facts)
+        assert row is not None
+        after = self.database.one(QUERIES.after_create, {"article_id": row["id"]}) or {"to_publish": []}
+        return Created(Article(**row), {priority: after.pop("to_publish")}, after)
 
     def put(self, connection: Connection, drafts: Sequence[ArticleDraft], *, replace: bool) -> Written:
         """Write drafts, which must differ in id and in (tenant, slug). With `replace`, one that exists is updated, else refused."""
@@ -64,10 +87,7 @@ class Articles:
 
     def waiting_with_writer(self, connection: Connection, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
         """The tasks that this transaction's trigger marked as dispatched by the writer."""
-        found: dict[Priority, list[int]] = {}
-        for row in connection.execute(QUERIES.waiting_of_articles, {"article_ids": list(article_ids)}).fetchall():
-            found.setdefault(Priority(row["priority"]), []).append(row["id"])
-        return found
+        return _by_priority(connection.execute(QUERIES.waiting_of_articles, {"article_ids": list(article_ids)}).fetchall())
 
     def edit(
         self,
@@ -117,6 +137,17 @@ class Articles:
         """Those of the articles that exist, with their text's hash, kept from being deleted until the transaction ends."""
         rows = connection.execute(QUERIES.hold_articles, {"article_ids": list(article_ids)}).fetchall()
         return {row["id"]: row["text_hash"] for row in rows}
+
+
+def _settings(priority: Priority | None, reason: str, mode: Mode | None, by_writer: bool) -> dict[str, str]:
+    return {"priority": priority or "", "reason": reason, "mode": mode or "", "dispatch": "writer" if by_writer else ""}
+
+
+def _by_priority(tasks: Sequence[Row]) -> dict[Priority, list[int]]:
+    found: dict[Priority, list[int]] = {}
+    for row in tasks:
+        found.setdefault(Priority(row["priority"]), []).append(row["id"])
+    return found
 
 
 def _tell(connection: Connection, settings: Mapping[str, str], traceparent: str | None) -> None:

@@ -198,9 +198,9 @@ class Tasks:
                 continue  # an edit makes a successor at this very moment: fewer at once meet fewer edits
         return []
 
-    def next_due_s(self) -> float | None:
-        """Seconds until the first of the tasks that wait for their time in the table; None when none does."""
-        row = self.database.one(QUERIES.next_due)
+    def next_due_s(self, since_s: float) -> float | None:
+        """Seconds until the first task is due of those that were not yet `since_s` seconds ago; None when none waits for its time."""
+        row = self.database.one(QUERIES.next_due, {"since_s": since_s})
         return row["wait_s"] if row else None
 
     def wake(self) -> None:

@@ -51,12 +51,12 @@ def test_a_message_claims_its_tasks_once_however_often_it_comes(psql, add, anoth
     assert claimed == [2, 0, 0]
 
 
-def test_the_most_urgent_are_claimed_first_and_the_oldest_of_these(add, poller):
+def test_the_most_urgent_are_claimed_first_the_oldest_of_these_and_nothing_less_urgent_with_them(add, poller):
     for priority in ("low", "normal", "urgent", "high"):
         add(f"{priority} 1", priority=priority)
         add(f"{priority} 2", priority=priority)
 
-    claimed = [articles_of(poller.claim(3)) for _ in range(3)]
+    claimed = [articles_of(poller.claim(3)) for _ in range(4)]
 
     assert claimed == [["urgent 1", "urgent 2"], ["high 1", "high 2"], ["normal 1", "normal 2"], ["low 1", "low 2"]]
 
@@ -126,7 +126,7 @@ def test_what_is_paused_is_not_claimed_by_any_delivery(psql, add, poller, anothe
         psql("UPDATE embedding_tasks SET dispatched_at = now() - interval '1 minute'")
 
     got = {
-        "poller": poller.claim,
+        "poller": lambda: poller.claim() + poller.claim(),
         "celery": lambda: another(Delivery.CELERY).claim_named(*ids),
         "overdue": lambda: poller.store.tasks.claim_overdue(poller.id, 100, 30.0),
     }[delivery]()
@@ -189,3 +189,14 @@ def test_a_claim_carries_the_text_as_it_is_when_the_row_is_had(psql, add, poller
 
     assert (task.content, task.version, task.claim, task.attempts) == ("second", 2, 1, 0)
     assert task.text_hash == psql("SELECT text_hash FROM article_texts")[0][0]
+
+
+def test_what_became_due_while_nobody_looked_is_not_slept_over(add, poller, psql):
+    add("a")
+    psql("UPDATE embedding_tasks SET scheduled_at = clock_timestamp() - interval '1 second'")
+
+    since_before, since_after = poller.store.tasks.next_due_s(60.0), poller.store.tasks.next_due_s(0.0)
+
+    assert since_before is not None
+    assert since_before < 0
+    assert since_after is None

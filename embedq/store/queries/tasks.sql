@@ -230,9 +230,11 @@ WHERE t.id = lost.id
 RETURNING t.id, t.status
 
 -- name: next_due
--- Seconds until the first task that waits for its time is due; NULL if none waits. Asked by who found nothing due and is about to sleep.
+-- Seconds until the first task that waits for its time is due; NULL if none waits. Asked by who found nothing due %(since_s)s seconds ago and
+-- is about to sleep: what became due since then counts, or it would be slept over.
 SELECT extract(epoch FROM min(scheduled_at) - clock_timestamp())::double precision AS wait_s
-FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL AND scheduled_at > clock_timestamp()
+FROM embedding_tasks
+WHERE status = 'pending' AND dispatched_at IS NULL AND scheduled_at > clock_timestamp() - make_interval(secs => %(since_s)s)
 
 -- name: wake
 SELECT embedq_wake()
