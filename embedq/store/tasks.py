@@ -13,6 +13,7 @@ from .arrays import numbers, texts
 from .database import Connection, Database, Row, first_line
 from .queries import QUERIES
 from .throttles import room
+from .trail import Place, Trail
 from .usage import put_usage
 from .vectors import put_vectors
 
@@ -42,6 +43,7 @@ class Tasks:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._after: dict[str, str] = {}
+        self.trail = Trail()
 
     def claim_named(self, worker: int, delivery: Delivery, ids: Sequence[int], limit: int) -> list[Claimed]:
         """Of the tasks that a message names, those that may be claimed now."""
@@ -77,6 +79,9 @@ class Tasks:
         grace_s: float = 0.0, *, for_dispatch: bool = False, without: Sequence[str] = (),
     ) -> list[int]:  # fmt: skip
         for priority in priorities:
+            ended = None if for_dispatch else self.trail.of(priority)
+            if ended is not None and (ids := self._lock_following(connection, modes, priority, limit, grace_s, ended)):
+                return ids
             parameters = {
                 "modes": list(modes), "priority": priority, "after": self._after.get(priority, ""), "lanes": LANES, "without": list(without),
                 "limit": limit, "grace": f"{grace_s} seconds", "for_dispatch": for_dispatch,
@@ -86,10 +91,25 @@ class Tasks:
             if rows:
                 # Tenants that were looked at in vain (their model's provider is paused) are not looked at first again.
                 self._after[priority] = (picked or looked_at)[-1]["tenant_id"]
+            if not for_dispatch:
+                self.trail.swept(priority, picked, full=len(picked) >= limit, lanes=sum(row["lanes"] for row in looked_at))
             if picked:
                 # One priority a batch: what is urgent does not wait until a hundred of the low are embedded and stored with it.
                 return [row["id"] for row in picked]
         return []
+
+    def _lock_following(
+        self, connection: Connection, modes: Sequence[Mode], priority: Priority, limit: int, grace_s: float,
+        ended: Mapping[str, Place],
+    ) -> list[int]:  # fmt: skip
+        places = ended.values()
+        parameters = {
+            "modes": list(modes), "priority": priority, "limit": limit, "each": -(-limit // len(ended)), "grace": f"{grace_s} seconds",
+            "tenants": list(ended), "times": [due for due, _ in places], "last_ids": numbers([id for _, id in places]),
+        }  # fmt: skip
+        rows = connection.execute(QUERIES.lock_following, parameters).fetchall()
+        self.trail.followed(priority, rows, full=len(rows) >= limit)
+        return [row["id"] for row in rows]
 
     def _take(self, connection: Connection, worker: int, delivery: Delivery, ids: Sequence[int]) -> list[Claimed]:
         if not ids:

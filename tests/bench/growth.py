@@ -20,7 +20,7 @@ from .world import World, Yard, seconds
 BATCH, DIMENSIONS = 100, 8
 LEASE_S = 3600.0
 TIMES_SMALL, TIMES_SNAPSHOT = 1.3, 3.0
-VECTOR = np.ones((1, DIMENSIONS), dtype=np.float32)
+VECTOR = [np.ones(DIMENSIONS, dtype=np.float32)]
 
 
 def run(world: World, *, quick: bool) -> Iterator[Figure]:

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from embedq.model import Delivery, Model, Priority
+from tests.support import until
 
 
 def articles_of(tasks):
@@ -200,3 +201,14 @@ def test_what_became_due_while_nobody_looked_is_not_slept_over(add, poller, psql
     assert since_before is not None
     assert since_before < 0
     assert since_after is None
+
+
+def test_what_is_freed_behind_the_claims_of_a_backlog_is_soon_claimed(psql, poller):
+    psql("INSERT INTO articles (id, title) SELECT 'a' || n, 'x' FROM generate_series(1, 3000) n")
+    poller.claim(1)
+    assert poller.store.tasks.trail.of(Priority.NORMAL) is not None
+    psql("UPDATE embedding_tasks SET scheduled_at = now() - interval '1 day' WHERE article_id = 'a3000'")
+
+    until(lambda: "a3000" in articles_of(poller.claim(1)), 10)
+
+    assert psql("SELECT count(*) > 0 FROM embedding_tasks WHERE status = 'pending'") == [(True,)]

@@ -4,12 +4,15 @@ SELECT pg_advisory_xact_lock_shared(embedq_fence_key())
 
 -- name: lock_named
 -- The tasks a message names, if they may be claimed now. SKIP LOCKED: somebody else is at them, so they are in good hands.
+WITH gate AS MATERIALIZED (
+    SELECT p.priority, s.paused_tenants, embedq_models_held(p.priority) AS paused_models
+    FROM embedding_worker_status s, unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
+    WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT p.priority = ANY (s.paused_priorities)
+)
 SELECT t.id
-FROM embedding_tasks t
-JOIN embedding_worker_status s ON s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s)
+FROM embedding_tasks t JOIN gate ON gate.priority = t.priority
 WHERE t.id = ANY (%(ids)s) AND t.status = 'pending' AND t.scheduled_at <= clock_timestamp()
-  AND NOT t.priority = ANY (s.paused_priorities) AND NOT t.tenant_id = ANY (s.paused_tenants)
-  AND NOT t.model_id = ANY (embedq_models_held(t.priority))
+  AND NOT t.tenant_id = ANY (gate.paused_tenants) AND NOT t.model_id = ANY (gate.paused_models)
 ORDER BY t.id
 LIMIT %(limit)s
 FOR UPDATE OF t SKIP LOCKED
@@ -54,9 +57,9 @@ WITH RECURSIVE gate AS MATERIALIZED (
 ), share AS MATERIALIZED (
     SELECT greatest(1, ceil(%(limit)s::numeric / greatest(1, count(*))))::bigint AS each, count(*) AS lanes FROM lanes
 )
-(SELECT picked.id, lanes.tenant_id
+(SELECT picked.id, lanes.tenant_id, picked.scheduled_at, NULL::bigint AS lanes
  FROM lanes, share, gate, LATERAL (
-    SELECT t.id FROM embedding_tasks t
+    SELECT t.id, t.scheduled_at FROM embedding_tasks t
     WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id = lanes.tenant_id
       AND t.scheduled_at <= gate.due AND NOT gate.paused_models @> ARRAY[t.model_id]
     ORDER BY t.scheduled_at, t.id
@@ -65,7 +68,28 @@ WITH RECURSIVE gate AS MATERIALIZED (
  ) picked
  LIMIT %(limit)s)
 UNION ALL
-(SELECT NULL, tenant_id FROM lanes OFFSET greatest(0, (SELECT lanes FROM share) - 1))
+(SELECT NULL, tenant_id, NULL, (SELECT lanes FROM share) FROM lanes OFFSET greatest(0, (SELECT lanes FROM share) - 1))
+
+-- name: lock_following
+-- As lock_free, while there is a backlog: the tenants of the claim before, each from where that ended, the same share for each.
+SELECT picked.id, ended.tenant_id, picked.scheduled_at
+FROM (
+    SELECT s.paused_tenants, embedq_models_held(%(priority)s) AS paused_models,
+           clock_timestamp() - CASE WHEN s.mode = 'hybrid' THEN %(grace)s::interval ELSE interval '0' END AS due
+    FROM embedding_worker_status s
+    WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
+    OFFSET 0
+) gate, unnest(%(tenants)s::text[], %(times)s::timestamptz[], %(last_ids)s::bigint[]) AS ended (tenant_id, scheduled_at, id), LATERAL (
+    SELECT t.id, t.scheduled_at FROM embedding_tasks t
+    WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id = ended.tenant_id
+      AND (t.scheduled_at, t.id) > (ended.scheduled_at, ended.id)
+      AND t.scheduled_at <= gate.due AND NOT gate.paused_models @> ARRAY[t.model_id]
+    ORDER BY t.scheduled_at, t.id
+    LIMIT %(each)s
+    FOR UPDATE SKIP LOCKED
+) picked
+WHERE NOT ended.tenant_id = ANY (gate.paused_tenants)
+LIMIT %(limit)s
 
 -- name: lock_overdue
 -- One probe per priority, the most urgent first: each reads its own stretch of the index, oldest first, and the limit ends them all.
