@@ -23,26 +23,26 @@ class Overview:
     def depth(self) -> list[Row]:
         """Open tasks by priority and place (table, broker, worker): tasks, oldest, due_since, delayed; `about` when estimated.
 
-        A first look counts a little of everything; what is more than that is counted on when the planner thinks it is less than
-        `cap`, and estimated when it is more. `oldest` and `delayed` of an estimated row are those of its first part.
+        A first look counts up to 10,000 of everything; what is more than that is estimated, or counted on (up to `cap`) when the planner
+        does not know of so many: its figures are older than what was counted. `oldest` and `delayed` of an estimated row are those of its first part.
         """
         with self.database.transaction() as connection:
             connection.execute(QUERIES.without_seqscan)
             first = min(FIRST_LOOK, self.cap)
             rows = connection.execute(QUERIES.capped_depth, {"cap": first, "priorities": list(Priority)}).fetchall()
-            rows = [self._counted_on(connection, row) if row["tasks"] >= first else row | {"about": False} for row in rows]
+            rows = [self._more(connection, row, first) if row["tasks"] >= first else row | {"about": False} for row in rows]
         return [row for row in rows if row["tasks"]]
 
-    def _counted_on(self, connection: Connection, row: Row) -> Row:
+    def _more(self, connection: Connection, row: Row, first: int) -> Row:
         priority, place = row["priority"], row["place"]
         if place == "worker":
             return row | {"about": False}
         plan: Any = connection.execute(QUERIES.estimated_depth, {"priority": priority, "free": place == "table"}).fetchone()
         estimate = int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"])
-        if estimate <= self.cap:
+        if estimate <= first:
             counted = connection.execute(QUERIES.capped_depth, {"cap": self.cap, "priorities": [priority]}).fetchall()
             row = next(other for other in counted if other["place"] == place)
-        about = estimate > self.cap or row["tasks"] >= self.cap
+        about = estimate > first or row["tasks"] >= self.cap
         return (
             row
             | self._first_due(connection, row)
