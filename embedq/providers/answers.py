@@ -6,7 +6,7 @@ jiter (which the openai package brings) and pybase64 read an answer ten times fa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -86,7 +86,7 @@ def in_order(provider: str, data: object, count: int) -> list[object]:
         raise fault(provider, Cause.MALFORMED, "`data` is not a list of embeddings")
     if len(data) != count:
         raise wrong_count(provider, count, len(data))
-    found = {datum["index"]: datum["embedding"] for datum in data if isinstance(datum.get("index"), int)}
+    found = {datum["index"]: datum.pop("embedding") for datum in data if isinstance(datum.get("index"), int)}
     if found.keys() != set(range(count)):
         raise fault(provider, Cause.WRONG_ORDER, f"{count} texts sent, {len(found)} different indices returned")
     return [found[position] for position in range(count)]
@@ -96,11 +96,15 @@ def wrong_count(provider: str, sent: int, returned: int) -> Fault:
     return fault(provider, Cause.WRONG_COUNT, f"{sent} texts sent, {returned} vectors returned")
 
 
-def matrix(provider: str, embeddings: Sequence[object], model: Model) -> np.ndarray:
-    """Base64 strings (little-endian float32) or lists of numbers as one array, shape (len(embeddings), dimensions)."""
+def matrix(provider: str, embeddings: list[object], model: Model) -> np.ndarray:
+    """Base64 strings (little-endian float32) or lists of numbers as one array, shape (len(embeddings), dimensions).
+
+    What was read is let go at once, from the list too: an answer has megabytes, and every thread holds one.
+    """
     vectors = np.empty((len(embeddings), model.dimensions), dtype=np.float32)
-    for row, embedding in enumerate(embeddings):
-        vector = _decoded(provider, embedding)
+    for row in range(len(embeddings)):
+        vector = _decoded(provider, embeddings[row])
+        embeddings[row] = None
         if vector.shape != (model.dimensions,):
             raise _wrong_dimensions(provider, model, len(vector))
         vectors[row] = vector
