@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Task, signals
+from celery.exceptions import Ignore, Reject
 
 from . import logs
 from .assemble import WorkerParts, addresses, agreed_model, worker_parts
@@ -30,10 +31,23 @@ LONGEST_BROKER_WAIT_S = 10.0
 settings = from_env(os.environ)
 _addresses = addresses(settings)
 app = make_app(_addresses.broker_url)
-if is_redis(_addresses.broker_url):
+on_redis = is_redis(_addresses.broker_url)
+
+
+def _keep(queue: str, raw: bytes) -> None:
+    done = parts().store.rejected.take(queue, [raw])
+    told = f"{done.made} tasks made, {done.freed} freed, {done.rejected} kept for review"
+    log.warning("a message on %s that Celery cannot take: %s", queue, told)
+
+
+if on_redis:
     from .broker import keeping
 
-    keeping.install(lambda queue, raw: log.warning("%s", _kept(queue, raw)))
+    keeping.install(_keep)
+else:
+    from .broker import consuming
+
+    consuming.install(app, _keep)
 app.conf.worker_concurrency = settings.concurrent_workers
 _parts: WorkerParts | None = None
 _lock = threading.Lock()
@@ -55,16 +69,20 @@ _name: str | None = None
 _queues: Sequence[str] = ()
 
 
-def _kept(queue: str, raw: bytes) -> str:
-    done = parts().store.rejected.take(queue, [raw])
-    return f"a message on {queue} that Celery cannot take: {done.made} tasks made, {done.freed} freed, {done.rejected} kept for review"
-
-
 class RetriedLikeTheRow(Task):  # type: ignore[misc]
-    """Celery's autoretry, waiting as long as the row says instead of throwing its own dice."""
+    """Celery's autoretry, waiting as long as the row says instead of throwing its own dice.
+
+    On RabbitMQ nothing is sent with a countdown: it would take up a thread's place in every worker that meets it. A wait for
+    the provider is the row's alone; a message that could not be looked up goes back to its queue after the wait.
+    """
 
     def retry(self, *args: Any, exc: BaseException | None = None, countdown: float | None = None, **options: Any) -> Any:
         wait = getattr(exc, "retry_after_s", None)
+        if not on_redis:
+            if isinstance(exc, ProviderBusy):
+                raise Ignore
+            _ended.wait(wait or LONGEST_BROKER_WAIT_S)
+            raise Reject(exc, requeue=True)
         return super().retry(*args, exc=exc, countdown=countdown if wait is None else wait, **options)
 
 
@@ -90,7 +108,9 @@ def embed(self: Task, task_ids: list[int]) -> None:
 
 @signals.after_setup_logger.connect  # type: ignore[untyped-decorator]
 @signals.after_setup_task_logger.connect  # type: ignore[untyped-decorator]
-def _log_for_programs(logger: logging.Logger, **_: Any) -> None:
+def _log_as_the_settings_say(logger: logging.Logger, **_: Any) -> None:
+    """Our own lines as in every other process; Celery's own have their level from its `--loglevel`."""
+    logging.getLogger("embedq").setLevel(settings.log_level.upper())
     if settings.log_format == "json":
         for handler in logger.handlers:
             handler.setFormatter(logs.formatter("json"))

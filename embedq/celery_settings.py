@@ -48,6 +48,9 @@ accept_content = ["json"]
 task_ignore_result = True
 result_backend = None
 
+# On RabbitMQ the prefetch is then each consumer's own: quorum queues refuse one for the whole channel.
+worker_detect_quorum_queues = True
+
 # Publishing fails at once when the broker is away: the table keeps the task, and a writer must not wait (SPEC G7).
 task_publish_retry = False
 
@@ -94,6 +97,23 @@ REDIS_PUBLISH_OPTIONS: dict[str, Any] = REDIS_WORKER_OPTIONS | {
     "interval_step": 0,
     "interval_max": 0,
     "connect_retries_timeout": 1,
+}
+# The limit is named, because RabbitMQ 4 drops a message at the 20th return otherwise, and a backup is a return. So high, because
+# a limit of -1 (none) makes RabbitMQ 3 drop it at the first.
+AMQP_QUEUE_ARGUMENTS: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+# No confirmations here: what Celery itself sends are its signs of life, from the thread that also minds the connection; on a link that
+# is half open it would wait for ever. Tasks are published with AMQP_PUBLISH_OPTIONS, from workers too.
+AMQP_WORKER_OPTIONS: dict[str, Any] = {"connect_timeout": 5}
+AMQP_SETTINGS: dict[str, Any] = {
+    # A worker's, seconds: a half-open link is noticed after two of them without a sign of life.
+    "broker_heartbeat": 10,
+    # From each queue, for a thread: the one it works on, and the next, so that an urgent message is at hand when the thread is free.
+    "worker_prefetch_multiplier": 2,
+    # What is reduced after a reconnection could not be raised again: a consumer keeps the prefetch it began with.
+    "worker_enable_prefetch_count_reduction": False,
+    # For remote control and events. RabbitMQ 4.3 refuses queues that are neither durable nor one connection's own; these expire.
+    "control_queue_durable": True,
+    "event_queue_durable": True,
 }
 AMQP_PUBLISH_OPTIONS: dict[str, Any] = {
     "max_retries": 0,

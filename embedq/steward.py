@@ -203,7 +203,7 @@ class Steward:
             self.free_all("the mode is " + mode)
             return
         try:
-            wiped, queues = self.broker.was_wiped(), self.broker.look()
+            wiped, queues = self.broker.was_wiped(), self.broker.look(heads=True)
         except BrokerUnavailable:
             if mode is Mode.HYBRID:
                 self.free_all("the broker cannot be reached")
@@ -234,10 +234,12 @@ class Steward:
         return found
 
     def _free_lost(self, priority: Priority, queue: InBroker, again: Sequence[int]) -> None:
-        if queue.first is None:
+        if queue.waiting and queue.first is None:
             return
         first = queue.first if queue.waiting else None
-        freed = self.store.tasks.free_lost(priority, LOST_AFTER_S, first=first, held=queue.held, again=again)
+        # Where it cannot be seen what workers hold, it gets the time to be claimed; a second message would do no harm.
+        after_s = LOST_AFTER_S if queue.sees_held else HELD_S
+        freed = self.store.tasks.free_lost(priority, after_s, first=first, held=queue.held, again=again)
         if freed:
             self.store.audit.write(
                 "broker",

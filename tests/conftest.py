@@ -18,6 +18,7 @@ from embedq.embedded import Servers
 from embedq.settings import Settings, from_env
 from embedq.store import Store, schema
 from embedq.store.database import Database
+from tests.rabbitmq import MISSING, emptied, own_virtual_host
 
 # No setting of the machine reaches a test.
 for name in list(os.environ):
@@ -83,6 +84,21 @@ def redis_url(servers: Servers) -> str:
 
     redis.Redis.from_url(servers.redis_url).flushall()
     return servers.redis_url
+
+
+@pytest.fixture(scope="session")
+def virtual_host() -> Iterator[str]:
+    """RabbitMQ's, of this run alone. Skips where there is none."""
+    with own_virtual_host() as url:
+        if url is None:
+            pytest.skip(MISSING)
+        yield url
+
+
+@pytest.fixture
+def rabbitmq_url(virtual_host: str) -> str:
+    """The run's virtual host, emptied."""
+    return emptied(virtual_host)
 
 
 @pytest.fixture

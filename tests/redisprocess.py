@@ -77,6 +77,10 @@ class OwnRedis:
         self.process.kill()
         self.process.wait()
 
+    def wipe(self) -> None:
+        """It loses everything."""
+        self.client.flushall()
+
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
 

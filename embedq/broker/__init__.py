@@ -6,7 +6,6 @@ A message is `embedq.embed` with a list of task ids, on the queue named like the
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,8 @@ from urllib.parse import urlsplit
 from ..decide.messages import OWN as TASK
 from ..errors import BrokerUnavailable
 from ..model import Priority
-from .amqp import AmqpQueues
+from .amqp import MAKE_ANEW, AmqpQueues, Declared, is_refused_declaration
+from .app import is_redis, make_app
 from .redis import RedisQueues, Seen, is_delayed, task_ids
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["TASK", "Broker", "Circuit", "InBroker", "is_redis", "make_app", "shown"]
+__all__ = ["MAKE_ANEW", "TASK", "Broker", "Circuit", "InBroker", "is_redis", "is_refused_declaration", "make_app", "shown"]
 
 MARK = "embedq:mark"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
@@ -37,42 +37,6 @@ def shown(url: str) -> str:
     """The address without user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}:{parts.port or ''}{parts.path}"
-
-
-def is_redis(url: str) -> bool:
-    return urlsplit(url).scheme.split("+")[0] in ("redis", "rediss", "unix", "sentinel")
-
-
-def make_app(url: str, *, publishing_only: bool = False, prefix: str = "") -> Celery:
-    """The Celery app. `publishing_only`: short time-outs, for writers and the steward; a worker's own are patient.
-
-    `prefix`: for scratch queues beside the real ones; before every key in Redis, before the names of queues elsewhere.
-    """
-    from celery import Celery
-
-    from .. import celery_settings as own
-
-    app = Celery("embedq", broker=url, set_as_current=not publishing_only)
-    app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE") or own)
-    if is_redis(url):
-        options = own.REDIS_PUBLISH_OPTIONS if publishing_only else own.REDIS_WORKER_OPTIONS
-    else:
-        options = own.AMQP_PUBLISH_OPTIONS if publishing_only else {"confirm_publish": True}
-    app.conf.update(broker_url=url, broker_transport_options=options)
-    if prefix:
-        _apart(app, prefix, in_redis=is_redis(url))
-    return app
-
-
-def _apart(app: Celery, prefix: str, *, in_redis: bool) -> None:
-    from kombu.entity import Exchange, Queue
-
-    if in_redis:
-        app.conf.broker_transport_options = app.conf.broker_transport_options | {"global_keyprefix": prefix}
-    else:
-        exchange = Exchange("embedq", type="direct")  # type: ignore[no-untyped-call]
-        app.conf.task_queues = [Queue(prefix + name, exchange, routing_key=prefix + name) for name in Priority]  # type: ignore[no-untyped-call]
-        app.conf.task_default_queue = app.conf.task_default_routing_key = prefix + Priority.NORMAL
 
 
 @dataclass(slots=True)
@@ -107,7 +71,8 @@ class InBroker:
     """What a broker holds for one queue: waiting messages, delivered but unacknowledged ones (`delayed` of them wait in a
     worker's memory for their time), and who consumes.
 
-    `first` has the task ids of the message next in line, `held` those of the unacknowledged ones; None: cannot be seen here.
+    `first` has the task ids of the message next in line, None where it was not asked for; `held` those of the unacknowledged
+    ones, which on RabbitMQ nobody can see (`sees_held`).
     """
 
     waiting: int
@@ -116,6 +81,7 @@ class InBroker:
     first: tuple[int, ...] | None = None
     held: tuple[int, ...] = ()
     delayed: int = 0
+    sees_held: bool = True
 
 
 class Broker:
@@ -153,7 +119,7 @@ class Broker:
         try:
             with self.producers.acquire(block=True, timeout=2) as producer:
                 for priority, ids in batches:
-                    self.app.send_task(TASK, args=[list(ids)], queue=self._queue(priority), producer=producer, retry=False)
+                    self._send(TASK, [list(ids)], priority, producer)
         except Exception as away:  # kombu raises what the transport raises: OSError, redis and amqp errors, and its own
             self._failed(away)
         self.circuit.worked()
@@ -161,11 +127,20 @@ class Broker:
     def publish_foreign(self, task: str, args: Sequence[object], priority: Priority) -> None:
         """A message as another program would leave it in our queue: for rehearsals. Raises BrokerUnavailable."""
         with self._asked(), self.producers.acquire(block=True, timeout=2) as producer:
-            self.app.send_task(task, args=list(args), queue=self._queue(priority), producer=producer, retry=False)
+            self._send(task, list(args), priority, producer)
+
+    def _send(self, task: str, args: Sequence[object], priority: Priority, producer: Any) -> None:
+        # Mandatory: a queue that somebody deleted is an error then, after which it is declared anew, and not a hole.
+        routed = {} if is_redis(self.url) else {"mandatory": True}
+        self.app.send_task(task, args=args, queue=self._queue(priority), producer=producer, retry=False, **routed)
 
     def _failed(self, away: Exception) -> None:
         self.circuit.failed(f"{type(away).__name__}: {away}")
         self._forget()
+        if is_refused_declaration(away):
+            raise BrokerUnavailable(
+                f"the broker at {shown(self.url)} has a queue of another kind: {away}", hint=MAKE_ANEW
+            ) from away
         raise BrokerUnavailable(
             f"the broker at {shown(self.url)} cannot be reached ({type(away).__name__})",
             hint="is it running? tasks wait in the table; `embedq mode database` works without a broker",
@@ -201,10 +176,11 @@ class Broker:
             self._failed(away)
         self.circuit.worked()
 
-    def look(self) -> Mapping[str, InBroker]:
-        """What is in each queue now. Raises BrokerUnavailable."""
+    def look(self, *, heads: bool = False) -> Mapping[str, InBroker]:
+        """What is in each queue now; `heads`: what is next in line too, for which RabbitMQ has to be asked. Raises BrokerUnavailable."""
         with self._asked():
-            return _seen(self.queues().look())
+            queues = self.queues()
+            return _seen(queues.look() if isinstance(queues, RedisQueues) else queues.look(heads=heads))
 
     def queues(self, more: Sequence[str] = ()) -> RedisQueues | AmqpQueues:
         """The queues themselves; `more` names queues beyond our four (another program's)."""
@@ -226,6 +202,13 @@ class Broker:
         """
         with self._asked():
             return self.queues(more).drain(_shielded(take), quiet_s=quiet_s, until=time.monotonic() + limit_s)
+
+    def of_another_kind(self) -> list[str]:
+        """Our queues that are there and are not declared as we declare them (RabbitMQ only). Raises BrokerUnavailable."""
+        if is_redis(self.url):
+            return []
+        with self._asked():
+            return AmqpQueues(self.app, self.prefix).of_another_kind()
 
     def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
         """Every message as (queue, raw), without taking it. Raises BrokerUnavailable."""
@@ -270,8 +253,13 @@ def _shielded(take: Callable[[str, Sequence[bytes]], None]) -> Callable[[str, Se
 
 def _seen(found: Any) -> dict[str, InBroker]:
     if not isinstance(found, Seen):
-        return {queue: InBroker(said.waiting, 0, said.consumers) for queue, said in found.items()}
+        return {queue: _in_rabbitmq(said) for queue, said in found.items()}
     return {queue: _in_redis(found, queue) for queue in found.waiting}
+
+
+def _in_rabbitmq(said: Declared) -> InBroker:
+    first = None if said.head is None else task_ids(said.head)
+    return InBroker(said.waiting, 0, said.consumers, first=first, sees_held=False)
 
 
 def _in_redis(seen: Seen, queue: str) -> InBroker:

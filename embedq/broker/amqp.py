@@ -1,4 +1,4 @@
-"""The four queues as RabbitMQ keeps them. Draining consumes with manual acknowledgement: commit, then acknowledge.
+"""The four queues as RabbitMQ keeps them: quorum queues (docs/why/rabbitmq.rst). Draining consumes with manual acknowledgement: commit, then acknowledge.
 
 What a live worker holds unacknowledged is out of reach until that worker acknowledges or goes; then it is back in its queue.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..model import Priority
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
 AT_ONCE = 2000
 # So long nothing arrives from a queue that has something: it has been emptied.
 LULL_S = 0.3
-NOT_FOUND = 404
+NOT_FOUND, PRECONDITION_FAILED = 404, 406
+QUEUE_DECLARE = (50, 10)
+# The most that one consumer of AMQP 0-9-1 can hold. (0, no bound, means 2,000 to a quorum queue.)
+LARGEST_PREFETCH = 65_535
+MAKE_ANEW = "`embedq broker drain --yes --reason …` takes its messages into the table and makes it anew"
 
 Taken = Callable[[str, Sequence[bytes]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What RabbitMQ says of one queue."""
+    """What RabbitMQ says of one queue. `head`: the message next in line, where it was asked for."""
 
     waiting: int
     consumers: int
+    head: bytes | None = None
 
 
 class AmqpQueues:
@@ -39,9 +45,15 @@ class AmqpQueues:
         self.app, self.queues = app, [prefix + str(queue) for queue in queues]
         self.prefix = prefix
 
-    def look(self) -> dict[str, Declared]:
+    def look(self, *, heads: bool = False) -> dict[str, Declared]:
         with self._connection() as connection:
-            return {queue.removeprefix(self.prefix): _declared(connection, queue) for queue in self.queues}
+            found = {queue: _declared(connection, queue) for queue in self.queues}
+            if heads:
+                found = {
+                    queue: replace(said, head=_head(connection, queue) if said.waiting else None)
+                    for queue, said in found.items()
+                }
+        return {queue.removeprefix(self.prefix): said for queue, said in found.items()}
 
     def messages(self) -> Iterator[tuple[str, bytes]]:
         """Every waiting message, without taking it: they are delivered to us and put back when we hang up."""
@@ -51,7 +63,7 @@ class AmqpQueues:
                 waiting = _declared(connection, queue).waiting
                 if not waiting:
                     continue
-                reader = _Reader(connection, queue, prefetch=0)
+                reader = _Reader(connection, queue, holds=waiting)
                 for page in reader.pages(waiting):
                     found += [(queue.removeprefix(self.prefix), raw) for raw, _ in page]
                 reader.close()
@@ -67,14 +79,33 @@ class AmqpQueues:
                 now = time.monotonic()
                 quiet_since = now if step else quiet_since
                 if now - quiet_since >= quiet_s or now > until:
-                    return taken
+                    break
                 time.sleep(min(0.1, quiet_s))
+            self._make_anew(connection)
+        return taken
+
+    def of_another_kind(self) -> list[str]:
+        """Queues of ours that somebody declared otherwise: classic ones, of an earlier version."""
+        with self._connection() as connection:
+            return [name.removeprefix(self.prefix) for name in self._of_another_kind(connection)]
+
+    def _of_another_kind(self, connection: Any) -> list[str]:
+        known = self.app.amqp.queues
+        return [
+            name for name in self.queues if name in known and _exists(connection, name) and _differs(connection, known[name])
+        ]
+
+    def _make_anew(self, connection: Any) -> None:
+        """What is empty and of another kind goes; whoever publishes or consumes next declares it as it has to be."""
+        for queue in self._of_another_kind(connection):
+            if not _declared(connection, queue).waiting:
+                connection.channel().queue_delete(queue)
 
     def _drain_queue(self, connection: Any, queue: str, take: Taken, until: float) -> int:
         waiting, done = _declared(connection, queue).waiting, 0
         if not waiting:
             return 0
-        reader = _Reader(connection, queue, prefetch=AT_ONCE)
+        reader = _Reader(connection, queue, holds=AT_ONCE)
         for page in reader.pages(waiting):
             take(queue.removeprefix(self.prefix), [raw for raw, _ in page])
             reader.acknowledge(page[-1][1])
@@ -100,29 +131,66 @@ class AmqpQueues:
 
 
 def _declared(connection: Any, queue: str) -> Declared:
-    """A queue that does not exist holds nothing. Asking for one closes the channel, so each question has its own."""
+    """A queue that does not exist holds nothing."""
+    return _asked(connection, queue) or Declared(0, 0)
+
+
+def _head(connection: Any, queue: str) -> bytes | None:
+    """The message next in line: taken, read, and put back at its place."""
+    channel = connection.channel()
+    message = channel.basic_get(queue)
+    channel.close()
+    return None if message is None else as_redis(message)
+
+
+def _exists(connection: Any, queue: str) -> bool:
+    return _asked(connection, queue) is not None
+
+
+def _asked(connection: Any, queue: str) -> Declared | None:
+    """None: there is no such queue. Asking for one closes the channel, so each question has its own."""
     channel = connection.channel()
     try:
         said = channel.queue_declare(queue, passive=True)
     except connection.channel_errors as unknown:
         if getattr(unknown, "reply_code", NOT_FOUND) != NOT_FOUND:
             raise
-        return Declared(0, 0)
+        return None
     channel.close()
     return Declared(said.message_count, said.consumer_count)
 
 
-class _Reader:
-    """One consumer on a channel of its own: closing it puts back what was not acknowledged."""
+def _differs(connection: Any, queue: Any) -> bool:
+    """Whether RabbitMQ refuses our declaration of a queue that is there."""
+    channel = connection.channel()
+    try:
+        queue.queue_declare(channel=channel)
+    except connection.channel_errors as refused:
+        if is_refused_declaration(refused):
+            return True
+        raise
+    channel.close()
+    return False
 
-    def __init__(self, connection: Any, queue: str, prefetch: int) -> None:
+
+def is_refused_declaration(error: BaseException) -> bool:
+    """The same code is RabbitMQ's answer to other errors too, an acknowledgement that came too late among them."""
+    return getattr(error, "reply_code", None) == PRECONDITION_FAILED and getattr(error, "method_sig", None) == QUEUE_DECLARE
+
+
+class _Reader:
+    """Consumers on a channel of their own, which together hold at least so many messages: closing it puts back what was not
+    acknowledged."""
+
+    def __init__(self, connection: Any, queue: str, holds: int) -> None:
         self.connection = connection
         self.channel = connection.channel()
         self.arrived: list[tuple[bytes, Any]] = []
-        self.channel.basic_qos(0, prefetch, False)
-        self.channel.basic_consume(
-            queue, no_ack=False, callback=lambda message: self.arrived.append((as_redis(message), message))
-        )
+        self.channel.basic_qos(0, min(holds, LARGEST_PREFETCH), False)
+        for _ in range(math.ceil(holds / LARGEST_PREFETCH)):
+            self.channel.basic_consume(
+                queue, no_ack=False, callback=lambda message: self.arrived.append((as_redis(message), message))
+            )
 
     def pages(self, expected: int) -> Iterator[list[tuple[bytes, Any]]]:
         """What arrives, until `expected` messages have come or nothing does any more."""

@@ -1,7 +1,8 @@
 """What a Celery worker takes from Redis and cannot understand is kept (SPEC S8); Celery alone would exit over it, or lose it.
 
 Celery's consumer begins with a message that is already out of its list. So ours looks at the bytes when Redis hands them
-over: a message of ours goes on to Celery; anything else is brought into the table, as a drain would do it.
+over: a message of ours goes on to Celery; anything else is brought into the table, as a drain would do it. (RabbitMQ keeps a
+message until it is acknowledged, so there the consumer itself can look: `consuming`.)
 """
 
 from __future__ import annotations
@@ -12,21 +13,16 @@ from typing import Any
 
 from kombu.transport import redis as kombu_redis
 
-from ..decide.messages import NamesTasks, envelope_of, understand
+from ..decide.messages import envelope_of, is_for_celery
 from ..model import Priority
 
 Keep = Callable[[str, bytes], None]
 
 
 def is_deliverable(raw: bytes) -> bool:
-    """Whether Celery's consumer will take it: ours, with the headers and properties that kombu and Celery rely on."""
-    envelope = envelope_of(raw)
-    if envelope is None or not isinstance(understand(raw), NamesTasks):
-        return False
-    headers, properties = envelope.get("headers"), envelope.get("properties")
-    if not isinstance(headers, dict) or not isinstance(properties, dict):
-        return False
-    return isinstance(headers.get("id"), str) and isinstance(headers.get("task"), str) and "delivery_tag" in properties
+    """Whether Celery's consumer will take it: one for Celery, with the properties that kombu relies on."""
+    properties = (envelope_of(raw) or {}).get("properties")
+    return is_for_celery(raw) and isinstance(properties, dict) and "delivery_tag" in properties
 
 
 def install(keep: Keep) -> None:

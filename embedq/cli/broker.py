@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from .. import assemble
-from ..broker import Broker, shown
+from ..broker import MAKE_ANEW, Broker, shown
 from ..rollback import drain as draining
 from ..settings import Settings, from_env
 from ..store import Store
@@ -40,12 +40,13 @@ def parts() -> Iterator[tuple[Settings, Store, Broker]]:
 def status() -> Answer:
     """Each queue: waiting, delivered and not acknowledged, delayed, consumers, and what the table trusted it with.
 
-    Exit code 3 when a queue holds messages and nobody consumes it.
+    Exit code 3 when a queue holds messages and nobody consumes it, or is declared otherwise than ours (RabbitMQ).
 
     Example:  embedq broker status
     """
     with parts() as (_, store, its_broker):
         queues, rejected = draining.compared(store, its_broker), store.rejected.by_reason()
+        other = its_broker.of_another_kind()
         address = shown(its_broker.url)
     rows = [[row[key] if key != "oldest_s" else lasting(row[key]) for key in row] for row in queues]
     said: list[str | Table] = [Table([name.replace("_", " ") for name in queues[0]], rows, f"The broker at {address}")]
@@ -60,9 +61,12 @@ def status() -> Answer:
         said.append(
             f"nobody consumes {', '.join(alone)}: start `celery -A embedq worker`, or `embedq mode database --reason …`"
         )
+    if other:
+        said.append(f"{', '.join(other)}: not declared as ours are, nothing can be published or consumed there: {MAKE_ANEW}")
     return Answer(
-        {"broker": address, "queues": queues, "rejected": rejected, "unconsumed": alone}, said, NOT_WELL if alone else 0
-    )
+        {"broker": address, "queues": queues, "rejected": rejected, "unconsumed": alone, "of_another_kind": other},
+        said, NOT_WELL if alone or other else 0,
+    )  # fmt: skip
 
 
 @command(name="drain", destroys=True)

@@ -59,6 +59,14 @@ def understand(raw: bytes) -> Meaning:
         return NotUnderstood(str(why))
 
 
+def is_for_celery(raw: bytes) -> bool:
+    """Whether Celery's worker can take it: one of ours, with the headers that Celery relies on."""
+    if not isinstance(understand(raw), NamesTasks):
+        return False
+    headers = (envelope_of(raw) or {}).get("headers")
+    return isinstance(headers, dict) and isinstance(headers.get("id"), str) and isinstance(headers.get("task"), str)
+
+
 def envelope_of(raw: bytes) -> Mapping[str, Any] | None:
     """The message as a JSON object, or None."""
     try:

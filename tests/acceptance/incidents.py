@@ -9,12 +9,16 @@ import subprocess
 import sys
 from typing import Any
 
+import amqp
+
 from embedq import Client
-from embedq.broker import TASK, Broker
+from embedq.broker import TASK, Broker, is_redis
+from embedq.celery_settings import AMQP_QUEUE_ARGUMENTS
 from embedq.dispatch import Dispatcher
 from embedq.model import ArticleDraft, Delivery
 from embedq.settings import from_env
 from embedq.store import Store
+from tests.rabbitmq import connected
 
 from .underload import ROOT, Writer, clean, embedq, facts, wait_until
 
@@ -69,6 +73,17 @@ def fill(redis: Any, tasks: list[int], messages: int) -> None:
     for number in range(GARBAGE):
         pipe.lpush("low", garbage(number))
     pipe.execute()
+
+
+def put(broker: Broker, queue: str, raw: bytes) -> None:
+    """These bytes into a queue, as another program might."""
+    if is_redis(broker.url):
+        broker.redis.lpush(queue, raw)
+        return
+    with connected(broker.url) as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=AMQP_QUEUE_ARGUMENTS)
+        channel.basic_publish(amqp.Message(raw, delivery_mode=2), routing_key=queue)
 
 
 def nothing_open(store: Store) -> bool:

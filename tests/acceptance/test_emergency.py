@@ -1,38 +1,50 @@
-"""The broker breaks under load: Redis dead, frozen, full, emptied; commands killed at every step; late results."""
+"""The broker breaks under load: dead, frozen, full, emptied; commands killed at every step; late results."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedq.model import Delivery, Mode
 from embedq.rollback.kinds import EMERGENCY
 from embedq.store import Store
+from tests.rabbitmq import Link
 from tests.redisprocess import OwnRedis
 from tests.standin import StandIn
 
-from .incidents import GARBAGE, all_is_well, dispatch, done_by, fill, garbage, killed_at, write
+from .conftest import RABBITMQ, REDIS
+from .incidents import GARBAGE, all_is_well, dispatch, done_by, fill, garbage, killed_at, put, write
 from .underload import Writer, embedq, facts, fleet, wait_until
 
 
-def broke(how: str, server: OwnRedis, store: Store) -> None:
+def on_rabbitmq(what: str) -> Any:
+    return pytest.param(what, "rabbitmq", marks=pytest.mark.rabbitmq)
+
+
+def broke(how: str, server: OwnRedis | Link, store: Store) -> None:
     match how:
         case "dead":
             server.kill()
         case "frozen":
             server.freeze()
         case "full":
+            assert isinstance(server, OwnRedis)
             tasks = [
                 row["id"] for row in store.database.fetch("SELECT id FROM embedding_tasks WHERE status = 'pending' LIMIT 3000")
             ]
             fill(server.client, tasks, 100_000)
 
 
-@pytest.mark.parametrize("how", ["dead", "frozen", "full"])
-def test_emergency_goes_on_from_the_table_whatever_redis_is(
-    how: str, deployment: dict[str, str], broken: OwnRedis, store: Store, standin: StandIn, tmp_path: Path
+@pytest.mark.parametrize(
+    ("how", "broken"),
+    [("dead", REDIS), ("frozen", REDIS), ("full", REDIS), on_rabbitmq("frozen")],
+    indirect=["broken"],
+)
+def test_emergency_goes_on_from_the_table_whatever_the_broker_is(
+    how: str, deployment: dict[str, str], broken: OwnRedis | Link, store: Store, standin: StandIn, tmp_path: Path
 ) -> None:
     writer = Writer(deployment, at_least=0)
     writer.fill(1500)
@@ -43,7 +55,7 @@ def test_emergency_goes_on_from_the_table_whatever_redis_is(
             workers.signal("celery", signal.SIGSTOP)
         broke(how, broken, store)
 
-        ran = embedq(deployment, "rollback", "emergency", "--reason", f"Redis is {how}", "--json")
+        ran = embedq(deployment, "rollback", "emergency", "--reason", f"the broker is {how}", "--json")
 
         assert ran.exit_code == 0, ran.err
         assert store.switches.in_flight([Delivery.CELERY]) == 0
@@ -51,6 +63,9 @@ def test_emergency_goes_on_from_the_table_whatever_redis_is(
         writer.__exit__()
         standin.control(latency_ms=0)
         all_is_well(deployment, store, writer)
+        if how == "frozen":
+            # Nothing waits for it any more but workers that are asked to stop.
+            broken.thaw()
 
     print(
         f"{how}: procedure {ran.json['seconds']} s, command {ran.seconds:.1f} s,",
@@ -62,12 +77,16 @@ def test_emergency_goes_on_from_the_table_whatever_redis_is(
     assert skipped == (set() if how == "full" else {"back-up-broker", "drain"})
 
 
-@pytest.mark.parametrize("step", [step.name for step in EMERGENCY.steps])
+@pytest.mark.parametrize(
+    ("step", "plain"),
+    [*((step.name, REDIS) for step in EMERGENCY.steps), on_rabbitmq("back-up-broker"), on_rabbitmq("drain")],
+    indirect=["plain"],
+)
 def test_an_emergency_killed_at_a_step_is_taken_up_and_ends_the_same(step: str, plain: dict[str, str], store: Store) -> None:
     write(plain, 300)
     broker = dispatch(plain, store)
     for number in range(3):
-        broker.redis.lpush("high", garbage(number))
+        put(broker, "high", garbage(number))
 
     killed_at(plain, step)
     again = embedq(plain, "rollback", "emergency", "--reason", "a test", "--json")
@@ -100,21 +119,23 @@ def test_a_procedure_that_did_not_end_can_be_undone_instead(plain: dict[str, str
     assert embedq(plain, "rollback", "undo", "--reason", "once more").exit_code == 1
 
 
-def test_redis_loses_everything_in_celery_mode_and_all_work_is_done_without_an_operator(
-    deployment: dict[str, str], broken: OwnRedis, store: Store, standin: StandIn, tmp_path: Path
+@pytest.mark.parametrize("broken", [REDIS, RABBITMQ], indirect=True)
+def test_the_broker_loses_everything_in_celery_mode_and_all_work_is_done_without_an_operator(
+    deployment: dict[str, str], broken: OwnRedis | Link, store: Store, standin: StandIn, tmp_path: Path
 ) -> None:
     writer = Writer(deployment, at_least=0)
     with fleet(deployment, tmp_path, store, celery=1, pollers=0), writer:
         with standin.held():
             writer.fill(400)
-            wait_until(lambda: store.switches.counts()["with_broker"] > 100, 20, "messages in Redis")
-            broken.client.flushall()
+            wait_until(lambda: store.switches.counts()["with_broker"] > 100, 20, "messages in the broker")
+            broken.wipe()
         writer.__exit__()
         all_is_well(deployment, store, writer)
 
 
-def test_hybrid_goes_on_when_redis_dies_and_celery_takes_over_when_it_returns(
-    deployment: dict[str, str], broken: OwnRedis, store: Store, standin: StandIn, tmp_path: Path
+@pytest.mark.parametrize("broken", [REDIS, RABBITMQ], indirect=True)
+def test_hybrid_goes_on_when_the_broker_dies_and_celery_takes_over_when_it_returns(
+    deployment: dict[str, str], broken: OwnRedis | Link, store: Store, standin: StandIn, tmp_path: Path
 ) -> None:
     writer = Writer(deployment, at_least=100)
     store.status.set_mode(Mode.HYBRID, "test", "test")

@@ -1,4 +1,5 @@
-"""Modes are switched under load: every ordered pair of modes, workers of both deliveries at work, articles being written."""
+"""Modes are switched under load: every ordered pair of modes, workers of both deliveries at work, articles being written; on
+RabbitMQ every pair of those that have workers."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from .underload import Writer, embedq, facts, fleet, tour, use_standin, wait_unt
 FULL = bool(os.environ.get("SWITCHING_AT_FULL_SIZE"))
 BATCH, THREADS, EACH = 5, 2, 4 if FULL else 2
 OPEN_AT_FIRST, KEPT_OPEN, END_WITHIN_S = (20_000, 19_500, 400) if FULL else (3000, 400, 60)
+WITH_WORKERS = [Mode.CELERY, Mode.DATABASE, Mode.HYBRID]
 LIGHT = {"EMBEDDING_BATCH_SIZE": str(BATCH), "EMBEDDING_CONCURRENT_WORKERS": str(THREADS), "EMBEDDING_FALLBACK_AFTER": "2000"}
 
 
@@ -30,8 +32,8 @@ def standin() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def deployment(environment: dict[str, str], standin: StandIn) -> dict[str, str]:
-    return use_standin(environment, standin, **LIGHT)
+def deployment(plain: dict[str, str], standin: StandIn) -> dict[str, str]:
+    return use_standin(plain, standin, **LIGHT)
 
 
 @dataclass
@@ -90,15 +92,23 @@ def claims_after(store: Store, moment: float, by: set[Delivery] | frozenset[Deli
 
 
 @pytest.mark.timeout(1200 if FULL else 300)
-def test_all_twenty_switches_under_load_lose_nothing(
-    deployment: dict[str, str], store: Store, standin: StandIn, tmp_path: Path
+@pytest.mark.parametrize(
+    ("plain", "modes"),
+    [
+        pytest.param("redis", list(Mode), id="all twenty, on Redis"),
+        pytest.param("rabbitmq", WITH_WORKERS, id="six, on RabbitMQ", marks=pytest.mark.rabbitmq),
+    ],
+    indirect=["plain"],
+)
+def test_switches_under_load_lose_nothing(
+    modes: list[Mode], deployment: dict[str, str], store: Store, standin: StandIn, tmp_path: Path
 ) -> None:
     writer = Writer(deployment, at_least=KEPT_OPEN)
-    writer.fill(OPEN_AT_FIRST)
+    writer.fill(OPEN_AT_FIRST * len(modes) // len(Mode))
 
     figures: list[Figures] = []
     with fleet(deployment, tmp_path, store, celery=EACH, pollers=EACH), writer:
-        figures += [switch_and_watch(deployment, store, after, hold_s=0.5) for after in tour(list(Mode))[1:]]
+        figures += [switch_and_watch(deployment, store, after, hold_s=0.5) for after in tour(modes)[1:]]
         writer.__exit__()
         standin.control(latency_ms=0)
         embedq(deployment, "reconcile", "--yes", "--reason", "the end of a test")

@@ -11,12 +11,14 @@ import psycopg
 import pytest
 
 from embedq.embedded import Servers
+from tests.rabbitmq import emptied
 from tests.standin import StandIn
 from tests.standin import running as standin_running
 from tests.support import Process, start_celery, start_poller, until
 
 _numbers = itertools.count(1)
-MODES = {"celery": "celery", "poller": "database"}
+ON_RABBITMQ = "celery on rabbitmq"
+MODES = {"celery": "celery", "poller": "database", ON_RABBITMQ: "celery"}
 DIMENSIONS = 64
 
 
@@ -35,9 +37,10 @@ class Delivery:
         cursor = self._connection.execute(statement, parameters or None)  # type: ignore[arg-type]
         return cursor.fetchall() if cursor.description else []
 
-    def start(self, **environment: str) -> Process:
-        start: Callable[..., Process] = start_celery if self.name == "celery" else start_poller
-        self.workers.append(start(self.environment | environment))
+    def start(self, *, concurrency: int | None = None, **environment: str) -> Process:
+        start: Callable[..., Process] = start_poller if self.name == "poller" else start_celery
+        options = {} if concurrency is None else {"concurrency": concurrency}
+        self.workers.append(start(self.environment | environment, **options))
         return self.workers[-1]
 
     def add(self, texts: Mapping[str, str]) -> None:
@@ -139,9 +142,10 @@ def place(
         def make() -> Delivery:
             redis.Redis.from_url(servers.redis_url).flushall()
             url = make_database(servers, template)
-            delivery = Delivery(
-                request.param, url, delivery_environment(url, servers.redis_url, provider_process), provider_process
-            )
+            environment = delivery_environment(url, servers.redis_url, provider_process)
+            if request.param == ON_RABBITMQ:
+                environment["EMBEDDING_BROKER_URL"] = emptied(request.getfixturevalue("virtual_host"))
+            delivery = Delivery(request.param, url, environment, provider_process)
             made.callback(delivery.close)
             return delivery
 

@@ -15,26 +15,18 @@ from pathlib import Path
 import pytest
 
 from embedq import Client
-from embedq.broker import TASK, Broker, make_app
+from embedq.broker import TASK, Broker
+from embedq.celery_settings import AMQP_QUEUE_ARGUMENTS
 from embedq.errors import NotWell
 from embedq.model import ArticleDraft, Mode, Priority
 from embedq.rollback.drain import back_up, compared, drain, rebuild
 from embedq.settings import Settings
 from embedq.store import Store
+from tests.rabbitmq import RABBITMQ, rabbitmq_is_there
 from tests.redisprocess import of_the_machine, own_redis
 
-RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 ROOT = Path(__file__).resolve().parents[2]
 Hand = Callable[[str, bytes, dict[str, object]], None]
-
-
-def rabbitmq_is_there() -> bool:
-    try:
-        with make_app(RABBITMQ, publishing_only=True).connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-    except Exception:
-        return False
-    return True
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +69,7 @@ def hand(broker: Broker) -> Hand:
             return
         with broker.app.connection_for_write() as connection:
             channel = connection.channel()
-            channel.queue_declare(broker.prefix + queue, durable=True, auto_delete=False)
+            channel.queue_declare(broker.prefix + queue, durable=True, auto_delete=False, arguments=AMQP_QUEUE_ARGUMENTS)
             import amqp
 
             message = amqp.Message(body, content_type=content_type, application_headers=headers or {})
@@ -238,7 +230,6 @@ import sys
 from embedq.broker import Broker
 from embedq.broker import amqp, redis
 from embedq.store import Store
-from tests.redisprocess import of_the_machine, own_redis
 from embedq.store.database import Database
 from embedq.rollback.drain import drain
 redis.AT_ONCE = amqp.AT_ONCE = 20

@@ -1,10 +1,15 @@
-"""What both deliveries promise while everything else is well."""
+"""What both deliveries promise while everything else is well, Celery on either broker."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.support import until
+
+from .conftest import ON_RABBITMQ
+
+EVERY = ["celery", "poller", pytest.param(ON_RABBITMQ, marks=pytest.mark.rabbitmq)]
+pytestmark = pytest.mark.parametrize("place", EVERY, indirect=True, scope="module")
 
 
 def test_what_is_written_is_embedded(delivery):

@@ -8,7 +8,7 @@ from celery.app.defaults import NAMESPACES, flatten
 import celeryconfig
 from embedq import celery_settings
 from embedq.broker import make_app
-from embedq.celery_settings import UrgentFirst
+from embedq.celery_settings import AMQP_QUEUE_ARGUMENTS, AMQP_SETTINGS, UrgentFirst
 from embedq.model import Priority
 
 
@@ -35,6 +35,22 @@ def test_the_app_has_four_queues_named_like_the_priorities_each_bound_to_its_own
     app = make_app(url)
 
     assert [(queue.name, queue.routing_key) for queue in app.conf.task_queues] == [(name, name) for name in Priority]
+
+
+@pytest.mark.parametrize("publishing_only", [True, False])
+@pytest.mark.parametrize("prefix", ["", "scratch."])
+def test_on_rabbitmq_everybody_declares_the_same_quorum_queues(publishing_only, prefix):
+    app = make_app("amqp://127.0.0.1:1//", publishing_only=publishing_only, prefix=prefix)
+
+    assert list(app.amqp.queues) == [prefix + name for name in Priority]
+    for queue in app.amqp.queues.values():
+        assert (queue.durable, queue.auto_delete, queue.queue_arguments) == (True, False, AMQP_QUEUE_ARGUMENTS)
+    assert AMQP_QUEUE_ARGUMENTS["x-queue-type"] == "quorum"
+    assert bool(app.conf.broker_transport_options.get("confirm_publish")) == publishing_only
+
+
+def test_settings_for_rabbitmq_are_ones_that_celery_knows():
+    assert AMQP_SETTINGS.keys() - {name for name, _ in flatten(NAMESPACES)} == set()
 
 
 def test_a_worker_asks_the_urgent_queue_first_and_sometimes_the_low_one():
