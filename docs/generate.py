@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -108,21 +111,35 @@ def metrics_page() -> str:
 
 
 def http_page() -> str:
-    paths = make_app(Settings(database_url="postgresql://127.0.0.1:1/none", redis_url="redis://127.0.0.1:1/0")).openapi()[
-        "paths"
-    ]
+    app = make_app(Settings(database_url="postgresql://127.0.0.1:1/none", redis_url="redis://127.0.0.1:1/0"))
+    document = app.openapi()
     lines = [NOTE, "HTTP", "====", ""]
     lines += [
         "OpenAPI with examples is at ``/docs`` and ``/openapi.json`` of the service. ``AUTH_TOKEN`` opens articles and search,",
         "",
     ]
     lines[-2] += " ``ADMIN_TOKEN`` opens ``/admin``, ``/metrics`` and the cockpit at ``/``."
-    for path, methods in paths.items():
+    lines += ["A body is ``application/json``; a name that is not known is refused.", ""]
+    for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            said = " ".join((operation.get("description") or operation.get("summary") or "").split())
+            said = " ".join((operation.get("description") or f"{operation['summary']}.").split())
             codes = ", ".join(sorted(operation["responses"]))
-            lines += [f"``{method.upper()} {path}``", f"    {said} Answers: {codes}.", ""]
+            lines += [f"``{method.upper()} {path}``", f"    {said} {_taken(document, operation)}Answers: {codes}.", ""]
     return "\n".join(lines)
+
+
+def _taken(document: dict[str, Any], operation: dict[str, Any]) -> str:
+    """What an operation takes besides its path: in the address, in headers, in the body."""
+    parameters = [one for one in operation.get("parameters", []) if one["in"] != "path"]
+    found = {
+        where: [f"``{one['name']}``" + " (needed)" * one.get("required", False) for one in parameters if one["in"] == where]
+        for where in ("query", "header")
+    }
+    schema = json.dumps(operation.get("requestBody", {}))
+    named = re.search(r"#/components/schemas/(\w+)", schema)
+    body = document["components"]["schemas"][named[1]] if named else {"properties": {}}
+    found["body"] = [f"``{name}``" + " (needed)" * (name in body.get("required", ())) for name in body["properties"]]
+    return "".join(f"{where.capitalize()}: {', '.join(names)}. " for where, names in found.items() if names)
 
 
 PAGES = {

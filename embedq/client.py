@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import assemble, tracing
@@ -114,10 +116,13 @@ class Client:
         return written
 
     def edit(
-        self, article_id: str, *, tenant_id: str | None = None, if_version: int | None = None,
+        self, article_id: str, *, tenant_id: str | None = None, if_version: int | None = None, if_updated_at: datetime | None = None,
         priority: Priority | str = Priority.NORMAL, reason: str = "update", **changes: Any,
     ) -> Article:  # fmt: skip
-        """Change title, content, slug or metadata. A changed text gets a task, or updates the one that waits."""
+        """Change title, content, slug or metadata. A changed text gets a task, or updates the one that waits.
+
+        `if_version`, `if_updated_at`: as it was read; NotFound, and nothing written, when somebody has changed it since.
+        """
         article = self.store.articles.get(article_id, tenant_id=tenant_id)
         unknown = set(changes) - {"title", "content", "slug", "metadata"}
         if unknown:
@@ -135,19 +140,37 @@ class Client:
             )
         )
         with self._writing(Priority(priority), reason, 1) as (connection, written):
-            if not self.store.articles.edit(connection, article.id, tenant_id=tenant_id, if_version=if_version, **changes):
+            edited = self.store.articles.edit(
+                connection, article.id, tenant_id=tenant_id, if_version=if_version, if_updated_at=if_updated_at, **changes
+            )
+            if edited is None:
                 raise NotFound(
-                    f"article {article_id!r} is not in version {if_version} any more", hint="read it again and repeat the edit"
+                    f"article {article_id!r} is not as it was read any more", hint="read it again and repeat the edit"
                 )
             written.ids = [article.id]
             written.to_publish = self.store.articles.waiting_with_writer(connection, written.ids)
-        return self.store.articles.get(article.id, tenant_id=tenant_id)
+        # As this edit left it: who was next must not lend it the stamp of a text that this caller has not seen.
+        return replace(self.store.articles.get(article.id, tenant_id=tenant_id), **edited)
 
-    def delete(self, article_id: str, *, tenant_id: str | None = None) -> None:
-        """Delete an article with its vectors and open tasks; its last text stays in the history until clean-up."""
+    def delete(
+        self,
+        article_id: str,
+        *,
+        tenant_id: str | None = None,
+        if_version: int | None = None,
+        if_updated_at: datetime | None = None,
+    ) -> None:
+        """Delete an article with its vectors and open tasks; its last text stays in the history until clean-up.
+
+        `if_version`, `if_updated_at`: as it was read; NotFound, and nothing deleted, when somebody has changed it since.
+        """
         article = self.store.articles.get(article_id, tenant_id=tenant_id)
         with self.store.database.transaction() as connection:
-            self.store.articles.delete(connection, [article.id], tenant_id=tenant_id)
+            deleted = self.store.articles.delete(
+                connection, [article.id], tenant_id=tenant_id, if_version=if_version, if_updated_at=if_updated_at
+            )
+            if not deleted:
+                raise NotFound(f"article {article_id!r} is not as it was read any more", hint="read it again")
 
     def restore(
         self, article_id: str, version: int | None = None, *, tenant_id: str | None = None,

@@ -12,6 +12,10 @@ from ..errors import EmbedqError
 from ..settings import Settings, from_env
 from .voice import Answer, command
 
+# Longer than clients and proxies keep an idle connection (5 to 60 s as a rule): who closes first must not be we, or the request that
+# is on its way at that moment is answered with a reset.
+KEEP_ALIVE_S = 75
+
 
 @command(name="serve")
 @click.option(
@@ -49,6 +53,7 @@ def listen(settings: Settings, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=15,
+        timeout_keep_alive=KEEP_ALIVE_S,
         proxy_headers=False,
     )
     with bound(host, port) as sock:

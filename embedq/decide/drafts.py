@@ -30,8 +30,8 @@ FIELDS: Final = (*_TEXT_FIELDS, "metadata")
 def check_draft(draft: ArticleDraft) -> None:
     """Raises InputError, with `field` set, when PostgreSQL could not store the draft, or nobody could address it, or there is
     nothing to embed. A draft that passes is stored exactly as it is."""
-    _check_characters("title", draft.title)
-    _check_characters("content", draft.content)
+    check_characters("title", draft.title)
+    check_characters("content", draft.content)
     if not draft.title.strip() and not draft.content.strip():
         raise InputError("title and content are both empty", hint="there must be something to embed", field="content")
     _check_name("id", draft.id, MAX_ID, _NOT_IN_AN_ID)
@@ -96,14 +96,15 @@ def _check_name(field: str, name: str | None, longest: int, forbidden: re.Patter
         raise InputError(f"{field} has {len(name)} characters", hint=f"it may have 1 to {longest}", field=field)
     if name in (".", ".."):
         raise InputError(f"{field} is {name!r}, which addresses cannot hold", hint="choose another", field=field)
-    _check_characters(field, name)
+    check_characters(field, name)
     if found := forbidden.search(name):
         raise InputError(
             f"{field} holds {found[0]!r} at position {found.start()}", hint="leave out that character", field=field
         )
 
 
-def _check_characters(field: str, text: str, part: str = "") -> None:
+def check_characters(field: str, text: str, part: str = "") -> None:
+    """Raises InputError when PostgreSQL could not store the text; `part` names it more closely than its field."""
     name = part or field
     if (position := text.find("\0")) >= 0:
         raise InputError(
@@ -124,7 +125,7 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
         if depth > MAX_METADATA_DEPTH:
             raise InputError("metadata is nested too deep", hint=f"at most {MAX_METADATA_DEPTH} levels", field="metadata")
         if isinstance(value, str):
-            _check_characters("metadata", value, path)
+            check_characters("metadata", value, path)
         elif not _is_json(value):
             raise InputError(
                 f"{path} is {_type_name(value)}, which JSON cannot hold",

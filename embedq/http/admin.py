@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -16,7 +16,7 @@ from ..wellbeing import Glance, glance
 from . import acts
 from .problems import told
 from .service import Service, TheService, with_admin_token
-from .shapes import NO_NUL, Strict, TenantId
+from .shapes import NO_NUL, Strict, TenantId, with_example
 
 router = APIRouter(prefix="/admin", tags=["operator"], dependencies=[Depends(with_admin_token)])
 
@@ -33,38 +33,54 @@ WHY = Annotated[
     ),
 ]
 Anything = dict[str, Any]
+# Beyond these no calendar can add a length or change the zone.
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Why(Strict):
+    model_config = with_example(reason="Redis is being replaced")
+
     reason: WHY = "no reason was given"
 
 
 class Because(Strict):
+    model_config = with_example(reason="Redis lost its disk")
+
     reason: WHY
 
 
 class ModeChange(Strict):
+    model_config = with_example(mode="database", reason="Redis is being replaced")
+
     mode: Mode
     reason: WHY
 
 
 class Requeue(Strict):
+    model_config = with_example(status="failed", limit=100, reason="the provider is well again")
+
     tenant_id: TenantId | None = None
     status: Literal["failed", "skipped", "cancelled", "completed"] | None = Field(
         None, description="Null: failed, skipped and cancelled."
     )
-    only_missing_embedding: bool = Field(default=False, description="Only tasks of articles whose newest text has no vector.")
-    backfill_ready: bool = Field(
-        default=False, description="Also give a task to articles without a vector that have none at all."
+    only_missing_embedding: bool = Field(
+        default=False, strict=True, description="Only tasks of articles whose newest text has no vector."
     )
-    limit: int = Field(default=1000, ge=1, le=1_000_000)
+    backfill_ready: bool = Field(
+        default=False, strict=True, description="Also give a task to articles without a vector that have none at all."
+    )
+    limit: int = Field(default=1000, strict=True, ge=1, le=1_000_000)
     reason: WHY = "requeued over HTTP"
 
 
 class Window(Strict):
-    starts_at: AwareDatetime = Field(examples=["2030-05-01T22:00:00+00:00"])
-    minutes: float | None = Field(default=None, gt=0, le=525_600, description="Null: until somebody ends it.")
-    pause_submissions: bool = False
+    model_config = with_example(
+        starts_at="2030-05-01T22:00:00+00:00", minutes=30, pause_submissions=True, reason="PostgreSQL is upgraded"
+    )
+
+    starts_at: AwareDatetime = Field(ge=EARLIEST, le=LATEST, examples=["2030-05-01T22:00:00+00:00"])
+    minutes: float | None = Field(default=None, strict=True, gt=0, le=525_600, description="Null: until somebody ends it.")
+    pause_submissions: bool = Field(default=False, strict=True)
     reason: WHY
 
 

@@ -14,10 +14,10 @@ from .._version import __version__
 from ..client import Client
 from ..errors import EmbedqError
 from ..settings import Settings
-from . import admin, articles, cockpit, exposition, health, problems, searching
-from .envelope import BODY_MAX, Envelope
+from . import admin, articles, cockpit, exposition, health, problems, reference, searching
+from .envelope import BODY_MAX, PATIENCE_S, Envelope
 from .guard import guard_of
-from .service import THREADS, Service
+from .service import CONNECTIONS, LOCK_TIMEOUT_S, THREADS, Service
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ Save articles, find them by meaning, and operate the queue in between.
 
 * An article is **saved at once**; a task to embed it is committed with it. `embedding` in its answer tells how that goes.
 * Errors are `application/problem+json`: what is wrong, in which `field`, and the `next_step`.
+* `ETag` changes with every edit; sent back as `If-Match`, it keeps an edit or a delete from undoing somebody else's.
 * `X-Request-ID` comes back with every answer and is in the service's log and in the audit log.
 * Every read and write is of **one tenant** (`tenant_id`, else `default`).
 """
@@ -37,16 +38,20 @@ TAGS = [
 ]
 
 
-def make_app(settings: Settings, *, body_max: int = BODY_MAX) -> FastAPI:
+def make_app(settings: Settings, *, body_max: int = BODY_MAX, patience_s: float = PATIENCE_S) -> FastAPI:
     """The service over these settings. The database may come later; the first request after it answers."""
     guard = guard_of(settings)
-    service = Service(settings, guard, Client(settings, connections=THREADS + 4))
-    app = FastAPI(title="embedq", version=__version__, description=ABOUT, openapi_tags=TAGS, redoc_url=None, lifespan=_lifespan)
+    client = Client(settings, connections=CONNECTIONS)
+    client.store.database.lock_timeout_s = LOCK_TIMEOUT_S
+    service = Service(settings, guard, client)
+    app = FastAPI(
+        title="embedq", version=__version__, description=ABOUT, openapi_tags=TAGS, docs_url=None, redoc_url=None, lifespan=_lifespan
+    )  # fmt: skip
     app.state.service = service
-    for part in (articles, searching, admin, exposition, health, cockpit):
+    for part in (articles, searching, admin, exposition, health, cockpit, reference):
         app.include_router(part.router)
     problems.install(app)
-    app.add_middleware(Envelope, guard=guard, body_max=body_max)
+    app.add_middleware(Envelope, guard=guard, body_max=body_max, patience_s=patience_s)
     _describe(app, settings)
     return app
 

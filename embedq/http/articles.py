@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
 from ..decide.estimate import Estimate, estimate
 from ..errors import InputError, NotFound
 from ..model import Article, Priority
-from . import batches, shapes
+from . import batches, etags, shapes
 from .idempotent import create_once
-from .problems import Refusal, told
-from .service import Service, TheService, with_auth_token
+from .problems import told
+from .service import Service, TheService, no_strange_query, with_auth_token
 from .shapes import ArticleKey, TenantQuery
 
-router = APIRouter(prefix="/api/articles", tags=["articles"], dependencies=[Depends(with_auth_token)])
+router = APIRouter(
+    prefix="/api/articles", tags=["articles"], dependencies=[Depends(with_auth_token), Depends(no_strange_query)]
+)
 
 KEY = Annotated[
     str | None,
@@ -26,15 +29,26 @@ KEY = Annotated[
         description="Repeating a create with the same key and body answers as the first time did, and writes nothing.",
     ),
 ]  # fmt: skip
+TAGGED = "3-6274f1b0c8d40"
 IF_MATCH = Annotated[
     str | None,
     Header(
-        alias="If-Match",
-        max_length=100,
-        description='The ETag that was read, e.g. "3": the edit is refused (412) if the text has changed.',
+        alias="If-Match", max_length=1000,
+        description=f'The ETag that was read, e.g. "{TAGGED}": refused (412) if title, content, slug or metadata have changed since.',
     ),
+]  # fmt: skip
+IF_NONE_MATCH = Annotated[
+    str | None,
+    Header(alias="If-None-Match", max_length=1000, description="`*`: refused (412), because an edit never makes an article."),
 ]
-ETAG_OUT = {"headers": {"ETag": {"description": "The text's version.", "schema": {"type": "string", "examples": ['"3"']}}}}
+ETAG_OUT = {
+    "headers": {
+        "ETag": {
+            "description": "Stands for title, content, slug and metadata; not for the state of the embedding.",
+            "schema": {"type": "string", "examples": [f'"{TAGGED}"']},
+        }
+    }
+}
 
 
 @router.post(
@@ -54,7 +68,9 @@ def create(service: TheService, new: shapes.NewArticle, key: KEY = None) -> Resp
             new.title, new.content, id=new.id, slug=new.slug, tenant_id=new.tenant_id, metadata=new.metadata,
             priority=new.priority, reason=new.reason,
         )  # fmt: skip
-    headers = {"Location": f"/api/articles/{article.id}"} | ({"Idempotent-Replayed": "true"} if repeated else {})
+    headers = {"Location": f"/api/articles/{quote(article.id, safe='')}"} | (
+        {"Idempotent-Replayed": "true"} if repeated else {}
+    )
     return answered(service, article, 201, headers)
 
 
@@ -116,69 +132,46 @@ def edit(
     changes: shapes.Edit,
     tenant_id: TenantQuery = "default",
     if_match: IF_MATCH = None,
+    if_none_match: IF_NONE_MATCH = None,
 ) -> Response:
-    """Changes what is named and leaves the rest. A changed text is embedded anew; the old one stays in the history."""
+    """Changes what is named and leaves the rest, as null does. A changed text is embedded anew; the old one stays in the history."""
     wanted = changes.model_dump(exclude={"priority", "reason"}, exclude_none=True)
     if not wanted:
         raise InputError("nothing is to be changed", hint="name title, content, slug or metadata", field="body")
-    version = version_of(if_match)
     article = service.client.get(article_id, tenant_id=tenant_id)
-    if version not in (None, article.version):
-        raise not_that_version(article.version)
-    try:
+    as_read = etags.condition(article, if_match, if_none_match)
+    with changed_since_told(service, article, as_read):
         edited = service.client.edit(
-            article.id, tenant_id=tenant_id, if_version=version, priority=changes.priority, reason=changes.reason, **wanted
+            article.id, tenant_id=tenant_id, priority=changes.priority, reason=changes.reason, **as_read, **wanted
         )
-    except NotFound:
-        raise not_that_version(service.client.get(article.id, tenant_id=tenant_id).version) from None
     return answered(service, edited)
 
 
 @router.delete("/{article_id:path}", status_code=204, summary="Delete an article", responses=told(401, 403, 404, 412, 422, 503))
 def delete(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery = "default", if_match: IF_MATCH = None) -> None:
     """With its vectors and open tasks. Its last text stays in the history until clean-up."""
-    version = version_of(if_match)
     article = service.client.get(article_id, tenant_id=tenant_id)
-    if version not in (None, article.version):
-        raise not_that_version(article.version)
-    service.client.delete(article.id, tenant_id=tenant_id)
+    as_read = etags.condition(article, if_match)
+    with changed_since_told(service, article, as_read):
+        service.client.delete(article.id, tenant_id=tenant_id, **as_read)
 
 
-def version_of(if_match: str | None) -> int | None:
-    """The version that an If-Match names; None when there is none, or it is `*`. Raises Refusal when it cannot be understood."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    found = re.fullmatch(r'\s*"([0-9]{1,9})"\s*', if_match)
-    if found is None:
-        raise Refusal(
-            412,
-            "version",
-            "If-Match matches nothing",
-            "it is no ETag of an article",
-            'send the ETag as it was read, e.g. "3"',
-            field="If-Match",
-        )
-    return int(found[1])
-
-
-def not_that_version(now: int) -> Refusal:
-    detail = f"the article is in version {now}"
-    return Refusal(
-        412,
-        "version",
-        "The article has changed",
-        detail,
-        "read it again and repeat the edit",
-        field="If-Match",
-        headers={"ETag": f'"{now}"'},
-    )
+@contextmanager
+def changed_since_told(service: Service, article: Article, as_read: Mapping[str, Any]) -> Iterator[None]:
+    """Nothing was written because the article is not as it was read: 412 while it exists, 404 when it does not."""
+    try:
+        yield
+    except NotFound:
+        if not as_read:
+            raise
+        raise etags.changed(service.client.get(article.id, tenant_id=article.tenant_id)) from None
 
 
 def answered(service: Service, article: Article, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Written out here, in the thread that has the article: FastAPI would queue for a second one, behind every request that waits."""
     facts: dict[str, Any] = {name: getattr(article, name) for name in shapes.ArticleOut.model_fields if name != "embedding"}
     out = shapes.ArticleOut(**facts, embedding=embedding_of(service, article))
-    told_with = {"ETag": f'"{article.version}"'} | dict(headers or {})
+    told_with = {"ETag": etags.tag_of(article)} | dict(headers or {})
     return Response(out.model_dump_json(), status, told_with, "application/json")
 
 

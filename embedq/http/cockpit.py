@@ -23,6 +23,7 @@ from .guard import Area
 from .picture import Picture, ceiling, line, moment, picture, span
 from .problems import Refusal
 from .service import Service, TheService
+from .shapes import NO_NUL
 
 router = APIRouter(include_in_schema=False)
 
@@ -39,7 +40,7 @@ pages = jinja2.Environment(
 )
 pages.filters.update(span=span, moment=moment, line=line, ceiling=ceiling)
 
-Text = Annotated[str, Form(max_length=500)]
+Text = Annotated[str, Form(max_length=500, pattern=NO_NUL)]
 
 
 def signed_in(service: Service, request: Request, authorization: str | None) -> str | None:
@@ -54,7 +55,8 @@ def signed_in(service: Service, request: Request, authorization: str | None) -> 
 @router.get("/")
 def cockpit(
     service: TheService, request: Request, authorization: Annotated[str | None, Header()] = None,
-    q: Annotated[str, Query(max_length=1000)] = "", tenant: Annotated[str, Query(max_length=100)] = "", said: str = "", seal: str = "",
+    q: Annotated[str, Query(max_length=1000, pattern=NO_NUL)] = "",
+    tenant: Annotated[str, Query(max_length=100, pattern=NO_NUL)] = "", said: str = "", seal: str = "",
 ) -> Response:  # fmt: skip
     """The page; the sign-in form for a stranger."""
     cookie = signed_in(service, request, authorization)
@@ -117,9 +119,9 @@ def sign_out() -> Response:
 
 
 def _set_cookie(request: Request, answer: Response, cookie: str) -> None:
-    answer.set_cookie(
-        session.COOKIE, cookie, max_age=session.LASTS_S, httponly=True, samesite="strict", secure=request.url.scheme == "https"
-    )
+    # Behind a proxy with TLS the browser's own word (Origin) tells that the cookie travels over https.
+    secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
+    answer.set_cookie(session.COOKIE, cookie, max_age=session.LASTS_S, httponly=True, samesite="strict", secure=secure)
 
 
 @router.post("/cockpit/{act}")

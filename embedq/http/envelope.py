@@ -6,8 +6,9 @@ import logging
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 
 from ..logs import request_id
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("embedq.access")
 
 BODY_MAX = 16 * 1024 * 1024
+# Between two pieces of a body; a client that went silent holds its part of the body in memory for so long.
+PATIENCE_S = 30.0
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE = ("GET", "HEAD", "OPTIONS")
-# The cockpit's pages load nothing from elsewhere; /docs shows Swagger UI, which does.
+# A page that is meant to be looked at brings a policy of its own.
 HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -36,8 +40,8 @@ HEADERS = {
 class Envelope:
     """ASGI middleware, outermost."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, body_max: int = BODY_MAX) -> None:
-        self.app, self.guard, self.body_max = app, guard, body_max
+    def __init__(self, app: ASGIApp, guard: Guard, body_max: int = BODY_MAX, patience_s: float = PATIENCE_S) -> None:
+        self.app, self.guard, self.body_max, self.patience_s = app, guard, body_max, patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,18 +59,21 @@ class Envelope:
 class _Request:
     def __init__(self, envelope: Envelope, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         self.envelope, self.scope, self.headers = envelope, scope, headers
+        # HEAD is answered as GET is; the server leaves the body out.
+        self.asked: Scope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         self._receive, self._send = receive, send
         self.started = time.monotonic()
         self.status = 0
         self.received = 0
-        self.overflowed = False
+        self.complete = False
+        self.refused: Refusal | None = None
 
     async def run(self) -> None:
         try:
             self.check()
-            await self.envelope.app(self.scope, self.receive, self.send_its_own)
-            if self.overflowed:
-                self.too_large()
+            await self.envelope.app(self.asked, self.receive, self.send_its_own)
+            if self.refused is not None:
+                raise self.refused
         except Refusal as refused:
             await self.answer(problems.of_refusal(refused))
         except Exception as error:
@@ -95,30 +102,29 @@ class _Request:
             )
         length = self.headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.envelope.body_max:
-            self.too_large()
-
-    def too_large(self) -> None:
-        limit = self.envelope.body_max // 1024 // 1024
-        raise Refusal(
-            413,
-            "too-large",
-            "The body is too large",
-            f"it is larger than {limit} MiB",
-            "send fewer or shorter articles at once",
-            field="body",
-        )
+            raise too_large(self.envelope.body_max)
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        """The next piece of the body, within bounds of size and patience; after it, whatever the server has to say."""
+        if self.complete:
+            return await self._receive()
+        with anyio.move_on_after(self.envelope.patience_s) as waited:
+            message = await self._receive()
+        if waited.cancelled_caught:
+            self.refuse(too_slow(self.envelope.patience_s))
         self.received += len(message.get("body", b""))
         if self.received > self.envelope.body_max:
-            self.overflowed = True
-            self.too_large()
+            self.refuse(too_large(self.envelope.body_max))
+        self.complete = not message.get("more_body", False)
         return message
+
+    def refuse(self, refusal: Refusal) -> NoReturn:
+        self.refused = refusal
+        raise refusal
 
     async def send_its_own(self, message: Message) -> None:
         """FastAPI takes whatever happens while a body is read for bad JSON: its word does not count then."""
-        if not self.overflowed:
+        if self.refused is None:
             await self.send(message)
 
     async def send(self, message: Message) -> None:
@@ -132,11 +138,11 @@ class _Request:
 
     async def answer(self, response: ASGIApp) -> None:
         if not self.status:
-            await response(self.scope, self.receive, self.send)
+            await response(self.scope, self._receive, self.send)
 
     def note(self) -> None:
         method, seconds = self.scope["method"], time.monotonic() - self.started
-        route = getattr(self.scope.get("route"), "path", "other")
+        route = getattr(self.asked.get("route"), "path", "other")
         method = method if method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"
         METER.count("http_requests", method, route, str(self.status))
         METER.observe("http", seconds, method, route)
@@ -144,3 +150,16 @@ class _Request:
             peer = (self.scope.get("client") or ("-",))[0]
             facts = {"method": method, "path": route, "status": self.status, "seconds": round(seconds, 4), "peer": peer}
             log.info("%s %s %d", method, route, self.status, extra=facts)
+
+
+def too_large(limit: int) -> Refusal:
+    said = f"it is larger than {limit // 1024 // 1024} MiB"
+    return Refusal(413, "too-large", "The body is too large", said, "send fewer or shorter articles at once", field="body")
+
+
+def too_slow(patience_s: float) -> Refusal:
+    said = f"nothing came for {patience_s:g} s"
+    # What was sent of the body is still on the way: the connection cannot be used again.
+    return Refusal(
+        408, "too-slow", "The body did not come", said, "send it again", field="body", headers={"Connection": "close"}
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -43,16 +44,22 @@ class Checked:
 
     def __init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(1)
+        self._looking = asyncio.Lock()
         self._until = 0.0
         self._found = unanswered()
 
     async def look(self, service: Service) -> Health:
         if time.monotonic() > self._until:
-            found = unanswered()
-            with anyio.move_on_after(PATIENCE_S):
-                found = await anyio.to_thread.run_sync(looked, service, limiter=self._limiter, abandon_on_cancel=True)
-            self._found, self._until = found, time.monotonic() + KEPT_S
+            async with self._looking:  # who waits here gets what the one before has seen, and does not look again
+                if time.monotonic() > self._until:
+                    self._found = await self._look(service)
+                    self._until = time.monotonic() + KEPT_S
         return self._found
+
+    async def _look(self, service: Service) -> Health:
+        with anyio.move_on_after(PATIENCE_S):
+            return await anyio.to_thread.run_sync(looked, service, limiter=self._limiter, abandon_on_cancel=True)
+        return unanswered()
 
 
 def unanswered() -> Health:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+# PostgreSQL gave this transaction up for another's sake, and rolled it back.
+BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 PLACES = ("body", "query", "path", "header")
 WORDS = {
     400: "The body is not JSON",
@@ -29,7 +31,8 @@ WORDS = {
     404: "There is no such article",
     409: "It exists already, or cannot be done now",
     410: "It was deleted since",
-    412: "The article is not in that version any more",
+    412: "The article is not as it was read any more",
+    408: "The body did not come",
     413: "The body is too large",
     422: "The input is wrong",
     503: "Something needed is away; see Retry-After",
@@ -120,9 +123,8 @@ def of_error(error: EmbedqError) -> JSONResponse:
         case ProviderBusy():
             return _later("provider-busy", "The provider does not answer", detail, hint, error.retry_after_s)
         case StoreUnavailable():
-            return _later(
-                "database-away", "The database cannot be reached", "PostgreSQL did not answer; nothing was written", "try again"
-            )
+            step = "try again; a create with its Idempotency-Key is done once, however often it is tried"
+            return _later("database-away", "The database cannot be reached", "PostgreSQL did not answer", step)
         case BrokerUnavailable():
             return _later("broker-away", "The broker cannot be reached", "the broker did not answer", hint)
         case _:
@@ -175,6 +177,11 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
             return of_validation(error)
         case HTTPException():
             return of_http(error)
+        case _ if isinstance(error, BUSY):
+            log.warning("refused: %s", type(error).__name__)
+            return _later(
+                "busy", "Somebody else is at it", "another transaction holds what this needs; nothing was written", "try again"
+            )
         case _:
             raise error
 
@@ -192,12 +199,14 @@ def unexpected(error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    for kind in (Refusal, EmbedqError, RequestValidationError, HTTPException):
+    for kind in (Refusal, EmbedqError, RequestValidationError, HTTPException, *BUSY):
         app.add_exception_handler(kind, _refused)
 
 
 def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of the problems that a path may answer with."""
+    """The OpenAPI entries of the problems that a path may answer with; whoever takes a body may wait for it in vain."""
+    if 413 in statuses:
+        statuses = tuple(sorted({*statuses, 408}))
     return {
         status: {"description": WORDS[status], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
         for status in statuses

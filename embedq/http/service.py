@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -21,8 +22,11 @@ from .problems import Refusal
 if TYPE_CHECKING:
     from .health import Checked
 
-# Threads that answer requests. Each holds one connection to PostgreSQL at most; four more are for looks.
-THREADS = 16
+# Threads that answer requests, and others that search. Each holds one connection to PostgreSQL at most; four more are for looks.
+THREADS, SEARCH_THREADS = 16, 8
+CONNECTIONS = THREADS + SEARCH_THREADS + 4
+# Whoever else holds an article's row may keep a writer of it for so long, and not all threads for ever.
+LOCK_TIMEOUT_S = 3.0
 RATE_OVER_S = 60.0
 # A look is kept for at least this long, and for twenty times as long as it took.
 KEPT_S, KEPT_TIMES = 0.5, 20
@@ -80,10 +84,13 @@ class Service:
     client: Client
     pace: Pace = field(init=False)
     checked: Checked = field(init=False)
+    # Searches wait for the provider, which may hang: they have threads of their own, so that saving never waits behind them (G7).
+    searchers: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
         from .health import Checked
 
+        self.searchers = anyio.CapacityLimiter(SEARCH_THREADS)
         self.pace = Pace(self.client)
         self.checked = Checked()
 
@@ -113,6 +120,16 @@ def check_token(guard: Guard, area: Area, given: HTTPAuthorizationCredentials | 
     raise Refusal(
         401, "token", "A token is needed", detail, step, headers={"WWW-Authenticate": f'Bearer realm="embedq {area}"'}
     )
+
+
+async def no_strange_query(request: Request) -> None:
+    """A misspelt `tenant_id` must not quietly mean another tenant's article. Raises Refusal."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    strange = next((name for name in request.query_params if name not in known), None)
+    if strange is not None:
+        step = f"leave it out, or use one of: {', '.join(known)}" if known else "leave it out; this path takes none"
+        shown = strange.encode("utf-8", "replace").decode()[:100]
+        raise Refusal(422, "input", "The input is wrong", "this path has no such query parameter", step, field=shown)
 
 
 # Coroutines, not functions: a token is compared in place, without a thread.

@@ -9,6 +9,7 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..decide.drafts import MAX_ID, MAX_SLUG, MAX_TENANT_ID
+from ..decide.filters import MAX_FILTER_KEYS
 from ..model import Priority
 
 Status = Literal["queued", "processing", "ready", "failed", "skipped"]
@@ -32,27 +33,24 @@ PriorityQuery = Annotated[Priority, Query(description="How urgently the new text
 ReasonQuery = Annotated[str, Query(min_length=1, max_length=200, pattern=NO_NUL, description="Why; kept with the task.")]
 
 
+def with_examples(*examples: Any) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [*examples]})
+
+
+def with_example(**example: Any) -> ConfigDict:
+    return with_examples(example)
+
+
 class Strict(BaseModel):
-    """Unknown keys are refused: a misspelt one must not be lost in silence."""
+    """Unknown keys are refused: a misspelt one must not be lost in silence. Nor is "5" taken for 5, or "no" for false: `strict`."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class NewArticle(Strict):
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "title": "Tea",
-                    "content": "How to brew it",
-                    "slug": "tea",
-                    "priority": "high",
-                    "metadata": {"topic": "drinks"},
-                }
-            ]
-        },
-    )
+    model_config = with_example(
+        title="Tea", content="How to brew it", slug="tea", priority="high", metadata={"topic": "drinks"}
+    )  # fmt: skip
 
     title: Annotated[str, Field(max_length=100_000, description="Embedded before the content.")] = ""
     content: Annotated[str, Field(description="The text. Title and content must not both be empty.")] = ""
@@ -79,16 +77,8 @@ class BatchArticle(Strict):
 class Batch(Strict):
     """All in one transaction: either every article is written, or none."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "articles": [{"title": "Tea", "content": "Steep it"}, {"title": "Coffee", "content": "Grind it"}],
-                    "priority": "low",
-                }
-            ]
-        },
+    model_config = with_example(
+        articles=[{"title": "Tea", "content": "Steep it"}, {"title": "Coffee", "content": "Grind it"}], priority="low"
     )
 
     articles: Annotated[list[BatchArticle], Field(min_length=1, description="At most ARTICLE_BATCH_MAX (200).")]
@@ -96,14 +86,14 @@ class Batch(Strict):
     priority: Priority = Priority.NORMAL
     reason: Reason = "import"
     replace: Annotated[
-        bool, Field(description="Update articles that exist (by id, else by slug) instead of refusing the batch.")
+        bool, Field(strict=True, description="Update articles that exist (by id, else by slug) instead of refusing the batch.")
     ] = False
 
 
 class Edit(Strict):
     """What is not named stays as it is."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"content": "Steep it for three minutes"}]})
+    model_config = with_example(content="Steep it for three minutes")
 
     title: Annotated[str | None, Field(max_length=100_000)] = None
     content: str | None = None
@@ -130,6 +120,22 @@ class Embedding(BaseModel):
 
 
 class ArticleOut(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0b9f7c1e-6b0e-4c53-9a53-9d1c0f6a7f10", "tenant_id": "default", "slug": "tea", "title": "Tea",
+                    "content": "How to brew it", "metadata": {"topic": "drinks"}, "version": 1,
+                    "created_at": "2030-05-01T10:00:00Z", "updated_at": "2030-05-01T10:00:00Z", "embedding_status": "queued",
+                    "embedding": {
+                        "status": "queued", "task_id": 17, "priority": "high", "place": "broker", "attempts": 0, "retry_at": None,
+                        "eta_s": 1.5, "waits_for": None, "error": None,
+                    },
+                }
+            ]
+        }
+    )  # fmt: skip
+
     id: str
     tenant_id: str
     slug: str | None
@@ -192,13 +198,32 @@ class Versions(BaseModel):
 
 
 class Search(Strict):
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"query": "hot drinks", "k": 5, "tenant_id": "default"}]}
+    model_config = with_examples(
+        {"query": "hot drinks", "k": 5, "tenant_id": "default"},
+        {"query": "hot drinks", "filter": {"topic": "drinks", "year": 2024}, "min_score": 0.3},
+        {"query": "error E4711 when the kettle boils", "hybrid": True},
     )
 
     query: Annotated[str, Field(min_length=1, max_length=10_000, pattern=NO_NUL)]
-    k: Annotated[int, Field(ge=1, le=200, description="How many results, at most.")] = 10
+    k: Annotated[int, Field(strict=True, ge=1, le=200, description="How many results, at most.")] = 10
     tenant_id: TenantId = "default"
+    min_score: Annotated[
+        float | None,
+        Field(strict=True, ge=-1, le=1, description="The least `score` of a result; null: however far off.", examples=[0.3]),
+    ] = None
+    filter: Annotated[
+        dict[str, Any],
+        Field(
+            max_length=MAX_FILTER_KEYS,
+            description="Only articles whose metadata has all of these values: strings, numbers, true or false.",
+            examples=[{"topic": "drinks", "year": 2024}],
+            json_schema_extra={"additionalProperties": {"type": ["string", "number", "boolean"]}},
+        ),
+    ] = Field(default_factory=dict)
+    hybrid: Annotated[
+        bool,
+        Field(strict=True, description="Rank by meaning and by words together; `score` stays the cosine, and need not fall."),
+    ] = False
 
 
 class Found(BaseModel):
@@ -212,4 +237,16 @@ class Found(BaseModel):
 
 
 class Results(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "results": [
+                        {"article_id": "0b9f7c1e", "slug": "tea", "title": "Tea", "snippet": "How to brew it", "score": 0.61}
+                    ]
+                }
+            ]
+        }
+    )
+
     results: list[Found]

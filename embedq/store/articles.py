@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -96,20 +97,24 @@ class Articles:
         *,
         tenant_id: str | None = None,
         if_version: int | None = None,
+        if_updated_at: datetime | None = None,
         **changes: Any,
-    ) -> bool:
-        """Change title, content, slug or metadata. False when there is no such article, or not in that version."""
+    ) -> Row | None:
+        """Change title, content, slug or metadata. The article as this left it; None when there is none, or it is not as it was read."""
         given: dict[str, Any] = {"title": None, "content": None, "slug": None, "metadata": None} | changes
         if given["metadata"] is not None:
             given["metadata"] = json.dumps(given["metadata"])
         with _conflicts_told():
-            rows = connection.execute(
-                QUERIES.edit_article, given | {"id": article_id, "tenant_id": tenant_id, "if_version": if_version}
-            )
-            return rows.fetchone() is not None
+            read = {"id": article_id, "tenant_id": tenant_id, "if_version": if_version, "if_updated_at": if_updated_at}
+            return connection.execute(QUERIES.edit_article, given | read).fetchone()
 
-    def delete(self, connection: Connection, ids: Sequence[str], *, tenant_id: str | None = None) -> list[str]:
-        rows = connection.execute(QUERIES.delete_articles, {"ids": list(ids), "tenant_id": tenant_id}).fetchall()
+    def delete(
+        self, connection: Connection, ids: Sequence[str], *, tenant_id: str | None = None, if_version: int | None = None,
+        if_updated_at: datetime | None = None,
+    ) -> list[str]:  # fmt: skip
+        """Ids of those that were deleted: that exist, and are as they were read."""
+        read = {"ids": list(ids), "tenant_id": tenant_id, "if_version": if_version, "if_updated_at": if_updated_at}
+        rows = connection.execute(QUERIES.delete_articles, read).fetchall()
         return [row["id"] for row in rows]
 
     def get(self, key: str, *, tenant_id: str | None = None) -> Article:

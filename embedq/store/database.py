@@ -57,6 +57,8 @@ class Database:
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(size)
         self.statements = 0
+        # Where many requests share few threads, nobody waits longer for another's lock; None: as long as it takes.
+        self.lock_timeout_s: float | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -90,6 +92,8 @@ class Database:
                 **CONNECT,  # type: ignore[arg-type]
             )
             connection.execute(NEVER_FROZEN)
+            if self.lock_timeout_s is not None:
+                connection.execute(f"SET lock_timeout = '{self.lock_timeout_s:g}s'")
             return connection
 
     @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
+from ..decide.filters import check_filter
 from ..decide.ranking import fused
 from ..model import Model
 from .database import Connection, Database, Row
@@ -122,8 +124,15 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def as_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Values as they are compared: as PostgreSQL writes a JSON value as text."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    """Values as they are compared: as PostgreSQL writes a JSON value as text. Raises InputError for what cannot be compared."""
+    check_filter(metadata)
+    return {key: _as_text(value) for key, value in metadata.items()}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")  # PostgreSQL writes 1e-07 as 0.0000001
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _asked(query: Any, k: int, tenant_id: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

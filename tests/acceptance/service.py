@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx
+import psycopg
 
 from tests.support import Process
 
@@ -15,6 +16,7 @@ AUTH, ADMIN = "articles-token", "operators-token"
 TOKENS = {"AUTH_TOKEN": AUTH, "ADMIN_TOKEN": ADMIN}
 FOR_ARTICLES = {"Authorization": f"Bearer {AUTH}"}
 FOR_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
+TABLES = "article_texts, article_versions, embedding_tasks, embeddings, embedding_vectors, embedding_audit_logs"
 
 
 class Served:
@@ -44,3 +46,28 @@ def serving(environment: Mapping[str, str], *arguments: str) -> Iterator[Served]
             yield served
         finally:
             served.close()
+
+
+def hashing_at(database_url: str, redis_url: str) -> dict[str, str]:
+    """The environment of a service whose provider is the built-in one."""
+    return {
+        "DATABASE_URL": database_url, "REDIS_URL": redis_url, "EMBEDDING_PROVIDER": "hashing", "EMBEDDING_DIMENSIONS": "64",
+        "EMBEDDING_WORKER_INTERVAL": "200",
+    }  # fmt: skip
+
+
+def empty(database_url: str) -> None:
+    """The database as it was when the service was first set up."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"TRUNCATE {TABLES} RESTART IDENTITY")  # type: ignore[arg-type]
+        connection.execute("DELETE FROM embedding_worker_status")
+        connection.execute("INSERT INTO embedding_worker_status (id, reason) VALUES (1, 'first set up')")
+
+
+def problem(answer: httpx.Response) -> dict[str, object]:
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    told: dict[str, object] = answer.json()
+    assert told["next_step"]
+    assert told["request_id"] == answer.headers["x-request-id"]
+    assert told["status"] == answer.status_code
+    return told

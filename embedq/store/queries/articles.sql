@@ -58,15 +58,21 @@ WHERE a.tenant_id = excluded.tenant_id
 RETURNING id, tenant_id, slug, (xmax = 0) AS created
 
 -- name: edit_article
+-- Whether it is still as it was read is asked here, under the row's lock: who had to wait for it sees what the other has written.
 UPDATE article_texts SET
     title = coalesce(%(title)s, title), content = coalesce(%(content)s, content), slug = coalesce(%(slug)s, slug),
     metadata = coalesce(%(metadata)s::jsonb, metadata)
 WHERE id = %(id)s AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
   AND (%(if_version)s::integer IS NULL OR version = %(if_version)s)
-RETURNING id
+  AND (%(if_updated_at)s::timestamptz IS NULL OR updated_at = %(if_updated_at)s)
+RETURNING id, tenant_id, slug, title, content, metadata, version, updated_at
 
 -- name: delete_articles
-DELETE FROM article_texts WHERE id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) RETURNING id
+DELETE FROM article_texts
+WHERE id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+  AND (%(if_version)s::integer IS NULL OR version = %(if_version)s)
+  AND (%(if_updated_at)s::timestamptz IS NULL OR updated_at = %(if_updated_at)s)
+RETURNING id
 
 -- name: article
 SELECT * FROM articles

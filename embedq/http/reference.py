@@ -1,0 +1,36 @@
+"""/docs: Swagger UI over this service's own OpenAPI. Its files come with a package (fastapi-offline) and are served from here: a
+reader's browser asks nobody else, and the page needs no internet.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from .cockpit import page
+from .problems import Refusal
+
+router = APIRouter(include_in_schema=False)
+
+# name -> (package, folder, media type). Swagger UI is Apache-2.0.
+ASSETS = {
+    "swagger-ui-bundle.js": ("fastapi_offline", "static", "text/javascript"),
+    "swagger-ui.css": ("fastapi_offline", "static", "text/css"),
+    "docs.js": ("embedq.http", "pages", "text/javascript"),
+}
+
+
+@router.get("/docs")
+def docs() -> Response:
+    return page("docs.html", 200)
+
+
+@router.get("/docs/assets/{name}")
+def asset(name: str) -> Response:
+    if name not in ASSETS:
+        raise Refusal(404, "not-found", "There is no such file", name[:40], "the reference is at /docs")
+    package, folder, media_type = ASSETS[name]
+    body = files(package).joinpath(folder, name).read_bytes()
+    return Response(body, media_type=media_type, headers={"Cache-Control": "private, max-age=3600"})

@@ -1,0 +1,60 @@
+"""What a search may ask of the metadata."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedq.decide.filters import MAX_FILTER_CHARACTERS, MAX_FILTER_KEYS, check_filter
+from embedq.errors import InputError
+from embedq.store.search import as_texts
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        pytest.param({"a": None}, "filter.a", id="null, which no article has as a value"),
+        pytest.param({"a": ["x"]}, "filter.a", id="a list"),
+        pytest.param({"a": {"b": 1}}, "filter.a", id="an object"),
+        pytest.param({"a": math.inf}, "filter.a", id="infinity"),
+        pytest.param({"a": math.nan}, "filter.a", id="not a number"),
+        pytest.param({"a": 10**4000}, "filter.a", id="a number without end"),
+        pytest.param({"a": "x\0"}, "filter.a", id="a NUL"),
+        pytest.param({"a": "\ud800"}, "filter.a", id="half of a surrogate pair"),
+        pytest.param({"a": "x" * (MAX_FILTER_CHARACTERS + 1)}, "filter.a", id="a long value"),
+        pytest.param({"\0": "x"}, "filter", id="a NUL in a key"),
+        pytest.param({"\udfff": "x"}, "filter", id="half of a surrogate pair in a key"),
+        pytest.param({str(number): 1 for number in range(MAX_FILTER_KEYS + 1)}, "filter", id="many keys"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_with_its_field(wanted: dict[str, Any], field: str):
+    with pytest.raises(InputError) as refused:
+        as_texts(wanted)
+
+    assert refused.value.field == field
+    assert refused.value.hint
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+        st.one_of(st.booleans(), st.integers(-(2**64), 2**64)),
+    )
+)
+def test_numbers_and_truth_values_are_compared_as_json_writes_them(wanted: dict[str, Any]):
+    if len(wanted) <= MAX_FILTER_KEYS:
+        check_filter(wanted)
+
+        assert as_texts(wanted) == {key: json.dumps(value) for key, value in wanted.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "0.5"), (1e-07, "0.0000001"), (1e22, "10000000000000000000000"), (-2.0, "-2.0")]
+)
+def test_fractions_are_written_as_postgresql_writes_them(value: float, text: str):
+    assert as_texts({"a": value}) == {"a": text}
