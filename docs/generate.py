@@ -18,6 +18,7 @@ from embedq.metrics import CATALOGUE
 from embedq.settings import Settings, by_env
 
 HERE = Path(__file__).parent / "reference"
+RECORD = Path(__file__).parents[1] / "tests" / "bench" / "figures.json"
 NOTE = ".. Made from the code by scripts/docs: change it there.\n\n"
 
 
@@ -142,12 +143,46 @@ def _taken(document: dict[str, Any], operation: dict[str, Any]) -> str:
     return "".join(f"{where.capitalize()}: {', '.join(names)}. " for where, names in found.items() if names)
 
 
+def benchmarks_page() -> str:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    lines = [NOTE.replace("the code", "tests/bench/figures.json"), "Benchmarks", "==========", ""]
+    lines += [
+        "The record of ``scripts/bench``: what was measured last and kept (``--keep``), with the load of the machine just before. What is behind the",
+        "figures, and what they mean: :doc:`../why/performance`.",
+        "",
+    ]
+    for name, run in record.items():
+        machine = run["machine"]
+        title = f"{name}: {run['title']}"
+        lines += [title, "-" * len(title), ""]
+        lines += [
+            f"{run['at'][:16].replace('T', ' ')} UTC, {machine['cores']} cores ({machine['cpu']}), PostgreSQL {machine['postgresql']},"
+            f" Python {machine['python']}, load {machine['load_before']:.1f}.",
+            "",
+        ]
+        lines += [".. list-table::", "   :header-rows: 1", "   :widths: 40 16 34 16 10", ""]
+        lines += _row("", "figure", "against", "target", "")
+        for figure in run["figures"]:
+            ratio = f"{figure['ratio']:.3g} x {figure['against']}" if figure["ratio"] is not None else figure["against"]
+            met = {True: "met", False: "**missed**", None: ""}[figure["met"]]
+            lines += _row(
+                figure["name"].replace("`", "``"), f"{figure['value']:,.4g} {figure['unit']}", ratio, figure["target"], met
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(first: str, *others: str) -> list[str]:
+    return [f"   * - {first}", *(f"     - {other}" for other in others)]
+
+
 PAGES = {
     "settings.rst": settings_page,
     "commands.rst": commands_page,
     "modes.rst": modes_page,
     "metrics.rst": metrics_page,
     "http.rst": http_page,
+    "benchmarks.rst": benchmarks_page,
 }
 
 

@@ -38,10 +38,17 @@ def main() -> int:
     wanted = [name.upper() for name in wish.which] or list(MODULES)
     if unknown := [name for name in wanted if name not in MODULES]:
         parser.error(f"{', '.join(unknown)}: there are {', '.join(MODULES)}")
-    run = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "quick": wish.quick, "machine": machine(), "figures": {}}
+    run = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": wish.quick,
+        "machine": machine(),
+        "load_before": {},
+        "figures": {},
+    }
     with World() as world:
         run["machine"]["postgresql"] = _postgresql(world)
         for name in wanted:
+            run["load_before"][name] = os.getloadavg()[0]
             run["figures"][name] = _one(world, name, quick=wish.quick)
             _write(run, keep=wish.keep)
     figures = [figure for found in run["figures"].values() for figure in found]
@@ -51,7 +58,7 @@ def main() -> int:
 
 def _one(world: World, name: str, *, quick: bool) -> list[dict[str, Any]]:
     module = import_module(f".{MODULES[name]}", __package__)
-    print(f"{name} {(module.__doc__ or '').splitlines()[0]}", flush=True)
+    print(f"{name} {_title(name)}", flush=True)
     start, found = time.monotonic(), []
     for figure in module.run(world, quick=quick):
         assert isinstance(figure, Figure)
@@ -61,12 +68,15 @@ def _one(world: World, name: str, *, quick: bool) -> list[dict[str, Any]]:
     return found
 
 
+def _title(name: str) -> str:
+    return (import_module(f".{MODULES[name]}", __package__).__doc__ or "").splitlines()[0]
+
+
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, and how busy it was with other things."""
+    """What the figures were measured on."""
     return {
         "cpu": _cpu(), "cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "system": platform.platform(), "python": platform.python_version(), "load_before": os.getloadavg()[0],
-        "postgresql_settings": POSTGRES,
+        "system": platform.platform(), "python": platform.python_version(), "postgresql_settings": POSTGRES,
     }  # fmt: skip
 
 
@@ -99,10 +109,11 @@ def _keep(run: dict[str, Any]) -> None:
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, figures in run["figures"].items():
         record[name] = {
+            "title": _title(name),
             "at": run["at"],
             "quick": run["quick"],
             "revision": _revision(),
-            "machine": run["machine"],
+            "machine": run["machine"] | {"load_before": run["load_before"][name]},
             "figures": figures,
         }
     record = {name: record[name] for name in MODULES if name in record}
