@@ -13,7 +13,9 @@ def messages(client):
 
 
 def waiting(psql):
-    return psql("SELECT article_id, priority, metadata->>'reason', dispatched_at IS NOT NULL FROM embedding_tasks WHERE status = 'pending'")
+    return psql(
+        "SELECT article_id, priority, metadata->>'reason', dispatched_at IS NOT NULL FROM embedding_tasks WHERE status = 'pending'"
+    )
 
 
 @pytest.mark.parametrize("mode", ["celery", "hybrid"])
