@@ -97,13 +97,14 @@ class Engine:
             self.store.throttles.put_off(request.ids, throttle)
         return report
 
-    def run_overdue(self, fallback_s: float) -> Report:
+    def run_overdue(self, fallback_s: float, priorities: Sequence[Priority] = tuple(Priority)) -> Report:
         """In hybrid mode, for a poller: what the broker has not delivered for `fallback_s` seconds."""
         if self.worker.stopping.is_set():
             return Report()
         with self.gate.entered():
             began_ns = time.time_ns()
-            return self._embed_and_settle(self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s), began_ns)
+            claimed = self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s, priorities)
+            return self._embed_and_settle(claimed, began_ns)
 
     def _embed_and_settle(self, claimed: Sequence[Claimed], began_ns: int) -> Report:
         report = Report(claimed=len(claimed))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from . import logs
 from .errors import Fault
 from .meter import METER
+from .model import Priority
 from .store.tasks import Settled, Tasks
 
 if TYPE_CHECKING:
-    from .model import Claimed, Delivery, Model, Outcome, Priority
+    from .model import Claimed, Delivery, Model, Outcome
     from .providers import Embedded, Provider
     from .store.database import Database
 
@@ -36,9 +37,11 @@ class MeasuredTasks(Tasks):
             claimed = super().claim_due(worker, delivery, priorities, limit, grace_s)
         return _waited(claimed)
 
-    def claim_overdue(self, worker: int, limit: int, fallback_s: float) -> list[Claimed]:
+    def claim_overdue(
+        self, worker: int, limit: int, fallback_s: float, priorities: Sequence[Priority] = tuple(Priority)
+    ) -> list[Claimed]:
         with METER.timed("store", "claim"):
-            claimed = super().claim_overdue(worker, limit, fallback_s)
+            claimed = super().claim_overdue(worker, limit, fallback_s, priorities)
         return _waited(claimed)
 
     def settle(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> Settled:

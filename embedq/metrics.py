@@ -235,7 +235,7 @@ def of_workers(rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
         of_delivery = [row for row in alive if row["delivery"] == delivery]
         yield "embedq_workers", (delivery,), len(of_delivery)
         for queue in Priority:
-            serving = sum(queue in row["queues"] or delivery == "poller" for row in of_delivery)
+            serving = sum(queue in (row["queues"] or Priority) for row in of_delivery)
             yield "embedq_queue_consumers", (queue.value, delivery), serving
     for row in alive:
         yield "embedq_steward", (row["name"],), float(row["steward_since"] is not None)

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Sequence
 
 import psycopg
 
@@ -13,7 +14,7 @@ from .assemble import WorkerParts
 from .decide.priority import order
 from .engine import NextDue
 from .errors import EmbedqError
-from .model import Mode
+from .model import Mode, Priority
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,13 @@ SHORTEST_NAP_S = 0.01
 
 
 class Poller:
-    """`run()` until `stop()`. Batches under way are settled; what was claimed and not yet sent is handed back."""
+    """`run()` until `stop()`. Batches under way are settled; what was claimed and not yet sent is handed back.
 
-    def __init__(self, parts: WorkerParts, settings: Settings) -> None:
-        self.parts, self.settings = parts, settings
+    `queues`: the priorities it takes; others are left to other pollers.
+    """
+
+    def __init__(self, parts: WorkerParts, settings: Settings, queues: Sequence[Priority] = tuple(Priority)) -> None:
+        self.parts, self.settings, self.queues = parts, settings, queues
         self.threads: list[threading.Thread] = []
         self.turns = 0
 
@@ -72,15 +76,16 @@ class Poller:
     def once(self) -> int:
         """Claim, embed and settle one batch; how many tasks it had."""
         self.turns += 1
-        report = self.parts.engine.run(NextDue(order(self.turns), grace_s=min(GRACE_S, self.settings.fallback_after_s)))
+        mine = [priority for priority in order(self.turns) if priority in self.queues]
+        report = self.parts.engine.run(NextDue(mine, grace_s=min(GRACE_S, self.settings.fallback_after_s)))
         if not report.claimed and self._live_mode() is Mode.HYBRID:
-            report = self.parts.engine.run_overdue(self.settings.fallback_after_s)
+            report = self.parts.engine.run_overdue(self.settings.fallback_after_s, self.queues)
         return report.claimed
 
     def _nap_s(self, since_s: float) -> float:
         """Until the next poll, or until the first task is due that was not yet when we looked, `since_s` ago (a retry after 50 ms)."""
         poll_s = self.settings.worker_interval_s * random.uniform(0.75, 1.0)
-        due_s = self.parts.store.tasks.next_due_s(since_s)
+        due_s = self.parts.store.tasks.next_due_s(since_s, self.queues)
         return poll_s if due_s is None else min(poll_s, max(due_s, SHORTEST_NAP_S))
 
     def _live_mode(self) -> Mode | None:

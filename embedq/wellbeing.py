@@ -80,6 +80,7 @@ def glance(store: Store, settings: Settings) -> Glance:
 def _facts(store: Store, settings: Settings, live: Row, workers: Sequence[Row], tasks: Sequence[Row], peek: Peek) -> Facts:
     lately = store.overview.settled(HOUR_S)
     celery = [worker for worker in workers if worker["delivery"] == Delivery.CELERY]
+    pollers = [worker for worker in workers if worker["delivery"] == Delivery.POLLER]
     priorities, tenants = live.get("paused_priorities", ()), live.get("paused_tenants", ())
     return Facts(
         mode=Mode(live["mode"]),
@@ -91,9 +92,10 @@ def _facts(store: Store, settings: Settings, live: Row, workers: Sequence[Row], 
         broker=peek.reachable,
         broker_why=peek.why,
         celery_workers=len(celery),
-        pollers=sum(worker["delivery"] == Delivery.POLLER for worker in workers),
+        pollers=len(pollers),
         steward=has_steward(workers),
         consumed=consumed(celery),
+        polled=consumed(pollers),
         waiting=_waiting(tasks),
         oldest_due_s=store.overview.oldest_due_s(priorities, tenants),
         stuck=store.overview.stuck(settings.worker_timeout_s),
@@ -112,9 +114,9 @@ def has_steward(workers: Sequence[Row]) -> bool:
     return not settled_in or any(worker["steward_since"] for worker in workers)
 
 
-def consumed(celery_workers: Sequence[Row]) -> frozenset[str]:
-    """The queues that living Celery workers serve; one that named none serves all."""
-    return frozenset(queue for worker in celery_workers for queue in (worker["queues"] or Priority))
+def consumed(workers: Sequence[Row]) -> frozenset[str]:
+    """The queues that these living workers serve; one that named none serves all."""
+    return frozenset(queue for worker in workers for queue in (worker["queues"] or Priority))
 
 
 def _waiting(tasks: Sequence[Row]) -> dict[str, int]:

@@ -95,9 +95,9 @@ def env(environment: Mapping[str, str]) -> dict[str, str]:
     return plain | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(environment)
 
 
-def start_poller(environment: Mapping[str, str], *, ready: bool = True) -> Process:
+def start_poller(environment: Mapping[str, str], *, queues: Sequence[str] = tuple(Priority), ready: bool = True) -> Process:
     """`embedq poller`; returns when it claims, or at once without `ready`."""
-    process = Process("poller", [sys.executable, "-m", "embedq", "poller"], environment)
+    process = Process("poller", [sys.executable, "-m", "embedq", "poller", "-Q", ",".join(queues)], environment)
     if ready:
         process.says("is ready")
     return process

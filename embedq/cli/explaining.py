@@ -93,7 +93,7 @@ def case_of(store: Store, task: Row | None, article: Row | None, live: Row, plac
         submissions_accepted=live.get("submissions_accepted", True),
         place=place,
         celery_workers=sum(priority in consumed([worker]) for worker in celery),
-        pollers=sum(worker["delivery"] == Delivery.POLLER for worker in workers),
+        pollers=sum(worker["delivery"] == Delivery.POLLER and priority in consumed([worker]) for worker in workers),
         provider_why=trouble["pause_reason"] if trouble else None,
         provider_left_s=trouble["pause_s"] if trouble else 0.0,
         **facts,

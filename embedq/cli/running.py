@@ -29,30 +29,43 @@ WORKER_STOP_S = 70.0
 
 
 @command(name="poller")
+@click.option(
+    "-Q", "--queues", default=QUEUES, show_default=True, callback=lambda *given: _queues_of(given[-1]),
+    help="Take these priorities only; some other poller has to take the rest.",
+)  # fmt: skip
 @click.option("--stop-timeout", default=60.0, show_default=True, help="Seconds that batches under way get after TERM.")
-def poller(stop_timeout: float) -> Answer | None:
+def poller(queues: list[Priority], stop_timeout: float) -> Answer | None:
     """Run the database worker: it claims what is due, woken by NOTIFY. TERM lets batches under way settle.
 
     Example:  EMBEDDING_CONCURRENT_WORKERS=8 embedq poller
+    Example:  embedq poller -Q urgent,high
     """
     from ..poller import Poller
 
     settings = from_env(os.environ)
     logs.set_up(settings.log_format, settings.log_level)
-    parts = assemble.worker_parts(settings, "poller")
+    parts = assemble.worker_parts(settings, "poller", queues=sorted(queues))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     _when_the_store_answers(settings, parts.store, ended)
     if ended.is_set():
         return None
-    worker = Poller(parts, settings)
+    worker = Poller(parts, settings, queues)
     worker.start()
     click.echo(f"poller {parts.worker.name} is ready", err=True)
     ended.wait()
     click.echo("poller stops: batches under way settle, the rest is handed back", err=True)
     worker.stop(stop_timeout)
     return None
+
+
+def _queues_of(names: str) -> list[Priority]:
+    """As `celery worker -Q` takes them."""
+    try:
+        return [Priority(name.strip()) for name in names.split(",")]
+    except ValueError as unknown:
+        raise click.BadParameter(f"{unknown}: there are {', '.join(Priority)}") from None
 
 
 def _when_the_store_answers(settings: Settings, store: Store, ended: threading.Event) -> None:

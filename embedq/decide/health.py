@@ -48,7 +48,7 @@ class ProviderTrouble:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What was seen. `broker` is None when it was not looked at; `broker_why` says why it did not answer. `waiting`: pending
-    tasks by priority. `consumed`: queues that a living Celery worker serves. `oldest_due_s`: how long the longest waiting
+    tasks by priority. `consumed`, `polled`: queues that a living Celery worker or poller serves. `oldest_due_s`: how long the longest waiting
     task has been due, None when none has been for long. `failed` and `settled` are of the last hour, `failed_ever` of all time."""
 
     mode: Mode
@@ -63,6 +63,7 @@ class Facts:
     pollers: int = 0
     steward: bool = True
     consumed: frozenset[str] = frozenset(Priority)
+    polled: frozenset[str] = frozenset(Priority)
     waiting: Mapping[str, int] = field(default_factory=dict)
     oldest_due_s: float | None = None
     stuck: int = 0
@@ -147,6 +148,15 @@ def nobody_consumes(facts: Facts) -> Iterator[Finding]:
         yield Finding(level, f"no Celery worker consumes the queue {queue}; {waiting} tasks wait for it", CELERY_COMMAND)
 
 
+def nobody_polls(facts: Facts) -> Iterator[Finding]:
+    if facts.mode is not Mode.DATABASE or not facts.pollers:
+        return
+    for queue in (priority for priority in Priority if priority not in facts.polled):
+        waiting = facts.waiting.get(queue, 0)
+        level = Level.PROBLEM if waiting else Level.NOTE
+        yield Finding(level, f"no poller takes the priority {queue}; {waiting} tasks of it wait", "embedq poller")
+
+
 def no_steward(facts: Facts) -> Iterator[Finding]:
     if facts.celery_workers + facts.pollers and not facts.steward:
         yield Finding(
@@ -191,7 +201,8 @@ def paused(facts: Facts) -> Iterator[Finding]:
 
 
 RULES: Sequence[Callable[[Facts], Iterator[Finding]]] = (
-    stopped, switched_off, broker_away, nobody_works, nobody_consumes, no_steward, provider_in_trouble, stuck, waits_too_long, failures, paused,
+    stopped, switched_off, broker_away, nobody_works, nobody_consumes, nobody_polls,
+    no_steward, provider_in_trouble, stuck, waits_too_long, failures, paused,
 )  # fmt: skip
 
 COMPARED = ("wanted", "stored", "pending", "processing", "failed", "stale", "missing")

@@ -66,12 +66,15 @@ class Tasks:
             ids = self._lock_free(connection, MODES_OF[delivery], priorities, limit, grace_s) if limit else []
             return self._take(connection, worker, delivery, ids)
 
-    def claim_overdue(self, worker: int, limit: int, fallback_s: float) -> list[Claimed]:
+    def claim_overdue(
+        self, worker: int, limit: int, fallback_s: float, priorities: Sequence[Priority] = tuple(Priority)
+    ) -> list[Claimed]:
         """In hybrid mode, for a poller: what was dispatched more than `fallback_s` ago and nobody has claimed."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             limit = room(connection, limit)
-            rows = connection.execute(QUERIES.lock_overdue, {"limit": limit, "fallback_s": fallback_s}).fetchall()
+            asked = {"limit": limit, "fallback_s": fallback_s, "priorities": list(priorities)}
+            rows = connection.execute(QUERIES.lock_overdue, asked).fetchall()
             return self._take(connection, worker, Delivery.POLLER, [row["id"] for row in rows])
 
     def _lock_free(
@@ -218,9 +221,9 @@ class Tasks:
                 continue  # an edit makes a successor at this very moment: fewer at once meet fewer edits
         return []
 
-    def next_due_s(self, since_s: float) -> float | None:
+    def next_due_s(self, since_s: float, priorities: Sequence[Priority] = tuple(Priority)) -> float | None:
         """Seconds until the first task is due of those that were not yet `since_s` seconds ago; None when none waits for its time."""
-        row = self.database.one(QUERIES.next_due, {"since_s": since_s})
+        row = self.database.one(QUERIES.next_due, {"since_s": since_s, "priorities": list(priorities)})
         return row["wait_s"] if row else None
 
     def wake(self) -> None:

@@ -16,7 +16,7 @@ import psycopg
 import redis
 
 from embedq.embedded import Servers
-from embedq.model import Model
+from embedq.model import Model, Priority
 from embedq.settings import Settings, from_env
 from embedq.store import Store, schema
 from embedq.store.database import Database
@@ -65,13 +65,14 @@ class Yard:
         finally:
             opened.close()
 
-    def start_workers(self, threads: int = 4) -> None:
+    def start_workers(self, threads: int = 4, *, queues: Sequence[str] = tuple(Priority)) -> None:
         """So many threads in all, in the processes that the mode needs; returns when they are ready."""
         share = threads // 2 if self.mode == "hybrid" else threads
         if self.mode in ("celery", "hybrid"):
-            self.workers.append(start_celery(self.environment, concurrency=share))
+            self.workers.append(start_celery(self.environment, queues=queues, concurrency=share))
         if self.mode in ("database", "hybrid"):
-            self.workers.append(start_poller(self.environment | {"EMBEDDING_CONCURRENT_WORKERS": str(share)}))
+            environment = self.environment | {"EMBEDDING_CONCURRENT_WORKERS": str(share)}
+            self.workers.append(start_poller(environment, queues=queues))
         self.until_registered(len(self.workers))
 
     def until_registered(self, workers: int) -> None:

@@ -7,7 +7,7 @@ import json
 import psycopg
 import pytest
 
-from embedq.model import Mode
+from embedq.model import Mode, Priority
 from embedq.store.queries import QUERIES
 
 ALL_MODES = list(Mode)
@@ -114,7 +114,7 @@ def test_the_tasks_of_a_message_are_found_by_their_key(explain):
 
 
 def test_overdue_tasks_are_found_by_index(explain):
-    plan, found = explain(QUERIES.lock_overdue, {"fallback_s": 30.0, "limit": 100}, "dispatched")
+    plan, found = explain(QUERIES.lock_overdue, {"fallback_s": 30.0, "limit": 100, "priorities": list(Priority)}, "dispatched")
 
     assert plan["Actual Rows"] == 100
     assert_flat(found, most_rows=300)

@@ -92,13 +92,13 @@ WHERE NOT ended.tenant_id = ANY (gate.paused_tenants)
 LIMIT %(limit)s
 
 -- name: lock_overdue
--- One probe per priority, the most urgent first: each reads its own stretch of the index, oldest first, and the limit ends them all.
+-- One probe per priority, in the order given: each reads its own stretch of the index, oldest first, and the limit ends them all.
 -- NOT array @> ARRAY[x], and not x <> ALL (array): of the latter the planner thinks that it leaves no row, and then it sorts them all.
 SELECT picked.id
 FROM (
     SELECT s.paused_tenants, p.priority,
            embedq_models_held(p.priority) AS paused_models
-    FROM embedding_worker_status s, unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
+    FROM embedding_worker_status s, unnest(%(priorities)s::text[]) AS p (priority)
     WHERE s.id = 1 AND s.is_running AND s.mode = 'hybrid' AND NOT p.priority = ANY (s.paused_priorities)
     OFFSET 0
 ) gate, LATERAL (
@@ -259,6 +259,7 @@ RETURNING t.id, t.status
 SELECT extract(epoch FROM min(scheduled_at) - clock_timestamp())::double precision AS wait_s
 FROM embedding_tasks
 WHERE status = 'pending' AND dispatched_at IS NULL AND scheduled_at > clock_timestamp() - make_interval(secs => %(since_s)s)
+  AND priority = ANY (%(priorities)s)
 
 -- name: wake
 SELECT embedq_wake()
