@@ -16,6 +16,10 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 
+# Batches that are marked and published at once: a few, so that workers have begun with the first while the next are marked.
+STEP = 4
+
+
 class Dispatcher:
     """`stop()` ends it early. Every task is marked before its message is sent, and freed when it could not be."""
 
@@ -41,7 +45,7 @@ class Dispatcher:
         sent = 0
         while sent < room and not self.stop():
             full = self.store.tasks.tenants_over_share(priority, self.settings.tenant_depth)
-            ids = self.store.tasks.dispatch(priority, min(room - sent, 20 * self.settings.batch_size), full)
+            ids = self.store.tasks.dispatch(priority, min(room - sent, STEP * self.settings.batch_size), full)
             if not ids or not self._publish(priority, ids):
                 break
             sent += len(ids)

@@ -19,8 +19,10 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 
-# In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long.
+# In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long, or when Celery's workers are
+# behind; it looks after `HELP_S` whether they are.
 GRACE_S = 2.0
+HELP_S = 0.2
 AWAY_S = 1.0
 SHORTEST_NAP_S = 0.01
 
@@ -77,16 +79,23 @@ class Poller:
         """Claim, embed and settle one batch; how many tasks it had."""
         self.turns += 1
         mine = [priority for priority in order(self.turns) if priority in self.queues]
-        report = self.parts.engine.run(NextDue(mine, grace_s=min(GRACE_S, self.settings.fallback_after_s)))
+        report = self.parts.engine.run(NextDue(mine, grace_s=self._grace_s))
         if not report.claimed and self._live_mode() is Mode.HYBRID:
             report = self.parts.engine.run_overdue(self.settings.fallback_after_s, self.queues)
         return report.claimed
 
+    @property
+    def _grace_s(self) -> float:
+        return min(GRACE_S, self.settings.fallback_after_s)
+
     def _nap_s(self, since_s: float) -> float:
         """Until the next poll, or until the first task is due that was not yet when we looked, `since_s` ago (a retry after 50 ms)."""
         poll_s = self.settings.worker_interval_s * random.uniform(0.75, 1.0)
-        due_s = self.parts.store.tasks.next_due_s(since_s, self.queues)
-        return poll_s if due_s is None else min(poll_s, max(due_s, SHORTEST_NAP_S))
+        grace_s = self._grace_s if self._live_mode() is Mode.HYBRID else 0.0
+        due_s = self.parts.store.tasks.next_due_s(since_s + grace_s, self.queues)
+        if due_s is None:
+            return poll_s
+        return min(poll_s, max(due_s, HELP_S if due_s < 0 and grace_s else SHORTEST_NAP_S))
 
     def _live_mode(self) -> Mode | None:
         live = self.parts.store.status.live()

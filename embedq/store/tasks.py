@@ -177,7 +177,8 @@ class Tasks:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             ids = self._lock_free(connection, DISPATCHING_MODES, [priority], limit, for_dispatch=True, without=over_share)
-            connection.execute(QUERIES.mark_dispatched, {"ids": numbers(ids)})
+            if ids:
+                connection.execute(QUERIES.mark_dispatched, {"ids": numbers(ids)})
             return ids
 
     def free(self, ids: Sequence[int]) -> int:

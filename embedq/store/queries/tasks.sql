@@ -11,7 +11,7 @@ WITH gate AS MATERIALIZED (
 )
 SELECT t.id
 FROM embedding_tasks t JOIN gate ON gate.priority = t.priority
-WHERE t.id = ANY (%(ids)s) AND t.status = 'pending' AND t.scheduled_at <= clock_timestamp()
+WHERE t.id = ANY (%(ids)s) AND t.status IS NOT DISTINCT FROM 'pending' AND t.scheduled_at <= clock_timestamp()  -- only the key serves this
   AND NOT t.tenant_id = ANY (gate.paused_tenants) AND NOT t.model_id = ANY (gate.paused_models)
 ORDER BY t.id
 LIMIT %(limit)s
@@ -20,10 +20,14 @@ FOR UPDATE OF t SKIP LOCKED
 -- name: lock_free
 -- Tasks of one priority that are not with the broker, the same share for each tenant. The tenants are found by skipping through the index
 -- (a recursive walk from %(after)s and round again), each with its earliest time, so that neither a tenant's 100k rows nor what is not yet
--- due is ever read, and a tenant that only waits takes no other's place. The last row, without an id, is the last tenant that was looked at.
+-- due is ever read, and a tenant that only waits takes no other's place. In mode hybrid a poller leaves what is free to the dispatcher for a
+-- while, unless messages already wait for a Celery worker: then it helps at once. The last row, without an id, is the last tenant that was looked at.
 WITH RECURSIVE gate AS MATERIALIZED (
     SELECT s.paused_tenants,
-           clock_timestamp() - CASE WHEN s.mode = 'hybrid' THEN %(grace)s::interval ELSE interval '0' END AS due,
+           clock_timestamp() - CASE WHEN s.mode = 'hybrid' AND (
+               SELECT b.dispatched_at FROM embedding_tasks b WHERE b.status = 'pending' AND b.dispatched_at IS NOT NULL AND b.priority = %(priority)s
+               ORDER BY b.dispatched_at LIMIT 1
+           ) < clock_timestamp() - interval '0.2 s' IS NOT TRUE THEN %(grace)s::interval ELSE interval '0' END AS due,
            embedq_models_held(%(priority)s) AS paused_models
     FROM embedding_worker_status s
     WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
@@ -75,7 +79,10 @@ UNION ALL
 SELECT picked.id, ended.tenant_id, picked.scheduled_at
 FROM (
     SELECT s.paused_tenants, embedq_models_held(%(priority)s) AS paused_models,
-           clock_timestamp() - CASE WHEN s.mode = 'hybrid' THEN %(grace)s::interval ELSE interval '0' END AS due
+           clock_timestamp() - CASE WHEN s.mode = 'hybrid' AND (
+               SELECT b.dispatched_at FROM embedding_tasks b WHERE b.status = 'pending' AND b.dispatched_at IS NOT NULL AND b.priority = %(priority)s
+               ORDER BY b.dispatched_at LIMIT 1
+           ) < clock_timestamp() - interval '0.2 s' IS NOT TRUE THEN %(grace)s::interval ELSE interval '0' END AS due
     FROM embedding_worker_status s
     WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
     OFFSET 0
@@ -186,11 +193,13 @@ WHERE t.status = 'processing' AND t.lease_holder = %(worker)s
 FOR UPDATE OF t
 
 -- name: mark_dispatched
-UPDATE embedding_tasks SET dispatched_at = clock_timestamp() WHERE id = ANY (%(ids)s) AND status = 'pending'
+-- What the same transaction has locked. By id alone: with the status the planner reads the index of all that waits as well.
+UPDATE embedding_tasks SET dispatched_at = clock_timestamp() WHERE id = ANY (%(ids)s)
 
 -- name: free_named
 -- What could not be published, or was lost: the table has it again.
-UPDATE embedding_tasks SET dispatched_at = NULL WHERE id = ANY (%(ids)s) AND status = 'pending' AND dispatched_at IS NOT NULL
+UPDATE embedding_tasks SET dispatched_at = NULL
+WHERE id = ANY (%(ids)s) AND status IS NOT DISTINCT FROM 'pending' AND dispatched_at IS DISTINCT FROM NULL  -- only the key serves this
 
 -- name: free_dispatched
 -- What the broker was trusted with for longer than %(older_s)s seconds comes back to the table, oldest first, a bounded number at a time.
