@@ -122,6 +122,7 @@ class World:
 
     def __enter__(self) -> World:
         home = self._parts.enter_context(TemporaryDirectory(prefix="embedq-bench-"))
+        self.home = Path(home)
         self.servers = self._parts.enter_context(Servers(Path(home), overrides=POSTGRES))
         self.standin = StandIn().start()
         self._parts.callback(self.standin.stop)
@@ -159,6 +160,9 @@ class World:
             "OPENAI_API_KEY": "sk-of-the-benchmark",
             "OPENAI_BASE_URL": self.standin.openai_url,
             "EMBEDDING_BATCH_SIZE": str(batch),
+            # As installed: compiled once, not at each start.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(self.home / "compiled"),
         }
 
 
