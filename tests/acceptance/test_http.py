@@ -34,7 +34,7 @@ from tests.acceptance.service import (
 from tests.conftest import fresh_database
 from tests.support import run_command, start_poller, until
 
-WRITES = int(os.environ.get("EMBEDQ_TEST_HTTP_WRITES", "300"))
+WRITES = 1000 if os.environ.get("HTTP_WRITES_AT_FULL_SIZE") else 300
 
 
 @pytest.fixture(scope="module")
@@ -480,7 +480,7 @@ def test_a_database_that_goes_away_is_a_503_with_retry_after_and_then_all_is_wel
             assert "embedq_database_up 0.0" in metrics.text
 
 
-def write_many(url: str, count: int, at_once: int = 300) -> tuple[Counter[int], list[float]]:
+def write_many(url: str, count: int, at_once: int = WRITES) -> tuple[Counter[int], list[float]]:
     """`count` creates, `at_once` of them under way: the statuses, and each one's seconds."""
     statuses: Counter[int] = Counter()
     seconds: list[float] = []

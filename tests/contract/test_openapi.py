@@ -18,7 +18,7 @@ from embedq.embedded import Servers
 from tests.acceptance.service import ADMIN, AUTH, Served, serving
 from tests.conftest import fresh_database
 
-EXAMPLES = int(os.environ.get("EMBEDQ_TEST_HTTP_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("HTTP_EXAMPLES", "8"))
 CHECKED = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance", "response_schema_conformance",
     "negative_data_rejection", "ignored_auth",
