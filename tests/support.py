@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,6 +88,13 @@ class Process:
         assert self._child.wait(timeout_s), f"it did not end within {timeout_s:g} s of TERM: {self.output()}"
         self._child.clear_away()
         return self.exit_code
+
+
+def free_port() -> int:
+    """A port of loopback where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def env(environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from embedq.embedded import Servers
-from tests.acceptance.service import ADMIN, FOR_ADMIN, Served, serving
+from tests.acceptance.service import ADMIN, FOR_ADMIN, Served, hashing_at, serving
 from tests.conftest import fresh_database
 from tests.support import start_poller, until
 
@@ -40,13 +40,7 @@ def database_url(servers: Servers, template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def served(servers: Servers, database_url: str) -> Iterator[Served]:
-    its = {
-        "DATABASE_URL": database_url,
-        "REDIS_URL": servers.redis_url,
-        "EMBEDDING_PROVIDER": "hashing",
-        "EMBEDDING_DIMENSIONS": "64",
-    }
-    with serving(its) as running:
+    with serving(hashing_at(database_url, servers.redis_url)) as running:
         yield running
 
 

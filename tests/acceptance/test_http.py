@@ -32,7 +32,7 @@ from tests.acceptance.service import (
     serving,
 )
 from tests.conftest import fresh_database
-from tests.support import run_command, start_poller, until
+from tests.support import free_port, run_command, start_poller, until
 
 WRITES = 1000 if os.environ.get("HTTP_WRITES_AT_FULL_SIZE") else 300
 
@@ -58,13 +58,6 @@ def served(lasting: Served, environment: dict[str, str], as_new: None) -> Served
 @pytest.fixture
 def as_new(database_url: str) -> None:
     empty(database_url)
-
-
-def free_port() -> int:
-    """A port of loopback where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # Articles ----------------------------------------------------------------------------------------------------------------------

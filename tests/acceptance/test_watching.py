@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable
 
 import httpx
@@ -15,17 +14,11 @@ from embedq import Client
 from embedq.metrics import exposed_names
 from embedq.model import ArticleDraft
 from embedq.settings import from_env
-from tests.support import Process, start_celery, until
+from tests.support import Process, free_port, start_celery, until
 
 from .conftest import RABBITMQ, REDIS
 
 ARTICLES = 20
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def metrics_of(worker: Process) -> dict[tuple[str, str], float]:

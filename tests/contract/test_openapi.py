@@ -15,7 +15,7 @@ from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
 
 from embedq.embedded import Servers
-from tests.acceptance.service import ADMIN, AUTH, Served, serving
+from tests.acceptance.service import ADMIN, AUTH, Served, hashing_at, serving
 from tests.conftest import fresh_database
 
 EXAMPLES = int(os.environ.get("HTTP_EXAMPLES", "8"))
@@ -41,13 +41,7 @@ def database_url(servers: Servers, template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def served(servers: Servers, database_url: str) -> Iterator[Served]:
-    its = {
-        "DATABASE_URL": database_url,
-        "REDIS_URL": servers.redis_url,
-        "EMBEDDING_PROVIDER": "hashing",
-        "EMBEDDING_DIMENSIONS": "64",
-    }
-    with serving(its) as running:
+    with serving(hashing_at(database_url, servers.redis_url)) as running:
         for number in range(3):
             running.articles.post("/api/articles", json={"title": f"Article {number}", "id": f"a{number}"})
         yield running
