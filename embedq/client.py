@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +15,9 @@ from . import assemble, tracing
 from .decide.drafts import check_draft
 from .decide.modes import Decision, LiveState, ProcessEnv, decide
 from .decide.tokens import estimate_tokens
-from .errors import BrokerUnavailable, EmbedqError, InputError, InputRefused, NotFound, NotWell, StoreUnavailable
+from .errors import EmbedqError, InputError, InputRefused, NotFound, NotWell, StoreUnavailable
 from .model import Article, ArticleDraft, Hit, Mode, Priority
+from .publishing import Publisher
 from .settings import Settings, from_env
 from .store.articles import Written
 from .store.search import as_texts
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEPTH_HOLDS_S = 1.0
-# More than this at once is left to the steward, which publishes in large batches.
-PUBLISH_AT_MOST = 500
 SNIPPET_CHARACTERS = 160
 
 
@@ -44,11 +42,11 @@ class Client:
     def __init__(self, settings: Settings | None = None, *, connections: int = 8) -> None:
         self.settings = settings or from_env(os.environ)
         self.connections = connections
+        self._lock = threading.RLock()
         self._store: Store | None = None
         self._broker: Broker | None = None
         self._provider: Provider | None = None
-        self._depth_until = 0.0
-        self._room: Mapping[str, int] = {}
+        self._publisher: Publisher | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -68,11 +66,19 @@ class Client:
             self._broker = assemble.broker(self.settings)
         return self._broker
 
+    @property
+    def publisher(self) -> Publisher:
+        if self._publisher is None:
+            with self._lock:
+                self._publisher = self._publisher or Publisher(self.store, lambda: self.broker, self.settings)
+        return self._publisher
+
     def close(self) -> None:
-        for part in (self._provider, self._broker, self._store):
+        """Publish what waits to be published, then close every connection."""
+        for part in (self._publisher, self._provider, self._broker, self._store):
             if part is not None:
                 part.close()
-        self._provider = self._broker = self._store = None
+        self._publisher = self._provider = self._broker = self._store = None
 
     # Articles ------------------------------------------------------------------------------------------------------------------
 
@@ -85,14 +91,19 @@ class Client:
         check_draft(draft)
         wanted = Priority(priority)
         with tracing.span("embedq.write", articles=1, priority=str(wanted)):
-            # Whether the mode dispatches is not asked before: the trigger knows, and names no task for us when it does not.
-            made = self.store.articles.create(
-                draft, priority=wanted, reason=reason, mode=self._mode_of_process(), by_writer=self._may_publish(wanted, 1),
+            # Whether the mode dispatches is not asked before: the trigger knows, and marks no task as ours when it does not.
+            by_writer = self.publisher.may_publish(wanted, 1)
+            article, live = self.store.articles.create(
+                draft, priority=wanted, reason=reason, mode=self._mode_of_process(), by_writer=by_writer,
                 traceparent=tracing.traceparent(),
             )  # fmt: skip
-            decision = self._decision(made.live)
-            self._after_commit([made.article.id], made.to_publish, decision)
-        return self.get(made.article.id) if decision.embeds_on_write else made.article
+            decision = self._decision(live)
+            if by_writer and decision.makes_tasks and decision.dispatches:
+                self.publisher.born(article.id, wanted)
+            else:
+                marked = self.store.articles.left_to_writer([article.id]) if by_writer and decision.makes_tasks else {}
+                self._after_commit([article.id], marked, decision)
+        return self.get(article.id) if decision.embeds_on_write else article
 
     def put(
         self,
@@ -221,12 +232,7 @@ class Client:
     @contextmanager
     def _written(self, priority: Priority, reason: str, articles: int) -> Iterator[tuple[Connection, Written]]:
         decision = self.decision()
-        by_writer = (
-            decision.dispatches
-            and decision.makes_tasks
-            and articles <= PUBLISH_AT_MOST
-            and self._may_publish(priority, articles)
-        )
+        by_writer = decision.dispatches and decision.makes_tasks and self.publisher.may_publish(priority, articles)
         written = Written()
         with self.store.articles.writing(
             priority=priority,
@@ -240,36 +246,12 @@ class Client:
 
     def _after_commit(self, ids: Sequence[str], to_publish: Mapping[Priority, Sequence[int]], decision: Decision) -> None:
         if any(to_publish.values()):
-            # Stopped, or switched since: what was marked as ours goes back to the table.
-            self._publish(to_publish) if decision.dispatches else self._free(to_publish)
+            if decision.dispatches:
+                self.publisher.publish(to_publish)
+            else:  # stopped, or switched since: what was marked as ours goes back to the table
+                self.store.tasks.free([task for tasks in to_publish.values() for task in tasks])
         if decision.embeds_on_write and ids:
             self._embed_now(ids)
-
-    def _publish(self, tasks: Mapping[Priority, Sequence[int]]) -> None:
-        """Right after the commit, and failing fast: what cannot be published is the steward's."""
-        size = self.settings.batch_size
-        try:
-            self.broker.publish(
-                (priority, ids[at : at + size]) for priority, ids in tasks.items() for at in range(0, len(ids), size)
-            )
-        except BrokerUnavailable as away:
-            log.info("not published, the steward will: %s", away)
-            self._free(tasks)
-
-    def _free(self, tasks: Mapping[Priority, Sequence[int]]) -> None:
-        self.store.tasks.free([task for ids in tasks.values() for task in ids])
-
-    def _may_publish(self, priority: Priority, tasks: int) -> bool:
-        """Whether the broker is well and has room; the depth is looked up once a second at most."""
-        try:
-            self.broker.circuit.check()
-        except BrokerUnavailable:
-            return False
-        if time.monotonic() > self._depth_until:
-            self._depth_until = time.monotonic() + DEPTH_HOLDS_S
-            bound = self.settings.queue_max_depth
-            self._room = {name: bound - depth for name, depth in self.store.tasks.dispatched_depth(bound).items()}
-        return self._room.get(priority, 0) >= tasks
 
     def _embed_now(self, article_ids: Sequence[str]) -> None:
         from .now import embed_now

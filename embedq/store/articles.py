@@ -28,10 +28,9 @@ class Written:
 
 
 class Created(NamedTuple):
-    """A new article, the tasks that this writer is to publish, and the live status after its commit."""
+    """A new article, and the live status as its statement saw it."""
 
     article: Article
-    to_publish: Mapping[Priority, Sequence[int]]
     live: Row
 
 
@@ -62,7 +61,7 @@ class Articles:
     def create(
         self, draft: ArticleDraft, *, priority: Priority, reason: str, mode: Mode | None, by_writer: bool, traceparent: str | None
     ) -> Created:  # fmt: skip
-        """Write one article that is not there yet: one statement, committed at once, and one for what became of it. The rest is as in `writing`."""
+        """Write one article that is not there yet: one statement, committed at once. The rest is as in `writing`."""
         told = _settings(priority, reason, mode, by_writer) | {"traceparent": traceparent or ""}
         facts = {
             "id": draft.id, "tenant_id": draft.tenant_id, "slug": draft.slug, "title": draft.title, "content": draft.content,
@@ -71,8 +70,8 @@ class Articles:
         with _conflicts_told():
             row = self.database.one(QUERIES.create_article, told | facts)
         assert row is not None
-        after = self.database.one(QUERIES.after_create, {"article_id": row["id"]}) or {"to_publish": []}
-        return Created(Article(**row), {priority: after.pop("to_publish")}, after)
+        live = row.pop("live")
+        return Created(Article(**row), live or {})
 
     def put(self, connection: Connection, drafts: Sequence[ArticleDraft], *, replace: bool) -> Written:
         """Write drafts, which must differ in id and in (tenant, slug). With `replace`, one that exists is updated, else refused."""
@@ -89,6 +88,10 @@ class Articles:
     def waiting_with_writer(self, connection: Connection, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
         """The tasks that this transaction's trigger marked as dispatched by the writer."""
         return _by_priority(connection.execute(QUERIES.waiting_of_articles, {"article_ids": list(article_ids)}).fetchall())
+
+    def left_to_writer(self, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
+        """The tasks of new articles that their trigger marked as dispatched by the writer."""
+        return _by_priority(self.database.fetch(QUERIES.left_to_writer, {"article_ids": list(article_ids)}))
 
     def edit(
         self,

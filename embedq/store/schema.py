@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-LATEST = "0002"
+LATEST = "0003"
 OLDEST_POSTGRES = 140000
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('embedq.schema', 0))"
 
@@ -113,7 +113,6 @@ RELATIONS = [
 ]
 TRIGGERS = [
     "embedq_articles_inserted",
-    "embedq_article_born",
     "embedq_article_edit",
     "embedq_articles_updated",
     "embedq_articles_deleted",

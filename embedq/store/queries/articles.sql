@@ -16,24 +16,26 @@ RETURNING id, tenant_id, slug, true AS created
 
 -- name: create_article
 -- As insert_articles, of one article and with the transaction's settings in the same statement: they are made before the row is, and the
--- trigger reads them after it. A new article's status is always the same.
+-- trigger reads them after it. A new article's status is always the same. `live` is what runs, as this statement sees it.
 WITH told AS MATERIALIZED (
     SELECT set_config('embedq.priority', %(priority)s, true), set_config('embedq.reason', %(reason)s, true),
            set_config('embedq.mode', %(mode)s, true), set_config('embedq.dispatch', %(dispatch)s, true),
            set_config('embedq.traceparent', %(traceparent)s, true)
 )
-INSERT INTO article_texts (id, tenant_id, slug, title, content, metadata)
-SELECT coalesce(%(id)s, gen_random_uuid()::text), %(tenant_id)s, %(slug)s, %(title)s, %(content)s, %(metadata)s::jsonb FROM told
-RETURNING id, tenant_id, slug, title, content, metadata, 'queued' AS embedding_status, version, created_at, updated_at
+INSERT INTO article_texts (id, tenant_id, slug, title, content, metadata, version)
+SELECT coalesce(%(id)s, gen_random_uuid()::text), %(tenant_id)s, %(slug)s, %(title)s, %(content)s, %(metadata)s::jsonb,
+       1 + coalesce((SELECT max(version_number) FROM article_versions WHERE article_id = %(id)s), 0)  -- as the trigger would, but told at once
+FROM told
+RETURNING id, tenant_id, slug, title, content, metadata, 'queued' AS embedding_status, version, created_at, updated_at,
+    (SELECT jsonb_build_object('mode', s.mode, 'is_running', s.is_running, 'submissions_accepted', s.submissions_accepted, 'reason', s.reason)
+     FROM embedding_worker_status s WHERE s.id = 1) AS live
 
--- name: after_create
--- The tasks that the trigger left to the writer, and what runs now.
-SELECT s.mode, s.is_running, s.submissions_accepted, s.reason, s.changed_by, s.changed_at, ARRAY(
-    SELECT t.id FROM embedding_tasks t
-    WHERE t.article_id = %(article_id)s AND t.status = 'pending' AND t.dispatched_at IS NOT NULL
-      AND t.model_id = (SELECT model_id FROM embedding_active_model)
-) AS to_publish
-FROM embedding_worker_status s WHERE s.id = 1
+-- name: left_to_writer
+-- The tasks of new articles that the trigger left to the writer.
+SELECT t.id, t.priority FROM embedding_tasks t
+WHERE t.article_id = ANY (%(article_ids)s) AND t.status = 'pending' AND t.dispatched_at IS NOT NULL
+  AND t.model_id = (SELECT model_id FROM embedding_active_model)
+ORDER BY t.id
 
 -- name: put_articles_by_slug
 -- An article whose text and metadata are as they were is not touched, and not returned.

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import sqlalchemy as sa
 from alembic import context, op
 
 from embedq.errors import StoreUnavailable
+from embedq.store.migrations import run
 
 revision = "0001"
 down_revision = None
 
 COLUMNS = ("id", "tenant_id", "slug", "title", "content", "metadata", "created_at", "updated_at")
-
-
-def run(name: str) -> None:
-    """psycopg itself runs the file: SQLAlchemy would take the % of plpgsql for parameters."""
-    raw = op.get_bind().connection.driver_connection
-    assert raw is not None
-    raw.execute(files("embedq.store.migrations").joinpath("sql", name).read_text(encoding="utf-8"))
 
 
 def upgrade() -> None:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from alembic import op
+from embedq.store.migrations import run
 
 revision = "0002"
 down_revision = "0001"
-
-
-def run(name: str) -> None:
-    raw = op.get_bind().connection.driver_connection
-    assert raw is not None
-    raw.execute(files("embedq.store.migrations").joinpath("sql", name).read_text(encoding="utf-8"))
 
 
 def upgrade() -> None:
