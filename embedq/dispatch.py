@@ -18,41 +18,79 @@ log = logging.getLogger(__name__)
 
 # Batches that are marked and published at once: a few, so that workers have begun with the first while the next are marked.
 STEP = 4
+# While more than a step waits, messages are calls: each names one task, and the worker fills its batch from the table (docs/why/dispatched.rst).
+# So many wait in the broker at least, and four times as many as were answered since the last look.
+FEWEST_CALLS, MOST_CALLS, CALLS_PER_ANSWER = 16, 512, 4
 
 
 class Dispatcher:
-    """`stop()` ends it early. Every task is marked before its message is sent, and freed when it could not be."""
+    """`stop()` ends it early. Every task is marked before its message is sent, and freed when it could not be.
 
-    def __init__(self, store: Store, broker: Broker, settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
-        self.store, self.broker, self.settings, self.stop = store, broker, settings, stop
+    `calling`: of a backlog, only as much goes to the broker as keeps its workers busy. Otherwise as much as it has room for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        settings: Settings,
+        stop: Callable[[], bool] = lambda: False,
+        *,
+        calling: bool = False,
+    ) -> None:
+        self.store, self.broker, self.settings, self.stop, self.calling = store, broker, settings, stop, calling
         self.size = settings.batch_size
+        self._called: dict[Priority, int] = {}
 
     def dispatch(self) -> int:
         """Publish what is due and has room. Returns how many tasks; 0 also while the mode, a hold or the circuit forbids it."""
         live = self.store.status.live()
         if live is None or not live["is_running"] or live["dispatch_held"] or not dispatches(Mode(live["mode"])):
             return 0
-        try:
-            self.broker.circuit.check()
-        except BrokerUnavailable:
-            return 0
         throttle = throttle_of(live["throttle"])
         self.size, bound = throttle.batch_of(self.settings.batch_size), throttle.depth_of(self.settings.queue_max_depth)
-        depth = self.store.tasks.dispatched_depth(bound)
-        return sum(self._priority(priority, bound - depth[priority]) for priority in Priority)
+        try:
+            self.broker.circuit.check()
+            depth = self.store.tasks.dispatched_depth(bound)
+            return sum(self._priority(priority, bound - depth[priority]) for priority in Priority)
+        except BrokerUnavailable:
+            return 0
 
     def _priority(self, priority: Priority, room: int) -> int:
+        if self._is_backlog(priority):
+            ids = self._next(priority, min(room, self._calls_missing(priority)))
+            self._called[priority] = self._called.get(priority, 0) + len(ids)
+            return len(ids) if self._publish(priority, ids, 1) else 0
+        self._called.pop(priority, None)
         sent = 0
         while sent < room and not self.stop():
-            full = self.store.tasks.tenants_over_share(priority, self.settings.tenant_depth)
-            ids = self.store.tasks.dispatch(priority, min(room - sent, STEP * self.settings.batch_size), full)
-            if not ids or not self._publish(priority, ids):
+            ids = self._next(priority, min(room - sent, STEP * self.settings.batch_size))
+            if not ids or not self._publish(priority, ids, self.size):
                 break
             sent += len(ids)
         return sent
 
-    def _publish(self, priority: Priority, ids: Sequence[int]) -> bool:
-        size = self.size
+    def _is_backlog(self, priority: Priority) -> bool:
+        """Not of what is urgent: a worker takes that as it is named."""
+        step = STEP * self.settings.batch_size
+        return self.calling and priority is not Priority.URGENT and self.store.tasks.free_depth(priority, step + 1) > step
+
+    def _calls_missing(self, priority: Priority) -> int:
+        """Raises BrokerUnavailable."""
+        waiting = self.broker.look()[priority].waiting
+        answered = max(0, self._called.get(priority, 0) - waiting)
+        self._called[priority] = waiting
+        return min(MOST_CALLS, max(FEWEST_CALLS, CALLS_PER_ANSWER * answered)) - waiting
+
+    def _next(self, priority: Priority, limit: int) -> list[int]:
+        if limit <= 0 or self.stop():
+            return []
+        full = self.store.tasks.tenants_over_share(priority, self.settings.tenant_depth)
+        return self.store.tasks.dispatch(priority, limit, full)
+
+    def _publish(self, priority: Priority, ids: Sequence[int], size: int) -> bool:
+        if not ids:
+            return False
         try:
             self.broker.publish((priority, ids[at : at + size]) for at in range(0, len(ids), size))
         except BrokerUnavailable as away:

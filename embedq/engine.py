@@ -146,9 +146,6 @@ class Engine:
                 claimed = tasks.claim_due(worker, delivery, priorities, self.batch_size, grace_s)
             case TheseTasks(ids):
                 claimed = tasks.claim_named(worker, delivery, ids, max(len(ids), self.batch_size))
-                # What is urgent goes as it is: looking for more of it would take as long as settling it.
-                if 0 < len(claimed) < self.batch_size and claimed[0].priority is not Priority.URGENT:
-                    claimed += tasks.claim_due(worker, delivery, [claimed[0].priority], self.batch_size - len(claimed))
         return claimed
 
     def embed(self, claimed: Sequence[Claimed], report: Report, deadline: float) -> list[Outcome]:

@@ -49,7 +49,7 @@ class Steward:
 
     def __init__(self, store: Store, broker: Broker, worker: Worker, settings: Settings) -> None:
         self.store, self.broker, self.worker, self.settings = store, broker, worker, settings
-        self.dispatcher = Dispatcher(store, broker, settings, stop=worker.stopping.is_set)
+        self.dispatcher = Dispatcher(store, broker, settings, stop=worker.stopping.is_set, calling=True)
         self.leading = False
         self._session: Any = None
         self._changed_at: Any = None
@@ -75,10 +75,14 @@ class Steward:
         return thread
 
     def run(self) -> None:
+        done = 0
         while not self.worker.stopping.is_set():
             seen = self.worker.rings
             try:
                 if self._lead():
+                    if seen != done:
+                        self._bring_forward("dispatch", 0.0)  # somebody rang: there is something to publish
+                    done = seen
                     self.tick()
                     if self.worker.announce_sleep():
                         self.dispatch()

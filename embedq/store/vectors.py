@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from psycopg.rows import tuple_row
+
 from ..model import Outcome
 from . import copy
 from .arrays import numbers, raw, texts
@@ -54,15 +56,16 @@ def put_vectors(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]
 
 
 def _put_model(connection: Connection, model_id: int, outcomes: Sequence[Outcome]) -> set[str]:
-    won = connection.execute(QUERIES.put_embeddings, {"model_id": model_id} | _columns(outcomes)).fetchall()
-    replaced = [row["article_id"] for row in won if row["replaces"]]
+    cursor = connection.cursor(row_factory=tuple_row)
+    cursor.execute(QUERIES.put_embeddings, {"model_id": model_id} | _columns(outcomes))
+    won: dict[str, bool] = dict(cursor.fetchall())
+    replaced = [article_id for article_id, replaces in won.items() if replaces]
     if replaced:
         connection.execute(QUERIES.drop_old_vectors, {"model_id": model_id, "article_ids": replaced})
-    ids = {row["article_id"] for row in won}
     with connection.cursor().copy(f"COPY embedding_vectors_{model_id} ({copy.COLUMNS}) FROM STDIN (FORMAT BINARY)") as sink:
-        for block in copy.blocks(model_id, [o for o in outcomes if o.task.article_id in ids]):
+        for block in copy.blocks(model_id, [o for o in outcomes if o.task.article_id in won]):
             sink.write(block)
-    return ids
+    return set(won)
 
 
 def _columns(outcomes: Sequence[Outcome]) -> dict[str, str]:

@@ -216,3 +216,68 @@ def test_a_writer_with_another_search_path_reaches_the_right_tables(psql):
     psql("INSERT INTO public.articles (id, title) VALUES ('a', 'Tea')")
 
     assert psql("SELECT article_id FROM public.embedding_tasks") == [("a",)]
+
+
+@pytest.mark.parametrize("mode", ["celery", "database", "hybrid"])
+def test_whoever_sleeps_is_woken_by_a_write_of_any_program(psql, database_url, mode):
+    psql("UPDATE embedding_worker_status SET mode = %s", mode)
+    psql(
+        "INSERT INTO embedding_workers (delivery, name, host, pid, alive_until, asleep_until)"
+        " VALUES ('celery', 'w', 'h', 1, now() + '1 h', now() + '1 h')"
+    )
+    with psycopg.connect(database_url, autocommit=True) as listening, psycopg.connect(database_url) as other:
+        listening.execute("LISTEN embedq_public")
+
+        other.execute("INSERT INTO articles (id, title) VALUES ('a', 'Tea')")
+        other.commit()
+
+        assert [notice.channel for notice in listening.notifies(timeout=5, stop_after=1)] == ["embedq_public"]
+
+
+def test_an_id_that_is_used_again_continues_its_history_in_a_statement_of_many(psql):
+    psql("INSERT INTO articles (id, title) VALUES ('old', 'first life')")
+    psql("UPDATE articles SET title = 'first life, edited'")
+    psql("DELETE FROM articles")
+    psql("DELETE FROM embedding_tasks")
+
+    psql("INSERT INTO articles (id, title) VALUES ('old', 'second life'), ('new', 'only life')")
+
+    assert psql("SELECT id, version FROM articles ORDER BY id") == [("new", 1), ("old", 3)]
+    assert psql("SELECT article_id, version, metadata->>'reason' FROM embedding_tasks ORDER BY 1") == [
+        ("new", 1, "create"),
+        ("old", 3, "create"),
+    ]
+    assert psql("SELECT version_number, title FROM article_versions ORDER BY 1") == [
+        (1, "first life"),
+        (2, "first life, edited"),
+    ]
+
+
+def test_a_version_is_nobodys_to_choose(psql):
+    psql("INSERT INTO article_texts (id, title, version) VALUES ('a', 'Tea', 7)")
+
+    assert psql("SELECT version FROM articles") == [(1,)]
+
+
+def test_an_article_created_again_is_told_the_version_that_it_has(client, psql):
+    client.create("Tea", "first life", id="a")
+    client.delete("a")
+
+    told = client.create("Tea", "second life", id="a")
+
+    assert told.version == 2
+    assert client.get("a") == told
+
+
+def test_who_waits_for_a_deletion_to_end_continues_its_history(psql, session):
+    psql("INSERT INTO articles (id, title) VALUES ('a', 'first life')")
+    deleting, inserting = session(), session()
+    deleting.do("DELETE FROM articles WHERE id = 'a'")
+    waiting = inserting.begin("INSERT INTO articles (id, title) VALUES ('a', 'second life')")
+    inserting.until_it_waits()
+
+    deleting.connection.commit()
+    waiting.result(10)
+    inserting.connection.commit()
+
+    assert psql("SELECT version FROM articles") == [(2,)]

@@ -85,6 +85,7 @@ def assert_flat(found, *, most_rows):
             assert read <= most_rows, f"{node['Node Type']} {node.get('Index Name', '')} read {read} rows"
 
 
+OVERDUE = {"older_s": 30.0, "limit": 100, "priorities": list(Priority), "modes": [Mode.HYBRID]}
 FREE = {
     "modes": ALL_MODES, "priority": "normal", "after": "tenant5", "lanes": 64, "without": [], "limit": 100, "grace": "0 s",
     "for_dispatch": False,
@@ -114,7 +115,7 @@ def test_the_tasks_of_a_message_are_found_by_their_key(explain):
 
 
 def test_overdue_tasks_are_found_by_index(explain):
-    plan, found = explain(QUERIES.lock_overdue, {"fallback_s": 30.0, "limit": 100, "priorities": list(Priority)}, "dispatched")
+    plan, found = explain(QUERIES.lock_dispatched, OVERDUE, "dispatched")
 
     assert plan["Actual Rows"] == 100
     assert_flat(found, most_rows=300)

@@ -9,7 +9,7 @@ WITH gate AS MATERIALIZED (
     FROM embedding_worker_status s, unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
     WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT p.priority = ANY (s.paused_priorities)
 )
-SELECT t.id
+SELECT t.id, t.priority
 FROM embedding_tasks t JOIN gate ON gate.priority = t.priority
 WHERE t.id = ANY (%(ids)s) AND t.status IS NOT DISTINCT FROM 'pending' AND t.scheduled_at <= clock_timestamp()  -- only the key serves this
   AND NOT t.tenant_id = ANY (gate.paused_tenants) AND NOT t.model_id = ANY (gate.paused_models)
@@ -98,20 +98,21 @@ FROM (
 WHERE NOT ended.tenant_id = ANY (gate.paused_tenants)
 LIMIT %(limit)s
 
--- name: lock_overdue
--- One probe per priority, in the order given: each reads its own stretch of the index, oldest first, and the limit ends them all.
+-- name: lock_dispatched
+-- What the broker was trusted with for longer than %(older_s)s seconds: for a poller in mode hybrid, what it does not deliver; for a Celery
+-- worker that fills its batch (0 s), what its next messages would name. They will then find nothing to do. One probe per priority, in the order given: each reads its own stretch of the index, oldest first, and the limit ends them all.
 -- NOT array @> ARRAY[x], and not x <> ALL (array): of the latter the planner thinks that it leaves no row, and then it sorts them all.
 SELECT picked.id
 FROM (
     SELECT s.paused_tenants, p.priority,
            embedq_models_held(p.priority) AS paused_models
     FROM embedding_worker_status s, unnest(%(priorities)s::text[]) AS p (priority)
-    WHERE s.id = 1 AND s.is_running AND s.mode = 'hybrid' AND NOT p.priority = ANY (s.paused_priorities)
+    WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT p.priority = ANY (s.paused_priorities)
     OFFSET 0
 ) gate, LATERAL (
     SELECT t.id FROM embedding_tasks t
     WHERE t.status = 'pending' AND t.priority = gate.priority
-      AND t.dispatched_at < clock_timestamp() - make_interval(secs => %(fallback_s)s) AND t.scheduled_at <= clock_timestamp()
+      AND t.dispatched_at < clock_timestamp() - make_interval(secs => %(older_s)s) AND t.scheduled_at <= clock_timestamp()
       AND NOT gate.paused_tenants @> ARRAY[t.tenant_id] AND NOT gate.paused_models @> ARRAY[t.model_id]
     ORDER BY t.dispatched_at
     LIMIT %(limit)s
@@ -191,6 +192,12 @@ SELECT t.id FROM embedding_tasks t
 JOIN unnest(%(ids)s::bigint[], %(claims)s::integer[]) AS u (id, claim) ON u.id = t.id AND u.claim = t.claims
 WHERE t.status = 'processing' AND t.lease_holder = %(worker)s
 FOR UPDATE OF t
+
+-- name: free_depth
+-- How many of one priority are not with the broker, due or not; counted no further than the bound.
+SELECT count(*) AS depth FROM (
+    SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL AND priority = %(priority)s LIMIT %(bound)s
+) free
 
 -- name: mark_dispatched
 -- What the same transaction has locked. By id alone: with the status the planner reads the index of all that waits as well.

@@ -68,5 +68,58 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- For one article the planner takes a plan made for it as cheaper than the one it has, and so made one for each: a third of the trigger's time.
-ALTER FUNCTION embedq_want(text[], text) SET plan_cache_mode = force_generic_plan;
+-- As before, but for two things. For one article the planner takes a plan made for it as cheaper than the one it has, and so made one for
+-- each: a third of the trigger's time. And where embedq.dispatch was never set, `by_writer` was NULL and nobody was woken in modes celery and hybrid.
+CREATE OR REPLACE FUNCTION embedq_want(ids text[], why text) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    live embedding_worker_status;
+    the_mode text;
+    the_priority text := coalesce(nullif(current_setting('embedq.priority', true), ''), 'normal');
+    the_reason text := coalesce(nullif(current_setting('embedq.reason', true), ''), why);
+    the_metadata jsonb;
+    by_writer boolean;
+    born integer;
+BEGIN
+    IF the_priority NOT IN ('urgent', 'high', 'normal', 'low') THEN
+        RAISE EXCEPTION 'embedq.priority is %, which is no priority', the_priority
+            USING HINT = 'set it to urgent, high, normal or low', ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT * INTO live FROM embedding_worker_status WHERE id = 1;
+    the_mode := coalesce(nullif(current_setting('embedq.mode', true), ''), live.mode, 'celery');
+    IF the_mode IN ('sync', 'off') OR NOT coalesce(live.submissions_accepted, true) THEN
+        RETURN 0;
+    END IF;
+    by_writer := coalesce(current_setting('embedq.dispatch', true), '') = 'writer' AND the_mode IN ('celery', 'hybrid')
+        AND NOT coalesce(live.dispatch_held, false);
+    the_metadata := jsonb_strip_nulls(jsonb_build_object(
+        'reason', the_reason, 'traceparent', nullif(current_setting('embedq.traceparent', true), '')));
+    INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priority, version, metadata, dispatched_at)
+    SELECT a.id, a.slug, a.tenant_id, m.id,
+           CASE WHEN m.id = active.model_id THEN the_priority ELSE 'low' END, a.version,
+           the_metadata,
+           CASE WHEN by_writer AND m.id = active.model_id THEN clock_timestamp() END
+    FROM article_texts a
+    CROSS JOIN embedding_models m
+    LEFT JOIN embedding_active_model active ON true
+    WHERE a.id = ANY (ids) AND m.kept_in_step
+    ORDER BY a.id, m.id  -- one order of locks for all writers
+    ON CONFLICT (article_id, model_id) WHERE status = 'pending' DO UPDATE SET
+        version = excluded.version,
+        slug = excluded.slug,
+        tenant_id = excluded.tenant_id,
+        priority = embedq_more_urgent(t.priority, excluded.priority),
+        scheduled_at = least(t.scheduled_at, excluded.scheduled_at),
+        forgiven_attempts = t.attempts,
+        -- the trace of the newest text, not of an earlier one; and what somebody made of metadata by hand never breaks a save
+        metadata = CASE jsonb_typeof(t.metadata) WHEN 'object' THEN t.metadata - 'traceparent' ELSE t.metadata END || excluded.metadata,
+        -- a raised priority needs a message in the more urgent queue; the old message is harmless
+        dispatched_at = CASE
+            WHEN t.dispatched_at IS NOT NULL AND embedq_more_urgent(t.priority, excluded.priority) = t.priority THEN t.dispatched_at
+            ELSE excluded.dispatched_at END;
+    GET DIAGNOSTICS born = ROW_COUNT;
+    IF born > 0 AND NOT by_writer THEN
+        PERFORM embedq_wake();
+    END IF;
+    RETURN born;
+END $$;
