@@ -17,6 +17,7 @@ from .decide.modes import Decision, LiveState, ProcessEnv, decide
 from .decide.tokens import estimate_tokens
 from .errors import BrokerUnavailable, EmbedqError, InputError, InputRefused, NotFound, NotWell, StoreUnavailable
 from .model import Article, ArticleDraft, Hit, Mode, Priority
+from .seats import Seats
 from .settings import Settings, from_env
 from .store.articles import Written
 from .store.search import as_texts
@@ -47,6 +48,7 @@ class Client:
         self._store: Store | None = None
         self._broker: Broker | None = None
         self._provider: Provider | None = None
+        self._seats = Seats()
         self._depth_until = 0.0
         self._room: Mapping[str, int] = {}
 
@@ -277,7 +279,8 @@ class Client:
         try:
             provider = self.provider
             budget = assemble.budget(self.settings, self.store, provider.model)
-            embed_now(self.store, provider, article_ids, budget=budget, prices=self.settings.prices)
+            with self._seats.taken():
+                embed_now(self.store, provider, article_ids, budget=budget, prices=self.settings.prices)
         except EmbedqError as failed:
             log.warning("saved, but not embedded (the article is stale, `embedq reconcile` finds it): %s", failed)
 
