@@ -48,7 +48,7 @@ def addresses(settings: Settings) -> Addresses:
     if here is None:
         return Addresses(settings.database_url, "redis://127.0.0.1:6379/0", embedded=False)
     return Addresses(
-        settings.database_url or here.database_url, settings.effective_broker_url or here.redis_url, not settings.database_url
+        settings.database_url or here.database_url, settings.effective_broker_url or here.broker_url, not settings.database_url
     )
 
 

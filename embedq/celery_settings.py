@@ -98,9 +98,6 @@ REDIS_PUBLISH_OPTIONS: dict[str, Any] = REDIS_WORKER_OPTIONS | {
     "interval_max": 0,
     "connect_retries_timeout": 1,
 }
-# The limit is named, because RabbitMQ 4 drops a message at the 20th return otherwise, and a backup is a return. So high, because
-# a limit of -1 (none) makes RabbitMQ 3 drop it at the first.
-AMQP_QUEUE_ARGUMENTS: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 # No confirmations here: what Celery itself sends are its signs of life, from the thread that also minds the connection; on a link that
 # is half open it would wait for ever. Tasks are published with AMQP_PUBLISH_OPTIONS, from workers too.
 AMQP_WORKER_OPTIONS: dict[str, Any] = {"connect_timeout": 5}

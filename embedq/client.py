@@ -18,6 +18,7 @@ from .decide.tokens import estimate_tokens
 from .errors import EmbedqError, InputError, InputRefused, NotFound, NotWell, StoreUnavailable
 from .model import Article, ArticleDraft, Hit, Mode, Priority
 from .publishing import Publisher
+from .seats import Seats
 from .settings import Settings, from_env
 from .store.articles import Written
 from .store.search import as_texts
@@ -47,6 +48,7 @@ class Client:
         self._broker: Broker | None = None
         self._provider: Provider | None = None
         self._publisher: Publisher | None = None
+        self._seats = Seats()
 
     def __enter__(self) -> Client:
         return self
@@ -259,9 +261,10 @@ class Client:
         try:
             provider = self.provider
             budget = assemble.budget(self.settings, self.store, provider.model)
-            embed_now(self.store, provider, article_ids, budget=budget, prices=self.settings.prices)
+            with self._seats.taken():
+                embed_now(self.store, provider, article_ids, budget=budget, prices=self.settings.prices)
         except EmbedqError as failed:
-            log.warning("saved, but not embedded (the article is stale, `embedq reconcile` finds it): %s", failed)
+            log.warning("saved, but not embedded (it is stale, and found by `embedq reconcile` once the mode makes tasks): %s", failed)
 
     # Search --------------------------------------------------------------------------------------------------------------------
 

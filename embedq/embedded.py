@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -40,11 +40,11 @@ REDIS_SETTINGS = {"bind": LOOPBACK, "daemonize": "no", "appendonly": "yes", "sav
 
 
 class Running(NamedTuple):
-    """Where the servers of a home are, and the process that runs them."""
+    """Where the servers of a home are, and the process that runs them. `broker_url`: its Redis, or the broker used in its place."""
 
     pid: int
     database_url: str
-    redis_url: str
+    broker_url: str
 
 
 def default_home() -> Path:
@@ -111,8 +111,9 @@ class ChildServer(Child):
 class Servers:
     """Both servers of one home. `on_line(part, line)` gets their log lines, from other threads.
 
-    `overrides` are settings of PostgreSQL and win over ours. The URLs are the same at every start, unless another program
-    took a port meanwhile. `postgres`, `redis` and the URLs are there once start() has returned.
+    `overrides` are settings of PostgreSQL and win over ours. `other_broker` is a URL: no Redis is started then, and whoever asks
+    this home for its broker (`running`) is told that one. The URLs are the same at every start, unless another program took a
+    port meanwhile. `postgres`, `redis` and the URLs are there once start() has returned.
     """
 
     postgres: ChildServer
@@ -120,12 +121,29 @@ class Servers:
     database_url: str
     redis_url: str
 
-    def __init__(self, home: Path, *, on_line: OnLine | None = None, overrides: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        on_line: OnLine | None = None,
+        overrides: Mapping[str, str] | None = None,
+        other_broker: str = "",
+    ) -> None:
+        self._other_broker = other_broker
         self.home = home.expanduser().resolve()
         self._on_line = on_line
         self._settings = POSTGRES_SETTINGS | dict(overrides or {})
         self._lock: int | None = None
         self._children: list[ChildServer] = []
+
+    @property
+    def children(self) -> Sequence[ChildServer]:
+        """What was started, PostgreSQL first: whoever stops them begins with the last."""
+        return self._children[::-1]
+
+    @property
+    def broker_url(self) -> str:
+        return self._other_broker or self.redis_url
 
     def __enter__(self) -> Self:
         self.start()
@@ -161,23 +179,27 @@ class Servers:
 
     def _start_locked(self) -> None:
         (self.home / "running.json").unlink(missing_ok=True)
-        redis, postgres = self._redis_part(), self._postgres_part()
-        for part in (redis, postgres):
+        redis = None if self._other_broker else self._redis_part()
+        postgres = self._postgres_part()
+        for part in filter(None, (redis, postgres)):
             end_leftovers(part)
         redis_port, postgres_port = _ports(self.home)
         url = f"postgresql://postgres@{LOOPBACK}:{postgres_port}/"
-        self.redis_url, self.database_url = f"redis://{LOOPBACK}:{redis_port}/0", f"{url}embedq"
-        self.redis = ChildServer(
-            _on_port(redis, "--port", redis_port), self._on_line, redis_port, lambda: _redis_answers(redis_port)
-        )
+        self.database_url = f"{url}embedq"
+        if redis is not None:
+            self.redis_url = f"redis://{LOOPBACK}:{redis_port}/0"
+            self.redis = ChildServer(
+                _on_port(redis, "--port", redis_port), self._on_line, redis_port, lambda: _redis_answers(redis_port)
+            )
+            self._children.append(self.redis)
         self.postgres = ChildServer(
             _on_port(postgres, "-p", postgres_port), self._on_line, postgres_port, lambda: _postgres_answers(f"{url}postgres")
         )
-        self._children += [self.redis, self.postgres]
+        self._children.append(self.postgres)
         for child in self._children:
             child.start()
         _create_database(f"{url}postgres")
-        _write_json(self.home / "running.json", Running(os.getpid(), self.database_url, self.redis_url)._asdict())
+        _write_json(self.home / "running.json", Running(os.getpid(), self.database_url, self.broker_url)._asdict())
 
     def _redis_part(self) -> Part:
         folder = self.home / "redis"
@@ -306,7 +328,9 @@ def _runs_already(home: Path) -> EmbedqError:
     found = running(home)
     if found is None:
         return EmbedqError(f"another embedq is just starting or stopping the servers in {home}", hint="try again in a moment")
-    urls = f"DATABASE_URL={found.database_url} REDIS_URL={found.redis_url}"
+    # Not the address of another broker: it may have a password in it.
+    own_redis = f" REDIS_URL={found.broker_url}" if found.broker_url.startswith(f"redis://{LOOPBACK}:") else ""
+    urls = f"DATABASE_URL={found.database_url}{own_redis}"
     return EmbedqError(
         f"embedq runs the servers in {home} already: pid {found.pid}, {urls}", hint="use these URLs, or stop it first"
     )

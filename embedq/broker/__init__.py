@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..decide.health import MAKE_ANEW
 from ..decide.messages import OWN as TASK
 from ..errors import BrokerUnavailable
 from ..model import Priority
-from .amqp import MAKE_ANEW, AmqpQueues, Declared, is_refused_declaration
+from .amqp import AmqpQueues, Declared, is_refused_declaration
 from .app import is_redis, make_app
 from .redis import RedisQueues, Seen, is_delayed, task_ids
 
@@ -72,7 +73,7 @@ class InBroker:
     worker's memory for their time), and who consumes.
 
     `first` has the task ids of the message next in line, None where it was not asked for; `held` those of the unacknowledged
-    ones, which on RabbitMQ nobody can see (`sees_held`).
+    ones, which on RabbitMQ nobody can see (`sees_held`). `of_another_kind`: it is not declared as ours are (RabbitMQ only).
     """
 
     waiting: int
@@ -82,6 +83,7 @@ class InBroker:
     held: tuple[int, ...] = ()
     delayed: int = 0
     sees_held: bool = True
+    of_another_kind: bool = False
 
 
 class Broker:
@@ -205,10 +207,7 @@ class Broker:
 
     def of_another_kind(self) -> list[str]:
         """Our queues that are there and are not declared as we declare them (RabbitMQ only). Raises BrokerUnavailable."""
-        if is_redis(self.url):
-            return []
-        with self._asked():
-            return AmqpQueues(self.app, self.prefix).of_another_kind()
+        return [name for name, seen in self.look().items() if seen.of_another_kind]
 
     def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
         """Every message as (queue, raw), without taking it. Raises BrokerUnavailable."""
@@ -259,7 +258,7 @@ def _seen(found: Any) -> dict[str, InBroker]:
 
 def _in_rabbitmq(said: Declared) -> InBroker:
     first = None if said.head is None else task_ids(said.head)
-    return InBroker(said.waiting, 0, said.consumers, first=first, sees_held=False)
+    return InBroker(said.waiting, 0, said.consumers, first=first, sees_held=False, of_another_kind=said.of_another_kind)
 
 
 def _in_redis(seen: Seen, queue: str) -> InBroker:

@@ -43,7 +43,7 @@ def _quorum_queues(prefix: str) -> list[Any]:
     """The four as RabbitMQ has them, the same for whoever declares them: it refuses a second declaration that differs."""
     from kombu.entity import Exchange, Queue
 
-    from ..celery_settings import AMQP_QUEUE_ARGUMENTS
+    from .amqp import AMQP_QUEUE_ARGUMENTS
 
     exchange = Exchange("embedq", type="direct")  # type: ignore[no-untyped-call]
     return [

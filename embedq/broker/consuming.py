@@ -17,10 +17,11 @@ from celery.bootsteps import RUN
 from celery.worker import state
 from celery.worker.consumer import Consumer
 
+from ..decide.health import MAKE_ANEW
 from ..decide.messages import is_for_celery
 from ..decide.priority import order
 from ..model import Priority
-from .amqp import MAKE_ANEW, as_redis, is_refused_declaration
+from .amqp import as_redis, is_refused_declaration
 from .keeping import Keep
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,11 @@ class UrgentFirstConsumer(Consumer):  # type: ignore[misc]
             self.timer.call_after(AGAIN_S, self._keep, (queue, raw, message))
         else:
             message.ack_log_error(log, self.connection_errors)
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        """RabbitMQ does not let us in (a password, a virtual host). Celery waits between attempts only when nobody answers."""
+        super().on_connection_error_before_connected(exc)
+        time.sleep(AGAIN_S)
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         if is_refused_declaration(exc):

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from .. import assemble, logs
+from ..broker import MAKE_ANEW, shown
 from ..child import Child, Part
 from ..embedded import Servers, default_home, running
 from ..errors import EmbedqError
@@ -22,6 +23,7 @@ from ..model import Priority
 from ..settings import Settings, from_env, home_of
 from ..store import Store
 from ..supervise import Lines, Supervisor
+from ..wellbeing import peek
 from .voice import Answer, command, speak
 
 QUEUES = ",".join(Priority)
@@ -87,8 +89,11 @@ def _when_the_store_answers(settings: Settings, store: Store, ended: threading.E
     "--http-port", default=8000, show_default=True, help="Where the HTTP service and its cockpit listen on loopback; 0: none."
 )
 def up(flower_port: int, http_port: int) -> None:
-    """Run everything on this machine: PostgreSQL and Redis (unless DATABASE_URL and REDIS_URL say where they are), a Celery
-    worker, a poller, the steward (inside both), the HTTP service and Flower. Ctrl-C stops all in order and loses nothing.
+    """Run everything on this machine: PostgreSQL, Redis, a Celery worker, a poller, the steward (inside both), the HTTP
+    service and Flower. Ctrl-C stops all in order and loses nothing.
+
+    Redis is not started when REDIS_URL or EMBEDDING_BROKER_URL (RabbitMQ) says where the broker is, and PostgreSQL not when
+    DATABASE_URL is set as well.
 
     Example:  embedq up
     """
@@ -105,9 +110,8 @@ def _up(flower_port: int, http_port: int) -> Answer | None:
             parts.append(http_part(environment, _free_port(http_port), lines))
         if flower_port:
             parts.append(flower_part(environment, _free_port(flower_port), lines))
-        lines.say(
-            "embedq", f"PostgreSQL {environment['DATABASE_URL']}" if started else "PostgreSQL and Redis as the settings say"
-        )
+        lines.say("embedq", f"PostgreSQL {environment['DATABASE_URL']}" if started else "PostgreSQL as DATABASE_URL says")
+        lines.say("embedq", f"broker {told_of(from_env(environment).effective_broker_url)}")
         lines.say(
             "embedq",
             "the steward runs inside celery and poller; `embedq status` in another terminal shows how it goes; Ctrl-C stops all",
@@ -118,22 +122,34 @@ def _up(flower_port: int, http_port: int) -> Answer | None:
 
 @contextmanager
 def servers(settings: Settings, lines: Lines) -> Iterator[tuple[list[Child], dict[str, str]]]:
-    """The embedded servers, unless the settings name both; with the environment that tells children where everything is."""
+    """The embedded servers that the settings name no other for; with the environment that tells children where everything is."""
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     if settings.database_url and settings.effective_broker_url:
         yield [], environment
         return
-    with Servers(home_of(settings) or default_home(), on_line=lines.say) as started:
-        yield [started.postgres, started.redis], with_addresses(environment, started.database_url, started.redis_url)
+    home, other_broker = home_of(settings) or default_home(), settings.effective_broker_url
+    with Servers(home, on_line=lines.say, other_broker=other_broker) as started:
+        yield [*started.children], with_addresses(environment, started.database_url, started.broker_url)
 
 
-def with_addresses(environment: Mapping[str, str], database_url: str, redis_url: str) -> dict[str, str]:
+def with_addresses(environment: Mapping[str, str], database_url: str, broker_url: str) -> dict[str, str]:
     known = dict(environment)
     if not known.get("DATABASE_URL"):
         known["DATABASE_URL"] = database_url
     if not known.get("REDIS_URL") and not known.get("EMBEDDING_BROKER_URL"):
-        known["REDIS_URL"] = redis_url
+        known["EMBEDDING_BROKER_URL"] = broker_url
     return known
+
+
+def told_of(broker_url: str) -> str:
+    """The address, and what is the matter with it: workers wait for a broker without a word of what helps."""
+    seen = peek(broker_url)
+    if not seen.reachable:
+        return f"does not answer yet ({seen.why}); workers begin when it does"
+    if seen.of_another_kind:
+        queues = ", ".join(seen.of_another_kind)
+        return f"{shown(broker_url)} has queues of another kind than ours: {queues}; workers begin after: {MAKE_ANEW}"
+    return shown(broker_url)
 
 
 def set_up(settings: Settings) -> None:
@@ -206,7 +222,7 @@ def quickstart(timeout: float) -> Answer:
     home = home_of(settings) or default_home()
     here = running(home)
     if here is not None:
-        return try_out(from_env(with_addresses(os.environ, here.database_url, here.redis_url)), timeout)
+        return try_out(from_env(with_addresses(os.environ, here.database_url, here.broker_url)), timeout)
     quiet = Lines(open(os.devnull, "w"))  # noqa: SIM115 - lives as long as the command
     with servers(settings, quiet) as (_, environment):
         its_settings = from_env(environment)

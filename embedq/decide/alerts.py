@@ -35,7 +35,7 @@ class Alert:
 RULES: Mapping[str, Sequence[Rule]] = {
     "stopped": (health.stopped,),
     "broker-away": (health.broker_away,),
-    "queue-not-consumed": (health.nobody_works, health.nobody_consumes),
+    "queue-not-consumed": (health.queues_of_another_kind, health.nobody_works, health.nobody_consumes),
     "oldest-too-old": (health.waits_too_long,),
     "failure-rate": (health.failures,),
     "provider-paused": (health.provider_in_trouble,),

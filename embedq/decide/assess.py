@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..model import Mode
+from .health import MAKE_ANEW
 
 SLOW_BROKER_S = 0.5
 UNCLAIMED_TOO_LONG_S = 60.0
@@ -35,6 +36,7 @@ class Facts:
     is_running: bool = True
     broker_answers: bool = True
     broker_answers_in_s: float | None = 0.0
+    queues_of_another_kind: tuple[str, ...] = ()
     messages_waiting: int = 0
     celery_workers: int = 1
     pollers: int = 1
@@ -85,6 +87,10 @@ def _uses_broker(facts: Facts) -> bool:
 
 
 def _broker(facts: Facts) -> Finding:
+    if facts.queues_of_another_kind:
+        names = ", ".join(facts.queues_of_another_kind)
+        way = Way.FIX_IN_PLACE if _uses_broker(facts) else Way.NOTHING
+        return Finding("broker", f"it answers, and has queues of another kind than ours: {names}", way, MAKE_ANEW)
     if facts.broker_answers:
         seconds = facts.broker_answers_in_s or 0.0
         slow = seconds > SLOW_BROKER_S and _uses_broker(facts)
@@ -109,7 +115,8 @@ def _consumption(facts: Facts) -> Finding:
         return Finding(
             "consumers",
             f"nobody consumes the queues: {seen}",
-            Way.EMERGENCY,
+            # Its workers may well run and wait: with the cause known, there is no need to leave Celery.
+            Way.FIX_IN_PLACE if facts.queues_of_another_kind else Way.EMERGENCY,
             "or start `celery -A embedq worker`, if it only was not started",
         )
     if facts.mode is Mode.DATABASE and not facts.pollers and facts.open_tasks:
@@ -126,6 +133,7 @@ def _delay(facts: Facts) -> Finding:
         and facts.oldest_unclaimed_s > UNCLAIMED_TOO_LONG_S
         and not facts.celery_done_lately
         and facts.celery_workers > 0
+        and not facts.queues_of_another_kind
     )
     return Finding("delay", seen, Way.PLANNED if late else Way.NOTHING, "workers live and complete nothing" if late else "")
 

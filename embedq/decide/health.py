@@ -14,6 +14,7 @@ FAILURES_THAT_COUNT = 10
 FAILED_SHARE = 0.1
 PUBLISHING = (Mode.CELERY, Mode.HYBRID)
 CELERY_COMMAND = "celery -A embedq worker -Q urgent,high,normal,low"
+MAKE_ANEW = "`embedq broker drain --yes --reason …` takes its messages into the table and makes it anew"
 AFTER_FAILURES = (
     "`embedq failed --details` names each CLASS; when its cause is gone: `embedq retry --error CLASS --canary`; "
     "when the texts are to blame: edit them, or `embedq dead-letter discard --error CLASS --yes --reason …`"
@@ -47,9 +48,10 @@ class ProviderTrouble:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was seen. `broker` is None when it was not looked at; `broker_why` says why it did not answer. `waiting`: pending
-    tasks by priority. `consumed`, `polled`: queues that a living Celery worker or poller serves. `oldest_due_s`: how long the longest waiting
-    task has been due, None when none has been for long. `failed` and `settled` are of the last hour, `failed_ever` of all time."""
+    """What was seen. `broker` is None when it was not looked at; `broker_why` says why it did not answer; `of_another_kind` names
+    queues in it that are not declared as ours are. `waiting`: pending tasks by priority. `consumed`, `polled`: queues that a living
+    Celery worker or poller serves. `oldest_due_s`: how long the longest waiting task has been due, None when none has been for long.
+    `failed` and `settled` are of the last hour, `failed_ever` of all time."""
 
     mode: Mode
     is_running: bool = True
@@ -59,6 +61,7 @@ class Facts:
     paused_tenants: Sequence[str] = ()
     broker: bool | None = None
     broker_why: str = ""
+    of_another_kind: Sequence[str] = ()
     celery_workers: int = 0
     pollers: int = 0
     steward: bool = True
@@ -128,6 +131,19 @@ def broker_away(facts: Facts) -> Iterator[Finding]:
     words = "pollers do its work" if level is Level.NOTE else "tasks wait in the table"
     yield Finding(
         level, f"the broker does not answer ({facts.broker_why}); {words}", 'embedq mode database --reason "broker down"'
+    )
+
+
+def queues_of_another_kind(facts: Facts) -> Iterator[Finding]:
+    """Before whatever it is the cause of: no task reaches the broker and no Celery worker can begin while they are there."""
+    if not facts.of_another_kind:
+        return
+    covered = facts.mode not in PUBLISHING or (facts.mode is Mode.HYBRID and facts.pollers)
+    yield Finding(
+        Level.NOTE if covered else Level.PROBLEM,
+        f"queues of another kind than ours in RabbitMQ: {', '.join(facts.of_another_kind)}; nothing can be published there, and "
+        "Celery workers cannot begin until they are made anew",
+        MAKE_ANEW,
     )
 
 
@@ -201,7 +217,7 @@ def paused(facts: Facts) -> Iterator[Finding]:
 
 
 RULES: Sequence[Callable[[Facts], Iterator[Finding]]] = (
-    stopped, switched_off, broker_away, nobody_works, nobody_consumes, nobody_polls,
+    stopped, switched_off, broker_away, queues_of_another_kind, nobody_works, nobody_consumes, nobody_polls,
     no_steward, provider_in_trouble, stuck, waits_too_long, failures, paused,
 )  # fmt: skip
 

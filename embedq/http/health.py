@@ -13,7 +13,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from .._version import __version__
+from ..decide.health import MAKE_ANEW
 from ..errors import EmbedqError
+from ..wellbeing import peek
 from .service import Service, TheService
 
 router = APIRouter(tags=["health"])
@@ -74,11 +76,7 @@ def looked(service: Service) -> Health:
         live.update(service.client.store.status.live() or {})
         return "answers"
 
-    def ask_broker() -> str:
-        service.client.broker.look()
-        return "answers"
-
-    checks = {"database": _check(ask_database), "broker": _check(ask_broker)}
+    checks = {"database": _check(ask_database), "broker": _broker(service.client.broker.url)}
     if checks["database"].ok:
         checks["provider"] = _check(lambda: _provider(service))
     window = live.get("maintenance")
@@ -97,6 +95,17 @@ def _check(ask: Callable[[], str]) -> Check:
         return Check(ok=True, detail=ask())
     except EmbedqError as away:
         return Check(ok=False, detail=f"does not answer ({type(away).__name__})")
+
+
+def _broker(url: str) -> Check:
+    """Looked at past the circuit, whose word is of a while ago; without the address, which is for those with a token."""
+    seen = peek(url)
+    if not seen.reachable:
+        return Check(ok=False, detail="does not answer")
+    if seen.of_another_kind:
+        queues = ", ".join(seen.of_another_kind)
+        return Check(ok=False, detail=f"has queues of another kind than ours: {queues}; next: {MAKE_ANEW}")
+    return Check(ok=True, detail="answers")
 
 
 def _provider(service: Service) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ..broker import Broker
+from ..broker import Broker, InBroker
 from ..decide.assess import Facts
 from ..errors import BrokerUnavailable
 from ..model import Mode
@@ -17,7 +17,7 @@ HOUR_S = 3600.0
 
 def gather(store: Store, broker: Broker) -> Facts:
     live = store.status.live() or {}
-    answers_in_s, waiting = _ask(broker)
+    answers_in_s, queues = _ask(broker)
     alive = [worker["delivery"] for worker in store.workers.all() if worker["alive"]]
     lately = {row["delivery"]: row for row in store.procedures.deliveries_lately(HOUR_S)}
     audit = store.procedures.audit_lately(HOUR_S)
@@ -27,7 +27,8 @@ def gather(store: Store, broker: Broker) -> Facts:
         is_running=live.get("is_running", True),
         broker_answers=answers_in_s is not None,
         broker_answers_in_s=answers_in_s,
-        messages_waiting=waiting,
+        queues_of_another_kind=tuple(name for name, queue in queues.items() if queue.of_another_kind),
+        messages_waiting=sum(queue.waiting + queue.unacknowledged for queue in queues.values()),
         celery_workers=alive.count("celery"),
         pollers=alive.count("poller"),
         open_tasks=sum(store.switches.counts().values()),
@@ -43,13 +44,13 @@ def gather(store: Store, broker: Broker) -> Facts:
     )
 
 
-def _ask(broker: Broker) -> tuple[float | None, int]:
+def _ask(broker: Broker) -> tuple[float | None, Mapping[str, InBroker]]:
     started = time.monotonic()
     try:
         queues = broker.look()
     except BrokerUnavailable:
-        return None, 0
-    return time.monotonic() - started, sum(queue.waiting + queue.unacknowledged for queue in queues.values())
+        return None, {}
+    return time.monotonic() - started, queues
 
 
 def _of(lately: dict[str, Row], delivery: str, count: str) -> int:

@@ -13,7 +13,7 @@ import amqp
 
 from embedq import Client
 from embedq.broker import TASK, Broker, is_redis
-from embedq.celery_settings import AMQP_QUEUE_ARGUMENTS
+from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
 from embedq.dispatch import Dispatcher
 from embedq.model import ArticleDraft, Delivery
 from embedq.settings import from_env

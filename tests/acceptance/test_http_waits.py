@@ -20,7 +20,8 @@ from embedq import Client
 from embedq.http.guard import guard_of
 from embedq.http.health import Checked
 from embedq.http.service import SEARCH_THREADS, THREADS, Service
-from embedq.settings import Settings
+from embedq.seats import PATIENCE_S, SEATS
+from embedq.settings import Settings, from_env
 from tests.acceptance.service import FOR_ARTICLES, problem, serving
 from tests.redisprocess import OwnRedis
 from tests.standin import StandIn
@@ -94,6 +95,42 @@ def test_searches_that_wait_for_a_hanging_provider_hold_up_no_save_and_no_read(
 
     assert (saved.status_code, read.status_code) == (201, 200)
     assert set(found) == {200}
+
+
+def test_in_mode_sync_writes_that_wait_for_a_hanging_provider_hold_up_no_save_and_no_read(
+    deployment: dict[str, str], standin: StandIn, psql: Rows
+) -> None:
+    psql("UPDATE embedding_worker_status SET mode = 'sync'")
+    standin.control(latency_ms=0)
+    with serving(deployment) as served, ThreadPoolExecutor(3 * THREADS) as pool:
+        with standin.held():
+            waiting = [
+                pool.submit(httpx.post, f"{served.url}/api/articles", json={"title": "x"}, headers=FOR_ARTICLES, timeout=120)
+                for _ in range(3 * THREADS)
+            ]
+            standin.wait_until_held(SEATS)
+            until(lambda: sum(write.done() for write in waiting) == len(waiting) - SEATS)
+            saved = served.articles.post("/api/articles", json={"title": "Tea", "id": "tea"}, timeout=PATIENCE_S)
+            read = served.articles.get("/api/articles/tea", timeout=PATIENCE_S)
+        answers = [write.result().status_code for write in waiting]
+        embedded = served.articles.post("/api/articles", json={"title": "Mate"}).json()["embedding"]["status"]
+
+    assert (saved.status_code, read.status_code) == (201, 200)
+    assert set(answers) == {201}
+    assert psql("SELECT count(*) FROM articles") == [(3 * THREADS + 2,)]
+    assert embedded == "ready"
+
+
+def test_in_mode_sync_more_writes_at_once_than_may_wait_are_all_embedded_while_the_provider_is_well(
+    deployment: dict[str, str], standin: StandIn, psql: Rows
+) -> None:
+    psql("UPDATE embedding_worker_status SET mode = 'sync'")
+    standin.control(latency_ms=200)
+    with Client(from_env(deployment), connections=3 * SEATS) as client, ThreadPoolExecutor(3 * SEATS) as pool:
+        made = list(pool.map(lambda number: client.create(f"Tea {number}", "steeped"), range(3 * SEATS)))
+
+    assert {article.embedding_status for article in made} == {"ready"}
+    assert standin.stats()["max_concurrent"] <= SEATS
 
 
 def test_a_broker_that_hangs_holds_up_hardly_a_save_and_no_look_at_the_health(

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from embedq.embedded import running
-from tests.support import until
+from tests.rabbitmq import connected
+from tests.support import Process, until
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,12 @@ def embedq(home: Path, *argv: str, timeout: float = 120) -> subprocess.Completed
 
 
 @pytest.fixture
-def up(home: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def up(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
-    def start() -> subprocess.Popen[str]:
+    def start(**settings: str) -> subprocess.Popen[str]:
         with (home / "up.log").open("w") as log:
-            environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"}
+            environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"} | settings
             argv = [sys.executable, "-m", "embedq", "up", "--flower-port", "0", "--http-port", "0"]
             process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, text=True)
         started.append(process)
@@ -112,6 +113,39 @@ def test_ctrl_c_stops_everything_in_order_and_loses_nothing(home: Path, up):
 
     assert process.wait(90) == 0
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.rabbitmq
+def test_up_with_rabbitmq_starts_no_redis_and_whoever_asks_its_home_finds_rabbitmq(home: Path, up, rabbitmq_url: str):
+    process = up(EMBEDDING_BROKER_URL=rabbitmq_url)
+
+    added = embedq(home, "articles", "add", "Mate", "--content", "How to pour it", "--slug", "mate")
+    assert added.returncode == 0, added.stderr
+    until(lambda: status_of(home, "mate") == "ready", timeout_s=20, why="the article was not embedded")
+    asked = json.loads(embedq(home, "broker", "status", "--json").stdout)
+    assert asked["broker"] == rabbitmq_url.replace("guest:guest@", "")
+    assert not any("redis-server" in word for child in descendants(process) for word in child.cmdline())
+    assert "guest:guest" not in embedq(home, "up").stderr + (home / "up.log").read_text()
+
+    process.send_signal(signal.SIGINT)
+    assert process.wait(90) == 0
+    up(EMBEDDING_BROKER_URL=rabbitmq_url)
+    assert embedq(home, "verify").returncode == 0
+
+
+@pytest.mark.rabbitmq
+def test_up_says_what_is_the_matter_with_a_broker_that_workers_would_wait_for(home: Path, rabbitmq_url: str):
+    with connected(rabbitmq_url) as connection:
+        connection.channel().queue_declare("low", durable=True, auto_delete=False)
+    argv = [sys.executable, "-m", "embedq", "up", "--flower-port", "0", "--http-port", "0"]
+    environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_BROKER_URL": rabbitmq_url}
+
+    with Process("up", argv, environment) as process:
+        process.says("low; workers begin after: `embedq broker drain")
+        drained = embedq(home, "broker", "drain", "--yes", "--reason", "an old queue")
+        assert drained.returncode == 0, drained.stderr
+        until(lambda: both_workers(home), timeout_s=60, why=process.output)
+        process.terminate(90)
 
 
 def test_what_up_started_ends_with_it_when_it_is_killed(home: Path, up):

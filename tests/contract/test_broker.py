@@ -16,7 +16,7 @@ import pytest
 
 from embedq import Client
 from embedq.broker import TASK, Broker
-from embedq.celery_settings import AMQP_QUEUE_ARGUMENTS
+from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
 from embedq.errors import NotWell
 from embedq.model import ArticleDraft, Mode, Priority
 from embedq.rollback.drain import back_up, compared, drain, rebuild

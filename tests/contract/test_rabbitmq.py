@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 
 import amqp
 import pytest
 
-from embedq.broker import TASK, Broker, is_refused_declaration
-from embedq.celery_settings import AMQP_QUEUE_ARGUMENTS
+from embedq.broker import MAKE_ANEW, TASK, Broker, is_refused_declaration
+from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
+from embedq.broker.consuming import AGAIN_S
 from embedq.errors import BrokerUnavailable
 from embedq.model import Priority
 from embedq.rollback.drain import drain
+from embedq.wellbeing import peek
+from tests.acceptance.service import serving
 from tests.rabbitmq import connected, link
 from tests.support import run_command, start_celery, until
 
@@ -199,6 +203,73 @@ def test_an_old_queue_is_named_and_a_drain_makes_it_anew(classic, on_rabbitmq, b
     is_quorum(channel, classic)
 
 
+FIRST_LOOKS = [("status", 0), ("health", 1), ("alerts check", 3), ("rollback assess", 3)]
+
+
+@pytest.mark.parametrize(("look", "code"), FIRST_LOOKS, ids=[look for look, _ in FIRST_LOOKS])
+def test_an_operators_first_look_names_an_old_queue_before_what_it_is_the_cause_of(classic, on_rabbitmq, psql, look, code):
+    psql("INSERT INTO articles (id, title, content) VALUES ('a', 'Tea', 'How to brew it')")
+
+    shown = run_command(on_rabbitmq, *look.split(), "--json")
+
+    told = json.loads(shown.stdout)
+    assert shown.returncode == code, shown.stdout + shown.stderr
+    first = (told.get("findings") or told["alerts"])[0]
+    assert "of another kind than ours" in json.dumps(first)
+    assert classic in json.dumps(first)
+    assert first["next"] == MAKE_ANEW
+
+
+def test_the_service_tells_of_an_old_queue_to_monitors_and_operators(classic, on_rabbitmq):
+    with serving(on_rabbitmq) as served:
+        for_monitors = served.stranger.get("/health").json()
+        for_operators = served.admin.get("/admin/queue/health").json()
+
+    assert not for_monitors["checks"]["broker"]["ok"]
+    assert f"{classic}; next: {MAKE_ANEW}" in for_monitors["checks"]["broker"]["detail"]
+    assert for_monitors["ready"]
+    assert not for_operators["well"]
+    assert for_operators["findings"][0]["next"] == MAKE_ANEW
+
+
+def test_a_look_finds_nothing_wrong_with_queues_that_we_declared_and_makes_none_that_are_missing(on_rabbitmq, broker, channel):
+    broker.publish([(Priority.LOW, [1])])
+    for missing in ("urgent", "high"):
+        channel.queue_delete(missing)
+
+    seen = json.loads(run_command(on_rabbitmq, "status", "--json").stdout)["broker"]
+
+    assert seen["reachable"]
+    assert seen["of_another_kind"] == []
+    assert seen["waiting"] == {"urgent": 0, "high": 0, "normal": 0, "low": 1}
+    assert queues_of(broker.url) == ["low"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        pytest.param(("guest:guest@", "guest:secret-of-the-test@"), "ACCESS_REFUSED", id="a wrong password"),
+        pytest.param(("/embedq-test-", "/no-such-"), "NOT_ALLOWED", id="no such virtual host"),
+    ],
+)
+def test_an_open_port_alone_does_not_make_a_broker_that_answers(on_rabbitmq, rabbitmq_url, changed, said):
+    shown = run_command(on_rabbitmq | {"EMBEDDING_BROKER_URL": rabbitmq_url.replace(*changed)}, "health", "--json")
+
+    assert shown.returncode == 1
+    assert said in json.loads(shown.stdout)["findings"][0]["what"]
+    assert "secret-of-the-test" not in shown.stdout + shown.stderr
+
+
+def test_a_broker_that_hangs_keeps_nobody_from_the_status(on_rabbitmq, rabbitmq_url):
+    with link(rabbitmq_url) as to_rabbitmq:
+        to_rabbitmq.freeze()
+
+        seen = peek(to_rabbitmq.url)
+
+    assert not seen.reachable
+    assert "timed out" in seen.why
+
+
 def test_a_worker_that_meets_an_old_queue_says_what_to_do_and_begins_when_it_is_done(classic, on_rabbitmq, psql):
     with start_celery(on_rabbitmq, ready=False) as worker:
         worker.says("`embedq broker drain --yes --reason …`")
@@ -210,6 +281,18 @@ def test_a_worker_that_meets_an_old_queue_says_what_to_do_and_begins_when_it_is_
         worker.says(" ready.")
         psql("INSERT INTO articles (id, title, content) VALUES ('a', 'Tea', 'How to brew it')")
         until(lambda: psql("SELECT embedding_status FROM articles") == [("ready",)], why=worker.output)
+
+
+def test_a_worker_that_is_not_let_in_tries_again_without_haste(on_rabbitmq, rabbitmq_url):
+    wrong = on_rabbitmq | {"EMBEDDING_BROKER_URL": rabbitmq_url.replace("guest:guest@", "guest:secret-of-the-test@")}
+    with start_celery(wrong, ready=False) as worker:
+        worker.says("Cannot connect")
+        first_at = time.monotonic()
+        until(lambda: worker.output().count("Cannot connect") >= 3, why=worker.output)
+
+        assert time.monotonic() - first_at > AGAIN_S
+        assert worker.runs
+        assert "secret-of-the-test" not in worker.output()
 
 
 @pytest.mark.parametrize("place", [ON_RABBITMQ], indirect=True, scope="module")

@@ -181,8 +181,8 @@ def test_a_start_right_after_the_parent_was_killed_finds_the_data_and_the_same_p
 
     assert after is not None
     assert (
-        (after.database_url, after.redis_url)
-        == (before.database_url, before.redis_url)
+        (after.database_url, after.broker_url)
+        == (before.database_url, before.broker_url)
         == (servers.database_url, servers.redis_url)
     )
 

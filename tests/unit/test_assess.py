@@ -35,6 +35,19 @@ NOW = datetime(2026, 5, 1, 22, 0, tzinfo=UTC)
         pytest.param({"broker_answers": False, "mode": Mode.DATABASE}, Way.NOTHING, id="mode database needs no broker"),
         pytest.param({"broker_answers_in_s": 0.9}, Way.PARTIAL, id="a slow broker is doubtful"),
         pytest.param({"celery_workers": 0}, Way.EMERGENCY, id="nobody consumes"),
+        pytest.param(
+            {"queues_of_another_kind": ("low",), "celery_workers": 0, "oldest_unclaimed_s": 90.0},
+            Way.FIX_IN_PLACE,
+            id="nobody can consume until a queue of another kind is made anew",
+        ),
+        pytest.param(
+            {"queues_of_another_kind": ("low",), "celery_done_lately": 0, "oldest_unclaimed_s": 90.0},
+            Way.FIX_IN_PLACE,
+            id="workers complete nothing because of a queue of another kind",
+        ),
+        pytest.param(
+            {"queues_of_another_kind": ("low",), "mode": Mode.DATABASE}, Way.NOTHING, id="mode database uses no queue"
+        ),
         pytest.param({"celery_workers": 0, "open_tasks": 0}, Way.NOTHING, id="nobody consumes, and nothing is open"),
         pytest.param({"mode": Mode.DATABASE, "pollers": 0}, Way.FIX_IN_PLACE, id="a missing poller is started"),
         pytest.param(

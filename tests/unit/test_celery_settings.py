@@ -8,7 +8,8 @@ from celery.app.defaults import NAMESPACES, flatten
 import celeryconfig
 from embedq import celery_settings
 from embedq.broker import make_app
-from embedq.celery_settings import AMQP_QUEUE_ARGUMENTS, AMQP_SETTINGS, UrgentFirst
+from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
+from embedq.celery_settings import AMQP_SETTINGS, UrgentFirst
 from embedq.model import Priority
 
 

@@ -37,6 +37,9 @@ def test_nothing_is_found_where_nothing_is_wrong():
             "embedq poller",
             id="a priority that no poller takes",
         ),
+        pytest.param(
+            {"of_another_kind": ["urgent"]}, "urgent", "embedq broker drain", id="a queue of another kind in the broker"
+        ),
         pytest.param({"steward": False}, "keeps house", "restart", id="no steward"),
         pytest.param({"stuck": 2}, "2 tasks", "embedq reset-stuck", id="stuck tasks"),
         pytest.param({"oldest_due_s": 3600.0}, "60 min", "embedq explain", id="the oldest is too old"),
@@ -65,6 +68,8 @@ def test_a_problem_is_told_with_the_command_that_helps(changes, said, command):
         ),
         pytest.param({"mode": Mode.DATABASE, "broker": False}, id="database needs no broker"),
         pytest.param({"mode": Mode.HYBRID, "broker": False}, id="hybrid has its pollers"),
+        pytest.param({"mode": Mode.HYBRID, "of_another_kind": ["low"]}, id="hybrid has its pollers for what is not published"),
+        pytest.param({"mode": Mode.DATABASE, "of_another_kind": ["low"]}, id="database uses no queue of the broker"),
         pytest.param({"consumed": frozenset({"urgent", "high", "normal"})}, id="an empty queue that nobody consumes"),
         pytest.param({"mode": Mode.DATABASE, "polled": frozenset({"urgent"})}, id="nothing waits for what no poller takes"),
         pytest.param({"polled": frozenset({"urgent"})}, id="in mode celery pollers need take nothing"),
