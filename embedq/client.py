@@ -264,7 +264,9 @@ class Client:
             with self._seats.taken():
                 embed_now(self.store, provider, article_ids, budget=budget, prices=self.settings.prices)
         except EmbedqError as failed:
-            log.warning("saved, but not embedded (it is stale, and found by `embedq reconcile` once the mode makes tasks): %s", failed)
+            log.warning(
+                "saved, but not embedded (it is stale, and found by `embedq reconcile` once the mode makes tasks): %s", failed
+            )
 
     # Search --------------------------------------------------------------------------------------------------------------------
 

@@ -123,6 +123,7 @@ def test_a_backup_holds_more_messages_than_a_quorum_queue_gives_without_being_to
 @pytest.mark.parametrize("place", [ON_RABBITMQ], indirect=True, scope="module")
 def test_a_worker_on_all_queues_takes_the_urgent_first_and_the_low_now_and_then(fresh):
     fresh.standin.control(latency_ms=30)
+    fresh.environment["EMBEDDING_BATCH_SIZE"] = "1"  # or the first of the low would bring the others along
     fresh.add({f"a{number}": f"text {number}" for number in range(40)})
     fresh.sql("UPDATE embedding_tasks SET dispatched_at = now(), priority = CASE WHEN id % 2 = 0 THEN 'low' ELSE 'urgent' END")
     tasks = fresh.sql("SELECT priority, id FROM embedding_tasks ORDER BY id")
