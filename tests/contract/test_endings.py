@@ -143,7 +143,7 @@ def test_a_broker_that_forgets_everything_costs_nothing_but_a_moment(on_own_serv
         delivery.standin.wait_until_held()
         if delivery.name == "celery":
             until(
-                lambda: delivery.sql("SELECT count(*) > 20 FROM embedding_tasks WHERE dispatched_at IS NOT NULL") == [(True,)]
+                lambda: delivery.sql("SELECT count(*) > 10 FROM embedding_tasks WHERE dispatched_at IS NOT NULL") == [(True,)]
             )
         if how == "restart":
             own_servers.redis.kill()
