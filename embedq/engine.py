@@ -22,7 +22,7 @@ from .asking import Answers, Asker
 from .buying import Plan, buy, planned, stored, usage
 from .decide.prices import number_for
 from .decide.retry import GiveUp, RetryAt, RetryPolicy, after_failure, provider_pause_s
-from .errors import ConfigError, Fault, InputRefused, NotFound, ProviderBusy, StoreUnavailable
+from .errors import ConfigError, EmbedqError, Fault, InputRefused, NotFound, ProviderBusy, StoreUnavailable
 from .model import Claimed, Delivery, Model, Outcome, Priority, TaskStatus, Usage
 from .throttling import Gate
 
@@ -282,6 +282,16 @@ class Engine:
             self.worker.beat()
         except StoreUnavailable as away:
             log.debug("still away: %s", away)
+
+    def prepare(self) -> None:
+        """Have the active model's provider at hand before the first task comes: importing an SDK takes as long as ten requests."""
+        try:
+            active = self.store.models.active()
+            for model_id, model in self.store.models.by_id().items():
+                if model == active:
+                    self.asker(model_id)
+        except EmbedqError as later:
+            log.warning("%s; next: %s", later, later.hint)
 
     def asker(self, model_id: int) -> Asker:
         if model_id not in self._askers:
