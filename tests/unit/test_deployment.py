@@ -1,10 +1,16 @@
-"""What docker/ holds is checked as far as it can be without a container engine: names, commands, settings, order."""
+"""What docker/ holds is checked as far as it can be without a container engine: names, commands, settings, order.
+
+Where compose, promtool or systemd are installed, they are asked too; docs/howto/deploy.rst says what was run for real.
+"""
 
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,16 @@ COMPOSE_KEYS = {
     "image", "build", "restart", "environment", "depends_on", "stop_grace_period", "volumes", "healthcheck", "command", "entrypoint",
     "ports", "profiles", "configs", "secrets", "user", "read_only", "extends", "expose",
 }  # fmt: skip
+SECRETS = {"POSTGRES_PASSWORD": "p", "AUTH_TOKEN": "a", "ADMIN_TOKEN": "b"}
+
+
+def has(*argv: str) -> bool:
+    return shutil.which(argv[0]) is not None and subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
+
+
+needs_compose = pytest.mark.skipif(not has("docker", "compose", "version"), reason="docker compose is not installed")
+needs_promtool = pytest.mark.skipif(not has("promtool", "--version"), reason="promtool is not installed")
+needs_systemd = pytest.mark.skipif(not has("systemd-analyze", "--version"), reason="systemd-analyze is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +57,33 @@ def test_every_service_that_another_waits_for_exists_and_can_tell_that_it_is_rea
             assert other in compose["services"], name
             if wish["condition"] == "service_healthy":
                 assert "test" in compose["services"][other]["healthcheck"], (name, other)
+
+
+@needs_compose
+@pytest.mark.parametrize("missing", [None, *SECRETS])
+def test_compose_takes_the_file_and_asks_for_every_secret(missing: str | None, tmp_path: Path):
+    others = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    given = {name: value for name, value in SECRETS.items() if name != missing}
+    # A project folder without an .env: what is not given has to be missing.
+    argv = ["docker", "compose", "--project-directory", tmp_path, "--file", DOCKER / "compose.yaml", "config", "--quiet"]
+
+    done = subprocess.run(argv, env={**others, **given}, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode == 0) is (missing is None), done.stderr
+    assert missing is None or f"set {missing}" in done.stderr
+
+
+def test_postgres_is_ready_only_when_it_answers_over_tcp(compose):
+    """The image's first start runs a temporary server on the socket; a migration that takes it for the real one is refused."""
+    assert "--host 127.0.0.1" in " ".join(compose["services"]["postgres"]["healthcheck"]["test"])
+
+
+def test_backups_outlive_the_container(compose):
+    (home,) = re.findall(r"EMBEDQ_HOME=(\S+)", (DOCKER / "Dockerfile").read_text(encoding="utf-8"))
+
+    for name, service in compose["services"].items():
+        if service["image"].startswith("embedq"):
+            assert [volume for volume in service["volumes"] if volume == f"backups:{home}"], name
 
 
 def test_every_variable_is_a_setting(compose):
@@ -89,6 +132,7 @@ def test_the_dockerfile_runs_as_an_ordinary_user_from_pinned_images():
     bases = [line.split()[1] for line in lines if line.startswith("FROM")]
 
     assert all(re.fullmatch(r"python:3\.\d+-slim-bookworm", base) for base in bases), bases
+    assert len(set(bases)) == 1, "the environment is copied from one stage to the other with the paths of its Python"
     assert [line for line in lines if line.startswith("USER")] == ["USER embedq"]
     assert any(line.startswith("HEALTHCHECK") for line in lines)
 
@@ -112,6 +156,51 @@ def test_a_unit_of_systemd_starts_a_command_that_exists_and_stops_it_gently(unit
     assert Path(argv[0]).name == "celery" or resolves(argv[1:])
     assert int(parser["Service"]["TimeoutStopSec"]) > 60
     assert parser["Service"]["Restart"] == "always"
+
+
+@needs_systemd
+def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path):
+    units = [tmp_path / unit.name for unit in sorted((DOCKER / "systemd").iterdir())]
+    for unit in units:
+        text = (DOCKER / "systemd" / unit.name).read_text(encoding="utf-8")
+        unit.write_text(re.sub(r"/opt/embedq/bin/\w+", shutil.which("true") or "", text), encoding="utf-8")
+
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_http_service_of_systemd_may_write_where_its_backups_go():
+    unit = (DOCKER / "systemd" / "embedq-api.service").read_text(encoding="utf-8")
+
+    assert "ProtectSystem=strict" in unit
+    assert re.findall(r"^EMBEDQ_HOME=(.+)", unit.replace("Environment=", ""), re.MULTILINE) == ["/var/lib/embedq"]
+    assert "StateDirectory=embedq" in unit
+
+
+@needs_promtool
+def test_promtool_has_nothing_to_say_about_the_configuration(tmp_path: Path):
+    text = (DOCKER / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    here = text.replace("/etc/prometheus", str(DOCKER / "prometheus")).replace("/run/secrets", str(tmp_path))
+    (tmp_path / "prometheus.yml").write_text(here, encoding="utf-8")
+    (tmp_path / "admin_token").write_text("b", encoding="utf-8")
+
+    done = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_looks_at_parts_that_exist_and_show_metrics(compose):
+    service, workers = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    (by_name,) = workers["dns_sd_configs"]
+
+    assert service["static_configs"] == [{"targets": ["api:8000"]}]
+    for name in by_name["names"]:
+        assert compose["services"][name]["environment"]["EMBEDDING_METRICS_PORT"] == str(by_name["port"]), name
+    # Without it, two parts that exchange addresses at a restart look like one whose counters jumped.
+    assert {"source_labels": ["__meta_dns_name"], "target_label": "part"} in workers["relabel_configs"]
 
 
 def resolves(argv: list[str]) -> bool:

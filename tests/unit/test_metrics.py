@@ -52,6 +52,15 @@ def test_dashboard_and_alerts_use_only_labels_that_their_metrics_have(repository
     assert wrong == []
 
 
+def test_a_panel_of_single_values_shows_this_moment(repository: Path) -> None:
+    """Over a range of time Grafana shows the last value of every series in it: an hour later still, the mode that was left."""
+    board = json.loads((repository / "docker/grafana/dashboards/embedq.json").read_text())
+    single = [target for panel in board["panels"] if panel["type"] != "timeseries" for target in panel["targets"]]
+
+    assert len(single) > 5
+    assert {(target.get("instant"), target.get("range")) for target in single} == {(True, False)}
+
+
 def test_every_metric_but_the_plain_ones_is_on_the_dashboard_or_in_an_alert(repository: Path) -> None:
     named = {name for _, expression in expressions(repository) for name in NAME.findall(expression)}
     watched = {name for name, spec in CATALOGUE.items() if named & {name + suffix for suffix in metrics.SUFFIXES[spec.kind]}}
