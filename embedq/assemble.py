@@ -53,8 +53,8 @@ def addresses(settings: Settings) -> Addresses:
     )
 
 
-def store(settings: Settings, *, size: int = 2, name: str = "embedq") -> Store:
-    return Store(Database(addresses(settings).database_url, size=size, name=name))
+def store(settings: Settings, *, size: int = 2, name: str = "embedq", by_index: bool = False) -> Store:
+    return Store(Database(addresses(settings).database_url, size=size, name=name, by_index=by_index))
 
 
 def broker(settings: Settings) -> Broker:
@@ -157,7 +157,7 @@ def worker_parts(
     from .worker import Worker
 
     threads = concurrency or settings.concurrent_workers
-    its_store = store(settings, size=threads + 4, name=f"embedq {delivery}")
+    its_store = store(settings, size=threads + 4, name=f"embedq {delivery}", by_index=True)
     its_store.tasks = MeasuredTasks(its_store.database, delivery)
     its_broker = broker(settings)
     worker = Worker(its_store, delivery, name=name, queues=queues)

@@ -91,7 +91,9 @@ class Articles:
 
     def left_to_writer(self, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
         """The tasks of new articles that their trigger marked as dispatched by the writer."""
-        return _by_priority(self.database.fetch(QUERIES.left_to_writer, {"article_ids": list(article_ids)}))
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.by_index)
+            return _by_priority(connection.execute(QUERIES.left_to_writer, {"article_ids": list(article_ids)}).fetchall())
 
     def edit(
         self,

@@ -45,14 +45,20 @@ def plain(url: str) -> str:
 
 # A process that is frozen in the middle of a transaction must not hold a writer's rows for longer (SPEC G7).
 NEVER_FROZEN = "SET idle_in_transaction_session_timeout = '5s'"
+# A prepared statement keeps the plan of its first uses, and an empty table is best read whole: a worker that was started before a first
+# bulk load would read the whole table for every claim, until PostgreSQL counts it anew. Its statements all find their rows by an index.
+BY_INDEX = "SET enable_seqscan = off; SET jit = off"
 
 
 class Database:
-    """`size` connections at most, opened when first needed and shared by threads; a broken one is never given out twice."""
+    """`size` connections at most, opened when first needed and shared by threads; a broken one is never given out twice.
 
-    def __init__(self, url: str, *, size: int = 4, name: str = "embedq") -> None:
+    `by_index`: no plan of theirs reads a whole table where an index serves (a worker's connections).
+    """
+
+    def __init__(self, url: str, *, size: int = 4, name: str = "embedq", by_index: bool = False) -> None:
         self.url = plain(url)
-        self.name = name
+        self.name, self.by_index = name, by_index
         self._free: list[Connection] = []
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(size)
@@ -91,7 +97,7 @@ class Database:
                 application_name=name or self.name,
                 **CONNECT,  # type: ignore[arg-type]
             )
-            connection.execute(NEVER_FROZEN)
+            connection.execute(f"{NEVER_FROZEN}; {BY_INDEX}" if self.by_index else NEVER_FROZEN)
             if self.lock_timeout_s is not None:
                 connection.execute(f"SET lock_timeout = '{self.lock_timeout_s:g}s'")
             return connection

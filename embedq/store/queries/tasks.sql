@@ -196,7 +196,8 @@ FOR UPDATE OF t
 -- name: free_depth
 -- How many of one priority are not with the broker, due or not; counted no further than the bound.
 SELECT count(*) AS depth FROM (
-    SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL AND priority = %(priority)s LIMIT %(bound)s
+    SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL AND priority = %(priority)s
+    ORDER BY tenant_id, scheduled_at LIMIT %(bound)s  -- the order of the one index that knows what is free
 ) free
 
 -- name: mark_dispatched
@@ -224,14 +225,18 @@ SELECT p.priority, count(d.tenant_id) AS depth
 FROM unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
 LEFT JOIN LATERAL (
     SELECT tenant_id FROM embedding_tasks
-    WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = p.priority LIMIT %(bound)s
+    WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = p.priority
+    ORDER BY dispatched_at LIMIT %(bound)s  -- the order of the one index that knows what is dispatched
 ) d ON true
 GROUP BY p.priority
 
 -- name: tenants_over_share
 -- Tenants that already have their share of one priority's queue.
-SELECT tenant_id FROM embedding_tasks
-WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = %(priority)s
+SELECT tenant_id FROM (
+    SELECT tenant_id FROM embedding_tasks
+    WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = %(priority)s
+    ORDER BY dispatched_at OFFSET 0  -- as in dispatched_depth
+) dispatched
 GROUP BY tenant_id HAVING count(*) >= %(share)s
 
 -- name: rescue
@@ -282,7 +287,7 @@ SELECT embedq_wake()
 
 -- name: waiting_of_articles
 SELECT id, priority FROM embedding_tasks
-WHERE article_id = ANY (%(article_ids)s) AND status = 'pending' AND dispatched_at IS NOT NULL
+WHERE article_id = ANY (%(article_ids)s) AND status = 'pending' AND dispatched_at IS DISTINCT FROM NULL  -- as in left_to_writer
   AND dispatched_at >= transaction_timestamp()
 ORDER BY id
 

@@ -6,7 +6,7 @@ DROP TRIGGER embedq_article_born ON article_texts;
 DROP FUNCTION embedq_article_born;
 
 CREATE OR REPLACE FUNCTION embedq_articles_inserted() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     continuing text[];
 BEGIN
@@ -69,9 +69,9 @@ BEGIN
 END $$;
 
 -- As before, but for two things. For one article the planner takes a plan made for it as cheaper than the one it has, and so made one for
--- each: a third of the trigger's time. And where embedq.dispatch was never set, `by_writer` was NULL and nobody was woken in modes celery and hybrid.
+-- each: a third of the trigger's time. (A plan that is kept must not be one for empty tables, hence enable_seqscan.) And where embedq.dispatch was never set, `by_writer` was NULL and nobody was woken in modes celery and hybrid.
 CREATE OR REPLACE FUNCTION embedq_want(ids text[], why text) RETURNS integer
-LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     live embedding_worker_status;
     the_mode text;
