@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Task, signals
+from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.exceptions import Ignore, Reject
 
 from . import logs
 from .assemble import WorkerParts, addresses, agreed_model, worker_parts
 from .broker import TASK, is_redis, make_app
 from .decide.retry import RetryPolicy, wait_s
-from .engine import TheseTasks
+from .engine import NextUrgent, TheseTasks
 from .errors import EmbedqError, ProviderBusy, StoreUnavailable
+from .express import Express, is_wanted
 from .settings import from_env
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ def parts() -> WorkerParts:
     global _parts
     with _lock:
         if _parts is None:
-            made = worker_parts(settings, "celery", name=_name, queues=_queues, concurrency=app.conf.worker_concurrency)
+            made = worker_parts(settings, "celery", name=_name, queues=_queues, concurrency=_concurrency)
             agreed_model(settings, made.store)
             made.start(settings)
             _parts = made
@@ -67,6 +69,7 @@ def parts() -> WorkerParts:
 
 _name: str | None = None
 _queues: Sequence[str] = ()
+_concurrency, _in_threads = settings.concurrent_workers, True
 
 
 class RetriedLikeTheRow(Task):  # type: ignore[misc]
@@ -118,8 +121,10 @@ def _log_as_the_settings_say(logger: logging.Logger, **_: Any) -> None:
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def _remember(sender: str, instance: Any, **_: Any) -> None:
-    global _name, _queues
+    global _name, _queues, _concurrency, _in_threads
     _name = sender
+    # As the command line has them; the settings are only the default.
+    _concurrency, _in_threads = instance.concurrency, instance.pool_cls is ThreadPool
     _queues = sorted(queue for queue in instance.app.amqp.queues.consume_from)
 
 
@@ -135,6 +140,8 @@ def _start_when_possible() -> None:
         while True:
             try:
                 parts().steward.start()
+                if _in_threads and is_wanted(_queues):
+                    Express(parts().engine, _concurrency, NextUrgent, settings.worker_interval_s).start()
                 return
             except EmbedqError as away:
                 log.warning("%s; next: %s", away, away.hint)

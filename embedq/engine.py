@@ -57,6 +57,11 @@ class NextDue:
     grace_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class NextUrgent:
+    """What a Celery worker's own thread for the urgent asks for: also what is with the broker."""
+
+
 @dataclass(slots=True)
 class Report:
     """How one run went. `wait_s` is set when the provider was at fault: how long its tasks wait."""
@@ -87,7 +92,7 @@ class Engine:
         self._askers: dict[int, Asker] = {}
         self.gate = Gate(store.throttles.live, worker.stopping)
 
-    def run(self, request: TheseTasks | NextDue) -> Report:
+    def run(self, request: TheseTasks | NextDue | NextUrgent) -> Report:
         """Claim what is asked for, embed it, settle it."""
         with self.gate.entered() as throttle:
             began_ns = time.time_ns()
@@ -119,7 +124,7 @@ class Engine:
                 batch.ended(outcomes, states)
         return report
 
-    def claim(self, request: TheseTasks | NextDue) -> list[Claimed]:
+    def claim(self, request: TheseTasks | NextDue | NextUrgent) -> list[Claimed]:
         """What may be claimed now. While it is only the provider's budget that forbids it, that is waited for, with nothing in hand."""
         give_up = time.monotonic() + (BUDGET_PATIENCE_S if isinstance(request, TheseTasks) else LONGEST_NAP_S)
         while not (claimed := self._claim(request)) and self._limited and time.monotonic() < give_up:
@@ -137,13 +142,15 @@ class Engine:
     def _limited(self) -> bool:
         return any(asker.budget is not None for asker in self._askers.values())
 
-    def _claim(self, request: TheseTasks | NextDue) -> list[Claimed]:
+    def _claim(self, request: TheseTasks | NextDue | NextUrgent) -> list[Claimed]:
         delivery, tasks, worker = Delivery(self.worker.delivery), self.store.tasks, self.worker.id
         if self.worker.stopping.is_set():
             return []
         match request:
             case NextDue(priorities, grace_s):
                 claimed = tasks.claim_due(worker, delivery, priorities, self.batch_size, grace_s)
+            case NextUrgent():
+                claimed = tasks.claim_urgent(worker, delivery, self.batch_size)
             case TheseTasks(ids):
                 claimed = tasks.claim_named(worker, delivery, ids, max(len(ids), self.batch_size))
         return claimed

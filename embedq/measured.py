@@ -37,6 +37,11 @@ class MeasuredTasks(Tasks):
             claimed = super().claim_due(worker, delivery, priorities, limit, grace_s)
         return _waited(claimed)
 
+    def claim_urgent(self, worker: int, delivery: Delivery, limit: int) -> list[Claimed]:
+        with METER.timed("store", "claim"):
+            claimed = super().claim_urgent(worker, delivery, limit)
+        return _waited(claimed)
+
     def claim_overdue(
         self, worker: int, limit: int, fallback_s: float, priorities: Sequence[Priority] = tuple(Priority)
     ) -> list[Claimed]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import psycopg
 
+from . import express
 from .assemble import WorkerParts
 from .decide.priority import order
 from .engine import NextDue
@@ -47,6 +48,16 @@ class Poller:
         ]
         for thread in self.threads:
             thread.start()
+        if express.is_wanted(self.queues):
+            self.threads.append(self._express().start())
+
+    def _express(self) -> express.Express:
+        return express.Express(
+            self.parts.engine,
+            self.settings.concurrent_workers,
+            lambda: NextDue([Priority.URGENT], grace_s=self._grace_s),
+            self.settings.worker_interval_s,
+        )
 
     def stop(self, timeout_s: float) -> bool:
         """Let what is under way settle for at most `timeout_s`; True when everything did."""

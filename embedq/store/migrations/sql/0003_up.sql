@@ -118,7 +118,7 @@ BEGIN
             WHEN t.dispatched_at IS NOT NULL AND embedq_more_urgent(t.priority, excluded.priority) = t.priority THEN t.dispatched_at
             ELSE excluded.dispatched_at END;
     GET DIAGNOSTICS born = ROW_COUNT;
-    IF born > 0 AND NOT by_writer THEN
+    IF born > 0 AND (NOT by_writer OR the_priority = 'urgent') THEN  -- workers have a thread for the urgent
         PERFORM embedq_wake();
     END IF;
     RETURN born;
