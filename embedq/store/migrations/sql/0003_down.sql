@@ -1,3 +1,4 @@
+ALTER TABLE embedding_tasks SET (fillfactor = 70);
 CREATE OR REPLACE FUNCTION embedq_want(ids text[], why text) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
