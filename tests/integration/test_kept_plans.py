@@ -1,0 +1,71 @@
+"""A prepared statement keeps its plan. One that was made while the tables were empty must do for a first bulk load as well."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+
+from embedq.store.database import Database
+from embedq.store.queries import QUERIES
+
+MODES = ["celery"]
+SETTLED = {
+    "ids": [1], "claims": [1], "statuses": ["completed"], "versions": [1], "charged": [True], "waits": [0.0], "classes": [None],
+    "messages": [None], "worker": 1, "worker_name": "w",
+}  # fmt: skip
+HOT = {
+    "lock_named": {"modes": MODES, "ids": [1], "limit": 100},
+    "take": {"ids": [1], "worker": 1, "delivery": "celery"},
+    "settle": SETTLED,
+    "free_named": {"ids": [1]},
+    "free_depth": {"priority": "low", "bound": 401},
+    "free_lost": {"priority": "low", "after_s": 5.0, "first": [1], "empty": False, "held": [], "again": []},
+    "dispatched_depth": {"bound": 100},
+}
+
+
+@pytest.fixture
+def worker_session(database_url, psql):
+    """A connection as a worker has it, to tables that PostgreSQL knows to be empty."""
+    psql("VACUUM ANALYZE")
+    database = Database(database_url, by_index=True)
+    with database.connect() as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        yield connection
+
+
+def nodes(plan):
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from nodes(inner)
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_worker_plans_no_reading_of_whole_tables_while_they_are_empty(worker_session, name):
+    row = worker_session.execute(f"EXPLAIN (FORMAT JSON) {getattr(QUERIES, name)}", HOT[name], prepare=True).fetchone()
+
+    answer = row["QUERY PLAN"]
+    plan = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
+    growing = {"embedding_tasks", "article_texts", "embeddings"}
+    assert [
+        node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan" and node["Relation Name"] in growing
+    ] == []
+
+
+def test_a_writers_session_reads_no_whole_table_after_others_have_filled_it(psql, database_url):
+    psql("VACUUM ANALYZE")
+    with psycopg.connect(database_url, autocommit=True) as writer:
+        for number in range(10):
+            writer.execute("INSERT INTO articles (id, title) VALUES (%s, 'x')", (f"early {number}",))
+        psql("INSERT INTO articles (id, title) SELECT 'a' || n, 'x' FROM generate_series(1, 5000) n")
+        psql("UPDATE articles SET title = 'y'")
+
+        with writer.transaction():
+            writer.execute("INSERT INTO articles (id, title) VALUES ('late', 'x')")
+            read = writer.execute(
+                "SELECT relname, seq_tup_read FROM pg_stat_xact_user_tables WHERE seq_tup_read > 100"
+            ).fetchall()
+
+    assert read == []
