@@ -13,7 +13,6 @@ from .decide.retry import RetryPolicy
 from .embedded import default_home, running
 from .errors import ConfigError
 from .measured import MeasuredTasks, measured
-from .memory import give_large_pieces_back
 from .model import Model
 from .settings import Settings, home_of
 from .store import Store
@@ -130,7 +129,6 @@ class WorkerParts:
 
     def start(self, settings: Settings) -> None:
         """Register the worker; show its metrics where the settings want them."""
-        give_large_pieces_back()
         self.worker.start()
         self.engine.prepare()
         if settings.metrics_port:

@@ -101,7 +101,8 @@ class Publisher:
             self._waiting.articles += articles
             self._waiting.depth |= depth
             self._waiting.urgent |= urgent
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # not alive: closed, or we are the child of a fork
+                self._closing = False
                 self._thread = threading.Thread(target=self._work, name="embedq-publisher", daemon=True)
                 self._thread.start()
                 # A script that ends without closing: what it saved last is still sent.

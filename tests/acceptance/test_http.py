@@ -575,6 +575,7 @@ def test_workers_show_what_they_measured_each_on_a_port_of_its_own_and_log_every
 def test_the_services_metrics_tell_the_state_of_the_house(served: Served) -> None:
     served.articles.post("/api/articles", json={"title": "Tea", "priority": "high"})
     served.admin.post("/admin/queue/shutdown-workers", json={"reason": "test"})
+    until(lambda: 'embedq_broker_messages{queue="high",state="waiting"} 1.0' in served.admin.get("/metrics").text)
 
     page = served.admin.get("/metrics")
 

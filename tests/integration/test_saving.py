@@ -105,3 +105,14 @@ def test_what_cannot_be_published_goes_back_to_the_table(own_broker, psql):
     client.publisher.close()
 
     assert psql("SELECT status, dispatched_at FROM embedding_tasks WHERE article_id = %s", article.id) == [("pending", None)]
+
+
+def test_a_publisher_that_was_closed_begins_again_with_the_next_save(client, psql, messages):
+    client.create("Tea", "steeped")
+    first = messages()
+
+    client.create("Coffee", "pressed")
+    client.publisher.close()
+
+    assert len(first) == 1
+    assert client.broker.look()["normal"].waiting == 2
