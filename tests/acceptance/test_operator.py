@@ -564,8 +564,9 @@ def test_explain_says_why_in_one_screen(told, run, store, worker, psql):
 def test_explain_finds_a_tasks_message_in_its_queue_and_misses_a_lost_one(told, client, redis_url):
     import redis
 
-    client.create("One", "text", id="one")
-    client.create("Two", "text", id="two")
+    for number, article in enumerate(("one", "two"), 1):
+        client.create(article, "text", id=article)
+        until(lambda: client.broker.look()["normal"].waiting == number, 10)  # noqa: B023
 
     found = told("explain", "two")["message"]
     redis.Redis.from_url(redis_url).flushall()

@@ -135,8 +135,9 @@ def test_a_worker_on_all_queues_takes_the_urgent_first_and_the_low_now_and_then(
     assert fresh.until_idle() == {"completed": 40}
     order = [priority for (priority,) in fresh.sql("SELECT priority FROM embedding_tasks ORDER BY processed_at, id")]
     before_the_last_urgent = order[: 39 - order[::-1].index("urgent")]
-    # The sixteenth turn is the low queue's, and the very first message may be delivered before the other queues are consumed.
-    assert 1 <= before_the_last_urgent.count("low") <= 2, order
+    # The sixteenth turn is the low queue's, and the first messages may be delivered before the other queues are consumed. Meanwhile the
+    # thread for the urgent has taken some of them, whose messages count as turns. In turn with the low, it would be nineteen.
+    assert 1 <= before_the_last_urgent.count("low") <= 5, order
 
 
 def test_what_celery_cannot_take_is_kept_from_every_queue_and_the_worker_goes_on(on_rabbitmq, broker, channel, store, psql):
