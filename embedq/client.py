@@ -72,7 +72,9 @@ class Client:
     def publisher(self) -> Publisher:
         if self._publisher is None:
             with self._lock:
-                self._publisher = self._publisher or Publisher(self.store, lambda: self.broker, self.settings)
+                if self._publisher is None:
+                    its_store = assemble.store(self.settings, size=1, name="embedq publisher", by_index=True)
+                    self._publisher = Publisher(its_store, lambda: self.broker, self.settings)
         return self._publisher
 
     def close(self) -> None:

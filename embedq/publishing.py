@@ -46,7 +46,7 @@ class _Waiting:
 
 
 class Publisher:
-    """One per process, shared by its threads. `broker` is asked for when there is something to publish."""
+    """One per process, shared by its threads. `store` is its own, and closed with it; `broker` is asked for when there is something to publish."""
 
     def __init__(self, store: Store, broker: Callable[[], Broker], settings: Settings) -> None:
         self.store, self.broker = store, broker
@@ -90,6 +90,7 @@ class Publisher:
         if thread is not None:
             thread.join(CLOSING_PATIENCE_S)
             atexit.unregister(self.close)
+        self.store.close()
 
     def _hand_over(
         self, tasks: Mapping[Priority, Sequence[int]] | None = None, articles: Sequence[str] = (), *,

@@ -91,9 +91,7 @@ class Articles:
 
     def left_to_writer(self, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
         """The tasks of new articles that their trigger marked as dispatched by the writer."""
-        with self.database.transaction() as connection:
-            connection.execute(QUERIES.by_index)
-            return _by_priority(connection.execute(QUERIES.left_to_writer, {"article_ids": list(article_ids)}).fetchall())
+        return _by_priority(self.database.fetch(QUERIES.left_to_writer, {"article_ids": list(article_ids)}))
 
     def edit(
         self,

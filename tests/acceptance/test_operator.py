@@ -22,6 +22,7 @@ from embedq.engine import NextDue
 from embedq.model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
 from embedq.store import Store
 from embedq.store.operate import Act, Picked
+from tests.support import until
 
 Run = Callable[..., Result]
 

@@ -30,10 +30,6 @@ RETURNING id, tenant_id, slug, title, content, metadata, 'queued' AS embedding_s
     (SELECT jsonb_build_object('mode', s.mode, 'is_running', s.is_running, 'submissions_accepted', s.submissions_accepted, 'reason', s.reason)
      FROM embedding_worker_status s WHERE s.id = 1) AS live
 
--- name: by_index
--- As database.BY_INDEX, for this transaction only.
-SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
-
 -- name: left_to_writer
 -- The tasks of new articles that the trigger left to the writer. IS DISTINCT FROM: or the planner may read the index of all that is dispatched.
 SELECT t.id, t.priority FROM embedding_tasks t
