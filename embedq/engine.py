@@ -293,10 +293,8 @@ class Engine:
     def prepare(self) -> None:
         """Have the active model's provider at hand before the first task comes: importing an SDK takes as long as ten requests."""
         try:
-            active = self.store.models.active()
-            for model_id, model in self.store.models.by_id().items():
-                if model == active:
-                    self.asker(model_id)
+            if (active := self.store.models.active()) is not None:
+                self.asker(active.id)
         except EmbedqError as later:
             log.warning("%s; next: %s", later, later.hint)
 
