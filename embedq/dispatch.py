@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
-from .broker import Broker
+from .broker import Broker, InBroker
+from .decide.calling import calls_missing
 from .decide.switching import dispatches
 from .decide.throttle import throttle_of
 from .errors import BrokerUnavailable
@@ -18,9 +20,7 @@ log = logging.getLogger(__name__)
 
 # Batches that are marked and published at once: a few, so that workers have begun with the first while the next are marked.
 STEP = 4
-# While more than a step waits, messages are calls: each names one task, and the worker fills its batch from the table (docs/why/dispatched.rst).
-# So many wait in the broker at least, and four times as many as were answered since the last look.
-FEWEST_CALLS, MOST_CALLS, CALLS_PER_ANSWER = 16, 512, 4
+# While more than a step waits, messages are calls: each names one task, and the worker fills its batch from the table.
 
 
 class Dispatcher:
@@ -52,15 +52,18 @@ class Dispatcher:
         try:
             self.broker.circuit.check()
             depth = self.store.tasks.dispatched_depth(bound)
-            return sum(self._priority(priority, bound - depth[priority]) for priority in Priority)
+            queues = cache(self.broker.look)  # one look for all priorities, and none when nothing piles up
+            return sum(self._priority(priority, bound - depth[priority], queues) for priority in Priority)
         except BrokerUnavailable:
             return 0
 
-    def _priority(self, priority: Priority, room: int) -> int:
+    def _priority(self, priority: Priority, room: int, queues: Callable[[], Mapping[str, InBroker]]) -> int:
         if self._is_backlog(priority):
-            ids = self._next(priority, min(room, self._calls_missing(priority)))
-            self._called[priority] = self._called.get(priority, 0) + len(ids)
-            return len(ids) if self._publish(priority, ids, 1) else 0
+            waiting = queues()[priority].waiting
+            ids = self._next(priority, min(room, calls_missing(self._called.get(priority, 0), waiting)))
+            sent = len(ids) if self._publish(priority, ids, 1) else 0
+            self._called[priority] = waiting + sent
+            return sent
         self._called.pop(priority, None)
         sent = 0
         while sent < room and not self.stop():
@@ -74,13 +77,6 @@ class Dispatcher:
         """Not of what is urgent: a worker takes that as it is named."""
         step = STEP * self.settings.batch_size
         return self.calling and priority is not Priority.URGENT and self.store.tasks.free_depth(priority, step + 1) > step
-
-    def _calls_missing(self, priority: Priority) -> int:
-        """Raises BrokerUnavailable."""
-        waiting = self.broker.look()[priority].waiting
-        answered = max(0, self._called.get(priority, 0) - waiting)
-        self._called[priority] = waiting
-        return min(MOST_CALLS, max(FEWEST_CALLS, CALLS_PER_ANSWER * answered)) - waiting
 
     def _next(self, priority: Priority, limit: int) -> list[int]:
         if limit <= 0 or self.stop():

@@ -6,19 +6,12 @@ free they get a head start.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 
-import psycopg
-
 from .engine import Engine, NextDue, NextUrgent
-from .errors import EmbedqError
 from .model import Priority
 
-log = logging.getLogger(__name__)
-
-AWAY_S = 1.0
 HEAD_START_S = 0.03
 RESERVED = {Priority.URGENT, Priority.HIGH}
 
@@ -36,23 +29,11 @@ class Express:
         self.threads, self.request, self.poll_s = threads, request, poll_s
 
     def start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._work, name="embedq-express", daemon=True)
+        thread = threading.Thread(
+            target=self.worker.work, args=(self.once, lambda _: self.poll_s), name="embedq-express", daemon=True
+        )
         thread.start()
         return thread
-
-    def _work(self) -> None:
-        while not self.worker.stopping.is_set():
-            seen = self.worker.rings
-            try:
-                if self.once() or self.worker.announce_sleep():
-                    continue
-                self.worker.sleep(seen, self.poll_s)
-            except (EmbedqError, psycopg.Error) as away:
-                log.info("the urgent wait for the other threads: %s", away)
-                self.worker.stopping.wait(AWAY_S)
-            except Exception:
-                log.exception("the thread for the urgent met a surprise and goes on")
-                self.worker.stopping.wait(AWAY_S)
 
     def once(self) -> int:
         """Claim, embed and settle what is urgent and still there; how many tasks it was."""

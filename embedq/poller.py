@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
 from collections.abc import Sequence
 
-import psycopg
-
 from . import express
 from .assemble import WorkerParts
 from .decide.priority import order
 from .engine import NextDue
-from .errors import EmbedqError
 from .model import Mode, Priority
 from .settings import Settings
-
-log = logging.getLogger(__name__)
 
 # In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long, or when Celery's workers are
 # behind; it looks after `HELP_S` whether they are.
 GRACE_S = 2.0
 HELP_S = 0.2
-AWAY_S = 1.0
 SHORTEST_NAP_S = 0.01
 
 
@@ -43,7 +36,9 @@ class Poller:
         self.parts.start(self.settings)
         self.parts.steward.start()
         self.threads = [
-            threading.Thread(target=self._work, name=f"embedq-poller-{number}", daemon=True)
+            threading.Thread(
+                target=self.parts.worker.work, args=(self.once, self._nap_s), name=f"embedq-poller-{number}", daemon=True
+            )
             for number in range(self.settings.concurrent_workers)
         ]
         for thread in self.threads:
@@ -69,22 +64,6 @@ class Poller:
         done = not any(thread.is_alive() for thread in self.threads)
         self.parts.close()
         return done
-
-    def _work(self) -> None:
-        worker = self.parts.worker
-        while not worker.stopping.is_set():
-            seen, began = worker.rings, time.monotonic()
-            try:
-                if self.once() or worker.announce_sleep():
-                    continue
-                worker.sleep(seen, self._nap_s(time.monotonic() - began))
-            except (EmbedqError, psycopg.Error) as away:
-                log.warning("the poller waits: %s", away)
-                worker.stopping.wait(AWAY_S * random.uniform(0.5, 1.0))
-            except Exception:
-                # A thread that died of a surprise would leave a poller that lives, beats and does nothing.
-                log.exception("the poller met a surprise and goes on")
-                worker.stopping.wait(AWAY_S)
 
     def once(self) -> int:
         """Claim, embed and settle one batch; how many tasks it had."""

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LEASE_S = 10.0
 BEAT_S = 2.0
 SLEEP_FLAG_S = 3.0
+AWAY_S = 1.0
 
 
 class Worker:
@@ -118,3 +119,23 @@ class Worker:
             self._asleep_until = now + SLEEP_FLAG_S
         self.store.workers.fall_asleep(self.id, SLEEP_FLAG_S)
         return True
+
+    def work(self, once: Callable[[], int], nap_s: Callable[[float], float]) -> None:
+        """What a thread does until this worker stops: `once()` again and again, and a nap when that found nothing to do.
+
+        `nap_s`: how long at most, `since_s` after it looked. The bell ends every nap.
+        """
+        thread = threading.current_thread().name
+        while not self.stopping.is_set():
+            seen, began = self.rings, time.monotonic()
+            try:
+                if once() or self.announce_sleep():
+                    continue
+                self.sleep(seen, nap_s(time.monotonic() - began))
+            except (EmbedqError, psycopg.Error) as away:
+                log.warning("%s waits: %s", thread, away)
+                self.stopping.wait(AWAY_S * random.uniform(0.5, 1.0))
+            except Exception:
+                # A thread that died of a surprise would leave a worker that lives, beats and does nothing.
+                log.exception("%s met a surprise and goes on", thread)
+                self.stopping.wait(AWAY_S)

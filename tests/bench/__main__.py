@@ -23,7 +23,7 @@ from .world import POSTGRES, World
 HERE = Path(__file__).parent
 MODULES = {
     "B1": "embedding", "B2": "overhead", "B3": "writing", "B4": "urgent", "B5": "switching",
-    "B6": "growth", "B7": "questions", "B8": "search", "B9": "startup", "B10": "scale",
+    "B6": "growth", "B7": "questions", "B8": "search", "B9": "startup", "B10": "scale", "B11": "service",
 }  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description="Benchmarks, as ratios measured side by side in one run."
     )
-    parser.add_argument("which", nargs="*", metavar="B1 … B10", help="all of them, when none is named")
+    parser.add_argument("which", nargs="*", metavar="B1 … B11", help="all of them, when none is named")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds: to see that it runs, not how fast")
     parser.add_argument("--keep", action="store_true", help="write tests/bench/figures.json, the record of the last good run")
     wish = parser.parse_args()

@@ -7,7 +7,8 @@ import pytest
 from embedq import assemble
 from embedq.broker import Broker
 from embedq.broker.redis import task_ids
-from embedq.dispatch import FEWEST_CALLS, Dispatcher
+from embedq.decide.calling import FEWEST_CALLS
+from embedq.dispatch import Dispatcher
 from embedq.model import Delivery, Priority
 from embedq.settings import from_env
 
