@@ -10,9 +10,11 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from celery import Task, signals
+from celery.apps import worker as celerys_worker
 from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.exceptions import Ignore, Reject
 
@@ -64,6 +66,7 @@ def parts() -> WorkerParts:
             agreed_model(settings, made.store)
             made.start(settings)
             _parts = made
+            _tell_that_it_ended()  # TERM may have come meanwhile
         return _parts
 
 
@@ -141,7 +144,7 @@ def _start_when_possible() -> None:
             try:
                 parts().steward.start()
                 if _in_threads and is_wanted(_queues):
-                    Express(parts().engine, _concurrency, NextUrgent, settings.worker_interval_s).start()
+                    _express.append(Express(parts().engine, _concurrency, NextUrgent, settings.worker_interval_s).start())
                 return
             except EmbedqError as away:
                 log.warning("%s; next: %s", away, away.hint)
@@ -152,13 +155,18 @@ def _start_when_possible() -> None:
 
 
 _ended = threading.Event()
+_express: list[threading.Thread] = []
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _stop_claiming(**_: Any) -> None:
     """TERM: what is being embedded settles, what was claimed and not sent yet is handed back, nothing new is claimed."""
     _ended.set()
-    if _parts is not None:
+    _tell_that_it_ended()
+
+
+def _tell_that_it_ended() -> None:
+    if _ended.is_set() and _parts is not None:
         _parts.worker.stopping.set()
         _parts.worker.ring()
 
@@ -166,4 +174,31 @@ def _stop_claiming(**_: Any) -> None:
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _leave(**_: Any) -> None:
     if _parts is not None:
+        for thread in _express:  # Celery has waited for its own threads
+            thread.join(settings.worker_timeout_s)
         _parts.close()
+
+
+def _say_if_anybody_reads(message: str, *out: Any) -> None:
+    with suppress(OSError):
+        _celerys_say(message, *out)
+
+
+# Celery announces its end on stdout, from within the signal handler and before it does anything else. Where the reader of that pipe is gone
+# (`embedq up` was killed, or `celery worker | tee`), the error took the place of the end: the worker went on for ever.
+_celerys_say, celerys_worker.safe_say = celerys_worker.safe_say, _say_if_anybody_reads
+
+
+def _begin_anew() -> None:
+    """After a fork (`--pool processes`, and a child that takes the place of one that ended): the parent's parts are the parent's."""
+    global _parts, _lock
+    if _parts is not None:
+        _of_the_parent.append(_parts)
+    _parts, _lock = None, threading.Lock()
+    _express.clear()
+
+
+# Kept, so that nothing closes the connections that the parent goes on using.
+_of_the_parent: list[WorkerParts] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

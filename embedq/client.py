@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from . import assemble, tracing
 from .decide.drafts import check_draft
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 SNIPPET_CHARACTERS = 160
 
+_clients: WeakSet[Client] = WeakSet()
+_of_the_parent: list[object] = []
+
 
 class Client:
     """Create, edit, delete and search articles. Saving never waits for the broker or the provider (SPEC G7).
@@ -49,6 +53,7 @@ class Client:
         self._provider: Provider | None = None
         self._publisher: Publisher | None = None
         self._seats = Seats()
+        _clients.add(self)
 
     def __enter__(self) -> Client:
         return self
@@ -74,6 +79,7 @@ class Client:
             with self._lock:
                 if self._publisher is None:
                     its_store = assemble.store(self.settings, size=1, name="embedq publisher", by_index=True)
+                    its_store.database.lock_timeout_s = self.store.database.lock_timeout_s
                     self._publisher = Publisher(its_store, lambda: self.broker, self.settings)
         return self._publisher
 
@@ -83,6 +89,15 @@ class Client:
             if part is not None:
                 part.close()
         self._publisher = self._provider = self._broker = self._store = None
+
+    def begin_anew(self) -> None:
+        """In the child of a fork: connections and threads are the parent's. The child makes its own when it first needs them."""
+        if self._publisher is not None:
+            self._publisher.forget()
+        # Kept, so that nothing closes what the parent goes on using.
+        _of_the_parent.append((self._publisher, self._provider, self._broker, self._store))
+        self._publisher = self._provider = self._broker = self._store = None
+        self._lock, self._seats = threading.RLock(), Seats()
 
     # Articles ------------------------------------------------------------------------------------------------------------------
 
@@ -96,7 +111,7 @@ class Client:
         wanted = Priority(priority)
         with tracing.span("embedq.write", articles=1, priority=str(wanted)):
             # Whether the mode dispatches is not asked before: the trigger knows, and marks no task as ours when it does not.
-            by_writer = self.publisher.may_publish(wanted, 1)
+            by_writer = self.publisher.may_publish(wanted, [tenant_id], 1)
             article, live = self.store.articles.create(
                 draft, priority=wanted, reason=reason, mode=self._mode_of_process(), by_writer=by_writer,
                 traceparent=tracing.traceparent(),
@@ -120,7 +135,10 @@ class Client:
         """Save many in one transaction. With `replace`, an article with the same id or slug is updated, and left alone if nothing changed."""
         for draft in drafts:
             check_draft(draft)
-        with self._writing(Priority(priority), reason, len(drafts)) as (connection, written):
+        with self._writing(Priority(priority), reason, {draft.tenant_id for draft in drafts}, len(drafts)) as (
+            connection,
+            written,
+        ):
             merged = self.store.articles.put(connection, drafts, replace=replace)
             written.ids, written.created, written.changed, written.to_publish = (
                 merged.ids,
@@ -154,7 +172,7 @@ class Client:
                 )
             )
         )
-        with self._writing(Priority(priority), reason, 1) as (connection, written):
+        with self._writing(Priority(priority), reason, [article.tenant_id], 1) as (connection, written):
             edited = self.store.articles.edit(
                 connection, article.id, tenant_id=tenant_id, if_version=if_version, if_updated_at=if_updated_at, **changes
             )
@@ -227,16 +245,21 @@ class Client:
             yield
 
     @contextmanager
-    def _writing(self, priority: Priority, reason: str, articles: int) -> Iterator[tuple[Connection, Written]]:
+    def _writing(
+        self, priority: Priority, reason: str, tenants: Collection[str], articles: int
+    ) -> Iterator[tuple[Connection, Written]]:
         with tracing.span("embedq.write", articles=articles, priority=str(priority)) as note:
-            with self._written(priority, reason, articles) as (connection, written):
+            with self._written(priority, reason, tenants, articles) as (connection, written):
                 yield connection, written
             note(written=len(written.ids))
 
     @contextmanager
-    def _written(self, priority: Priority, reason: str, articles: int) -> Iterator[tuple[Connection, Written]]:
+    def _written(
+        self, priority: Priority, reason: str, tenants: Collection[str], articles: int
+    ) -> Iterator[tuple[Connection, Written]]:
         decision = self.decision()
-        by_writer = decision.dispatches and decision.makes_tasks and self.publisher.may_publish(priority, articles)
+        may_publish = decision.dispatches and decision.makes_tasks
+        by_writer = may_publish and self.publisher.may_publish(priority, tenants, articles)
         written = Written()
         with self.store.articles.writing(
             priority=priority,
@@ -362,3 +385,12 @@ def _psycopg_connection(connection: Any) -> Any:
         connection = connection.connection()
     inner = getattr(connection, "connection", connection)
     return getattr(inner, "driver_connection", inner)
+
+
+def _begin_anew() -> None:
+    for client in list(_clients):
+        client.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -13,6 +13,7 @@ from .engine import Engine, NextDue, NextUrgent
 from .model import Priority
 
 HEAD_START_S = 0.03
+SHORTEST_NAP_S = 0.01
 RESERVED = {Priority.URGENT, Priority.HIGH}
 
 
@@ -29,9 +30,7 @@ class Express:
         self.threads, self.request, self.poll_s = threads, request, poll_s
 
     def start(self) -> threading.Thread:
-        thread = threading.Thread(
-            target=self.worker.work, args=(self.once, lambda _: self.poll_s), name="embedq-express", daemon=True
-        )
+        thread = threading.Thread(target=self.worker.work, args=(self.once, self._nap_s), name="embedq-express", daemon=True)
         thread.start()
         return thread
 
@@ -40,3 +39,8 @@ class Express:
         if self.engine.gate.inside < self.threads:
             self.worker.stopping.wait(HEAD_START_S)
         return self.engine.run(self.request()).claimed
+
+    def _nap_s(self, since_s: float) -> float:
+        """Until the next poll, or until the first urgent task is due that was not yet when we looked (a retry after 50 ms)."""
+        due_s = self.engine.store.tasks.next_due_s(since_s, [Priority.URGENT])
+        return self.poll_s if due_s is None else min(self.poll_s, max(due_s, SHORTEST_NAP_S))

@@ -11,12 +11,14 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
 
 from .broker import Broker
+from .decide.throttle import throttle_of
 from .errors import BrokerUnavailable, EmbedqError
 from .model import Priority
 from .settings import Settings
@@ -24,12 +26,14 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
-DEPTH_HOLDS_S = 1.0
+ROOM_HOLDS_S = 1.0
 # More than this at once is left to the steward, which publishes in large batches.
 PUBLISH_AT_MOST = 500
 CLOSING_PATIENCE_S = 5.0
 # What is not urgent waits so long for company: one look and one message for what many saves have left.
 LINGER_S = 0.005
+# So long after the last save the thread ends, and with it the connection: who makes a client for each request leaves none behind.
+IDLE_S = 10.0
 
 
 @dataclass(slots=True)
@@ -50,28 +54,29 @@ class Publisher:
 
     def __init__(self, store: Store, broker: Callable[[], Broker], settings: Settings) -> None:
         self.store, self.broker = store, broker
-        self.size, self.bound = settings.batch_size, settings.queue_max_depth
+        self.settings = settings
         self._waiting = _Waiting()
         self._bell = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._room: Mapping[str, int] | None = None
-        self._room_until = 0.0
+        self._room: _Room | None = None
 
-    def may_publish(self, priority: Priority, tasks: int) -> bool:
-        """Whether the broker is well and has room. Only the first caller looks itself; later the thread does, once a second at most."""
+    def may_publish(self, priority: Priority, tenants: Collection[str], tasks: int) -> bool:
+        """Whether the broker is well and has room, also for these tenants; what is promised is taken off the room.
+
+        Only the first caller looks itself; later the thread does, once a second at most.
+        """
         if tasks > PUBLISH_AT_MOST:
             return False
         try:
             self.broker().circuit.check()
         except BrokerUnavailable:
             return False
-        if self._room is None:
-            self._look_for_room()
-        elif time.monotonic() > self._room_until:
-            self._room_until = time.monotonic() + DEPTH_HOLDS_S
-            self._hand_over(depth=True)
-        return (self._room or {}).get(priority, 0) >= tasks
+        room = self._room or self._look_for_room()
+        with self._bell:
+            if room.is_old():
+                self._hand_over(depth=True)
+            return room.take(priority, tenants, tasks)
 
     def born(self, article_id: str, priority: Priority) -> None:
         """Publish the task of a new article, marked by its trigger."""
@@ -89,8 +94,12 @@ class Publisher:
             thread = self._thread
         if thread is not None:
             thread.join(CLOSING_PATIENCE_S)
-            atexit.unregister(self.close)
+        atexit.unregister(self.close)
         self.store.close()
+
+    def forget(self) -> None:
+        """In the child of a fork: what waits is the parent's to publish, and so is the connection."""
+        atexit.unregister(self.close)
 
     def _hand_over(
         self, tasks: Mapping[Priority, Sequence[int]] | None = None, articles: Sequence[str] = (), *,
@@ -102,13 +111,21 @@ class Publisher:
             self._waiting.articles += articles
             self._waiting.depth |= depth
             self._waiting.urgent |= urgent
-            if self._thread is None or not self._thread.is_alive():  # not alive: closed, or we are the child of a fork
-                self._closing = False
-                self._thread = threading.Thread(target=self._work, name="embedq-publisher", daemon=True)
-                self._thread.start()
-                # A script that ends without closing: what it saved last is still sent.
-                atexit.register(self.close)
+            if self._thread is None:
+                self._start()
             self._bell.notify()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name="embedq-publisher", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as refused:  # no more threads, or the interpreter is about to end; what is saved is saved
+            log.warning("not published, the steward will: %s", refused)
+            self._waiting = _Waiting()
+            return
+        self._thread, self._closing = thread, False
+        # A script that ends without closing: what it saved last is still sent.
+        atexit.register(self.close)
 
     def _work(self) -> None:
         while waiting := self._next():
@@ -121,11 +138,15 @@ class Publisher:
                 log.exception("the publisher met a surprise and goes on")
 
     def _next(self) -> _Waiting:
-        """What came since the last time, together; nothing when this is closed and everything is done."""
+        """What came since the last time, together; nothing when this is closed, or nothing came for long: then the thread has left."""
         with self._bell:
-            self._bell.wait_for(lambda: self._waiting or self._closing)
+            self._bell.wait_for(lambda: self._waiting or self._closing, timeout=IDLE_S)
             self._bell.wait_for(lambda: self._waiting.urgent or self._closing, timeout=LINGER_S)
             waiting, self._waiting = self._waiting, _Waiting()
+            if not waiting:
+                self._thread = None
+                atexit.unregister(self.close)
+                self.store.close()
             return waiting
 
     def _publish(self, waiting: _Waiting) -> None:
@@ -138,11 +159,12 @@ class Publisher:
             self._look_for_room()
 
     def _send(self, tasks: Mapping[Priority, Sequence[int]]) -> None:
+        size = self.settings.batch_size
         batches = (
-            (priority, ids[at : at + self.size])
+            (priority, ids[at : at + size])
             for priority in Priority
             if (ids := tasks.get(priority))
-            for at in range(0, len(ids), self.size)
+            for at in range(0, len(ids), size)
         )
         try:
             self.broker().publish(batches)
@@ -150,6 +172,42 @@ class Publisher:
             log.info("not published, the steward will: %s", away)
             self.store.tasks.free([task for ids in tasks.values() for task in ids])
 
-    def _look_for_room(self) -> None:
-        self._room_until = time.monotonic() + DEPTH_HOLDS_S
-        self._room = {name: self.bound - depth for name, depth in self.store.tasks.dispatched_depth(self.bound).items()}
+    def _look_for_room(self) -> _Room:
+        live, tasks = self.store.status.live() or {}, self.store.tasks
+        bound = throttle_of(live.get("throttle") or {}).depth_of(self.settings.queue_max_depth)
+        paused, share = set(live.get("paused_tenants") or ()), self.settings.tenant_depth
+        room = {
+            Priority(name): 0 if name in (live.get("paused_priorities") or ()) else bound - depth
+            for name, depth in tasks.dispatched_depth(bound).items()
+        }
+        full = {priority: paused | set(tasks.tenants_over_share(priority, share)) for priority in Priority}
+        self._room = _Room(room, full, share)
+        return self._room
+
+
+class _Room:
+    """What the broker had room for when somebody looked, less what was promised since. Its users share one lock."""
+
+    def __init__(self, room: Mapping[Priority, int], full: Mapping[Priority, Collection[str]], share: int) -> None:
+        self._left, self._full, self._share = dict(room), full, share
+        self._promised: Counter[tuple[Priority, str]] = Counter()
+        self._until = time.monotonic() + ROOM_HOLDS_S
+
+    def is_old(self) -> bool:
+        """True once in `ROOM_HOLDS_S`, for one caller, who has somebody look anew."""
+        if time.monotonic() < self._until:
+            return False
+        self._until = time.monotonic() + ROOM_HOLDS_S
+        return True
+
+    def take(self, priority: Priority, tenants: Collection[str], tasks: int) -> bool:
+        """`tasks` of these tenants; nothing is taken when there is no room for all of them, or a tenant has its share already."""
+        full = self._full[priority]
+        if self._left[priority] < tasks or any(
+            tenant in full or self._promised[priority, tenant] >= self._share for tenant in tenants
+        ):
+            return False
+        self._left[priority] -= tasks
+        for tenant in tenants:
+            self._promised[priority, tenant] += tasks
+        return True

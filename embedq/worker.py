@@ -43,6 +43,7 @@ class Worker:
         self._bell = threading.Condition()
         self._rings = 0
         self._asleep_until = 0.0
+        self._sleepers = 0
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -75,8 +76,12 @@ class Worker:
                 log.warning("no heartbeat: %s", away)
 
     def beat(self) -> None:
-        """One heartbeat; registers anew when this worker was declared dead. Raises StoreUnavailable."""
-        if self.store.workers.heartbeat(self.id, LEASE_S, self.counters) is None:
+        """One heartbeat; registers anew when this worker was declared dead. Raises StoreUnavailable.
+
+        It also renews the announcement of those who sleep for longer than that was worth.
+        """
+        asleep_s = SLEEP_FLAG_S if self._sleepers else 0.0
+        if self.store.workers.heartbeat(self.id, LEASE_S, self.counters, asleep_s) is None:
             lost, self.id = self.id, self.store.workers.register(self.delivery, self.name, self.queues, LEASE_S)
             log.warning("worker %s was declared dead; what it held was taken by others; it goes on as %s", lost, self.id)
 
@@ -108,7 +113,9 @@ class Worker:
     def sleep(self, seen: int, for_s: float) -> None:
         """Wait until the bell has rung since `seen` (a value of `rings`), or `for_s` seconds, or the end."""
         with self._bell:
+            self._sleepers += 1
             self._bell.wait_for(lambda: self._rings != seen or self.stopping.is_set(), timeout=for_s)
+            self._sleepers -= 1
 
     def announce_sleep(self) -> bool:
         """Tell writers that somebody sleeps, so that they ring. True when that was news: then look once more before sleeping."""

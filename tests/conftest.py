@@ -20,6 +20,8 @@ from embedq.store import Store, schema
 from embedq.store.database import Database
 from tests.rabbitmq import MISSING, emptied, own_virtual_host
 
+pytest.register_assert_rewrite("tests.acceptance.incidents", "tests.acceptance.operating")
+
 # No setting of the machine reaches a test.
 for name in list(os.environ):
     if name.startswith(("EMBEDDING_", "EMBEDQ_", "OPENAI_", "OLLAMA_")) or name in (

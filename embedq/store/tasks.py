@@ -63,9 +63,11 @@ class Tasks:
     def _lock_more(
         self, connection: Connection, modes: Sequence[Mode], priority: Priority, named: Sequence[int], limit: int
     ) -> list[int]:
-        """What is free, and when that is not enough, what other messages name. What is locked by ourselves already comes once more."""
+        """What is free, unless dispatch is held; when that is not enough, what other messages name. What is locked by ourselves already
+        comes once more."""
         had = set(named)
-        more = [id for id in self._lock_free(connection, modes, [priority], limit - len(had)) if id not in had]
+        free = self._lock_free(connection, modes, [priority], limit - len(had), unless_held=True)
+        more = [id for id in free if id not in had]
         if len(had) + len(more) < limit:
             oldest = self._lock_dispatched(connection, modes, [priority], limit - len(more), 0.0)
             more += [id for id in oldest if id not in had][: limit - len(had) - len(more)]
@@ -110,15 +112,15 @@ class Tasks:
 
     def _lock_free(
         self, connection: Connection, modes: Sequence[Mode], priorities: Sequence[Priority], limit: int,
-        grace_s: float = 0.0, *, for_dispatch: bool = False, without: Sequence[str] = (),
+        grace_s: float = 0.0, *, unless_held: bool = False, for_dispatch: bool = False, without: Sequence[str] = (),
     ) -> list[int]:  # fmt: skip
         for priority in priorities:
             ended = None if for_dispatch else self.trail.of(priority)
-            if ended is not None and (ids := self._lock_following(connection, modes, priority, limit, grace_s, ended)):
+            if ended and (ids := self._lock_following(connection, modes, priority, limit, grace_s, ended, unless_held)):
                 return ids
             parameters = {
                 "modes": list(modes), "priority": priority, "after": self._after.get(priority, ""), "lanes": LANES, "without": list(without),
-                "limit": limit, "grace": f"{grace_s} seconds", "for_dispatch": for_dispatch,
+                "limit": limit, "grace": f"{grace_s} seconds", "unless_held": unless_held,
             }  # fmt: skip
             rows = connection.execute(QUERIES.lock_free, parameters).fetchall()
             picked, looked_at = rows[:-1], rows[-1:]
@@ -134,12 +136,12 @@ class Tasks:
 
     def _lock_following(
         self, connection: Connection, modes: Sequence[Mode], priority: Priority, limit: int, grace_s: float,
-        ended: Mapping[str, Place],
+        ended: Mapping[str, Place], unless_held: bool,
     ) -> list[int]:  # fmt: skip
         places = ended.values()
         parameters = {
             "modes": list(modes), "priority": priority, "limit": limit, "each": -(-limit // len(ended)), "grace": f"{grace_s} seconds",
-            "tenants": list(ended), "times": [due for due, _ in places], "last_ids": numbers([id for _, id in places]),
+            "tenants": list(ended), "times": [due for due, _ in places], "last_ids": numbers([id for _, id in places]), "unless_held": unless_held,
         }  # fmt: skip
         rows = connection.execute(QUERIES.lock_following, parameters).fetchall()
         self.trail.followed(priority, rows, full=len(rows) >= limit)
@@ -207,7 +209,9 @@ class Tasks:
         """Mark up to `limit` free tasks of one priority as being with the broker; the caller publishes them after this returns."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
-            ids = self._lock_free(connection, DISPATCHING_MODES, [priority], limit, for_dispatch=True, without=over_share)
+            ids = self._lock_free(
+                connection, DISPATCHING_MODES, [priority], limit, unless_held=True, for_dispatch=True, without=over_share
+            )
             if ids:
                 connection.execute(QUERIES.mark_dispatched, {"ids": numbers(ids)})
             return ids

@@ -29,9 +29,10 @@ class Workers:
         assert row is not None
         return int(row["id"])
 
-    def heartbeat(self, worker: int, lease_s: float, counters: Mapping[str, float]) -> str | None:
+    def heartbeat(self, worker: int, lease_s: float, counters: Mapping[str, float], asleep_s: float = 0.0) -> str | None:
         """The live mode, or None when this worker was declared dead and must register anew."""
-        row = self.database.one(QUERIES.heartbeat, {"worker": worker, "lease_s": lease_s, "counters": Jsonb(dict(counters))})
+        asked = {"worker": worker, "lease_s": lease_s, "counters": Jsonb(dict(counters)), "asleep_s": asleep_s}
+        row = self.database.one(QUERIES.heartbeat, asked)
         return row["mode"] if row else None
 
     def fall_asleep(self, worker: int, for_s: float) -> None:

@@ -142,11 +142,13 @@ class Writer:
         self.client, self.at_least = Client(from_env(environment)), at_least
         self.written, self.failures, self.slowest_s = 0, [], 0.0  # type: ignore[var-annotated]
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._write, daemon=True)
 
     def fill(self, number: int) -> None:
         for at in range(0, number, 1000):
-            self._put(min(1000, number - at))
+            with self._lock:  # no edit of what is not written yet
+                self._put(min(1000, number - at))
 
     def _put(self, number: int) -> None:
         first, self.written = self.written, self.written + number
@@ -167,11 +169,12 @@ class Writer:
             turn += 1
             started = time.monotonic()
             try:
-                self._put(5)
-                self.client.edit(f"a{(turn * 37) % self.written:06}", content=f"edited in turn {turn}")
-                counts = self.client.store.switches.counts()
-                if sum(counts.values()) < self.at_least and self.client.decision().makes_tasks:
-                    self._put(500)
+                with self._lock:
+                    self._put(5)
+                    self.client.edit(f"a{(turn * 37) % self.written:06}", content=f"edited in turn {turn}")
+                    counts = self.client.store.switches.counts()
+                    if sum(counts.values()) < self.at_least and self.client.decision().makes_tasks:
+                        self._put(500)
             except Exception as failed:
                 self.failures.append(repr(failed))
             self.slowest_s = max(self.slowest_s, time.monotonic() - started)

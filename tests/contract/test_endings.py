@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
+import sys
 
 import psycopg
 import pytest
 import redis
 
-from tests.support import until
+from tests.support import ROOT, env, until
 
 
 def texts(count):
@@ -44,6 +47,42 @@ def test_a_worker_that_is_asked_to_stop_settles_what_it_has_sent(fresh):
     assert len(fresh.stored()) == states["completed"] == fresh.standin.stats()["paid_inputs"]
     assert fresh.sql("SELECT max(attempts) FROM embedding_tasks WHERE status = 'pending'") == [(0,)]
     assert fresh.sql("SELECT count(*) FROM embedding_workers") == [(0,)]
+
+
+def test_a_worker_that_is_asked_to_stop_settles_what_is_urgent_as_well(fresh):
+    worker = fresh.start(EMBEDDING_BATCH_SIZE="1", EMBEDDING_CONCURRENT_WORKERS="1")
+    fresh.standin.control(latency_ms=1_500)
+    fresh.add({"slow": "one that keeps the only thread busy"})
+    until(lambda: fresh.standin.stats()["concurrent"] == 1, 15, fresh.story)
+    fresh.standin.control(latency_ms=4_000)
+    fresh.sql("SELECT set_config('embedq.priority', 'urgent', false)")
+    fresh.add({"urgent": "what the thread for the urgent has in hand"})
+    until(lambda: fresh.standin.stats()["concurrent"] == 2, 15, fresh.story)
+
+    worker.signal(signal.SIGTERM)
+    until(lambda: not worker.runs, 20, worker.output)
+
+    assert fresh.states() == {"completed": 2}
+    assert fresh.sql("SELECT max(lost_leases) FROM embedding_tasks") == [(0,)]
+
+
+def test_a_celery_worker_whose_output_nobody_reads_any_more_ends_when_it_is_asked_to(fresh):
+    if fresh.name == "poller":
+        pytest.skip("of Celery's own end")
+    argv = [sys.executable, "-m", "celery", "-A", "embedq", "worker", "--pool", "threads", "-n", "unheard@%h"]
+    with subprocess.Popen(
+        argv, env=env(fresh.environment), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as worker:
+        try:
+            until(lambda: fresh.sql("SELECT 1 FROM embedding_workers WHERE name = %s", f"unheard@{socket.gethostname()}"), 30)
+            assert worker.stdout is not None
+            worker.stdout.close()
+
+            worker.terminate()
+
+            assert worker.wait(20) == 0
+        finally:
+            worker.kill()
 
 
 def test_a_worker_that_is_asked_to_stop_hands_back_what_it_has_not_sent_uncharged(fresh):

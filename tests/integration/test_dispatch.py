@@ -117,6 +117,17 @@ def test_who_is_called_fills_the_batch_with_what_is_free(psql, another, dispatch
     assert psql("SELECT count(*) FROM embedding_tasks WHERE status = 'processing' AND dispatched_at IS NOT NULL") == [(1,)]
 
 
+def test_while_dispatch_is_held_a_message_fills_its_batch_with_nothing_that_is_free(psql, another, dispatcher):
+    articles(psql, 400)
+    dispatcher.dispatch()
+    with_broker = [task for (task,) in psql("SELECT id FROM embedding_tasks WHERE dispatched_at IS NOT NULL ORDER BY id")]
+    psql("UPDATE embedding_worker_status SET dispatch_held = true")
+
+    claimed = another(Delivery.CELERY).claim_named(with_broker[0])
+
+    assert sorted(task.id for task in claimed) == with_broker
+
+
 def test_where_nothing_is_free_it_is_filled_with_what_other_messages_name(psql, another, dispatcher):
     articles(psql, 4 * BATCH)
     dispatcher.dispatch()

@@ -88,7 +88,7 @@ def assert_flat(found, *, most_rows):
 OVERDUE = {"older_s": 30.0, "limit": 100, "priorities": list(Priority), "modes": [Mode.HYBRID]}
 FREE = {
     "modes": ALL_MODES, "priority": "normal", "after": "tenant5", "lanes": 64, "without": [], "limit": 100, "grace": "0 s",
-    "for_dispatch": False,
+    "unless_held": False,
 }  # fmt: skip
 
 

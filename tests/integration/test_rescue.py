@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from embedq.store.tasks import MAX_LOSSES
@@ -106,3 +108,22 @@ def test_a_worker_that_was_declared_dead_registers_anew_and_its_old_claims_stay_
     assert psql("SELECT id, alive_until > now() FROM embedding_workers") == [(worker.id, True)]
     worker.stop()
     assert psql("SELECT count(*) FROM embedding_workers") == [(0,)]
+
+
+def test_writers_are_told_of_a_sleeper_for_as_long_as_it_sleeps(psql, store):
+    worker = Worker(store, "poller")
+    worker.start()
+    psql("UPDATE embedding_workers SET asleep_until = now() - interval '1 minute'")
+    sleeping = threading.Thread(target=worker.sleep, args=(worker.rings, 30.0))
+    sleeping.start()
+    until(lambda: worker._sleepers, 5)
+
+    worker.beat()
+
+    assert psql("SELECT asleep_until > now() + interval '1 s' FROM embedding_workers") == [(True,)]
+    worker.ring()
+    sleeping.join(5)
+    psql("UPDATE embedding_workers SET asleep_until = now() - interval '1 minute'")
+    worker.beat()
+    assert psql("SELECT asleep_until > clock_timestamp() FROM embedding_workers") == [(False,)]
+    worker.stop()

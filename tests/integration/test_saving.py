@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
 
-from embedq import Client
+from embedq import Client, publishing
+from embedq.broker.redis import task_ids
 from tests.redisprocess import own_redis
-from tests.support import until
+from tests.support import ROOT, env, until
 
 
 @pytest.fixture
@@ -116,3 +121,116 @@ def test_a_publisher_that_was_closed_begins_again_with_the_next_save(client, psq
 
     assert len(first) == 1
     assert client.broker.look()["normal"].waiting == 2
+
+
+# How much a writer may publish ----------------------------------------------------------------------------------------------------
+
+WITH_BROKER = "SELECT count(*) FROM embedding_tasks WHERE dispatched_at IS NOT NULL"
+
+
+def save(client: Client, count: int, **more: str) -> None:
+    for number in range(count):
+        client.create("Tea", f"steeped {number} minutes", **more)
+
+
+def test_a_burst_of_saves_does_not_exceed_the_brokers_bound(settings, psql):
+    with Client(replace(settings, queue_max_depth=50, tenant_max_pending=50)) as client:
+        save(client, 120)
+
+    assert psql(WITH_BROKER) == [(50,)]
+    assert psql("SELECT count(*) FROM embedding_tasks") == [(120,)]
+
+
+def test_a_burst_of_one_tenant_leaves_room_for_the_others(settings, psql):
+    with Client(replace(settings, tenant_max_pending=10)) as client:
+        save(client, 40, tenant_id="big")
+        client.create("Tea", "steeped", tenant_id="small")
+
+    assert psql(f"{WITH_BROKER} AND tenant_id = 'big'") == [(10,)]
+    assert psql(f"{WITH_BROKER} AND tenant_id = 'small'") == [(1,)]
+
+
+def test_a_writer_keeps_to_the_throttle(settings, psql):
+    psql("""UPDATE embedding_worker_status SET throttle = '{"rate_per_min": 60}'""")
+    with Client(settings) as client:
+        save(client, 40)
+
+    assert psql(WITH_BROKER) == [(10,)]
+
+
+@pytest.mark.parametrize("paused", ["paused_priorities = '{normal}'", "paused_tenants = '{default}'"])
+def test_a_writer_publishes_nothing_that_is_paused(settings, psql, paused):
+    psql(f"UPDATE embedding_worker_status SET {paused}")
+    with Client(settings) as client:
+        save(client, 2)
+
+    assert psql(WITH_BROKER) == [(0,)]
+
+
+# The thread that publishes --------------------------------------------------------------------------------------------------------
+
+
+def test_where_no_thread_can_be_started_a_save_is_a_save_all_the_same(client, psql, monkeypatch):
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+
+    article = client.create("Tea", "steeped")
+
+    client.close()
+    assert psql("SELECT id FROM articles") == [(article.id,)]
+    assert psql("SELECT status FROM embedding_tasks") == [("pending",)]
+
+
+def test_a_client_that_is_not_closed_leaves_no_thread_and_no_connection_behind(settings, psql, monkeypatch):
+    monkeypatch.setattr(publishing, "IDLE_S", 0.2)
+    connections = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'embedq publisher'"
+    )
+    before = threading.active_count()
+    client = Client(settings)
+    client.create("Tea", "steeped")
+    assert psql(connections) == [(1,)]
+
+    until(lambda: threading.active_count() == before, 10, "the thread stays")
+    until(lambda: psql(connections) == [(0,)], 10, "the connection stays")
+
+    client.create("Coffee", "pressed")
+    until(lambda: client.broker.look()["normal"].waiting == 2, 10, "what was saved later is not published")
+    client.close()
+
+
+FORKING = """
+import json, os, sys
+from embedq import Client
+
+def saved(whose):
+    wrong = [n for n in range(30) if client.create("Tea", f"{whose} {n}", id=f"{whose}{n}").id != f"{whose}{n}"]
+    client.close()
+    return wrong
+
+client = Client()
+client.create("Tea", "before the fork", id="before")
+ours, theirs = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(theirs, json.dumps(saved("child")).encode())
+    sys.exit()
+wrong = saved("parent")
+assert os.waitpid(child, 0)[1] == 0
+print(json.dumps(wrong + json.loads(os.read(ours, 10000))))
+"""
+
+
+def test_a_client_that_was_used_before_a_fork_serves_parent_and_child(environment, client, psql):
+    client.broker.drain(lambda queue, raw: None)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], env=env(environment), cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+    assert psql("SELECT count(*), count(DISTINCT id) FROM articles") == [(61, 61)]
+    sent = sorted(task for _, raw in client.broker.messages() for task in task_ids(raw))
+    assert sent == [task for (task,) in psql("SELECT id FROM embedding_tasks ORDER BY id")]

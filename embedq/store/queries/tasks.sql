@@ -31,7 +31,7 @@ WITH RECURSIVE gate AS MATERIALIZED (
            embedq_models_held(%(priority)s) AS paused_models
     FROM embedding_worker_status s
     WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
-      AND NOT (%(for_dispatch)s AND s.dispatch_held)
+      AND NOT (%(unless_held)s AND s.dispatch_held)
 ), onward AS (
     (SELECT t.tenant_id, t.scheduled_at FROM embedding_tasks t, gate
      WHERE t.status = 'pending' AND t.dispatched_at IS NULL AND t.priority = %(priority)s AND t.tenant_id > %(after)s
@@ -85,6 +85,7 @@ FROM (
            ) < clock_timestamp() - interval '0.2 s' IS NOT TRUE THEN %(grace)s::interval ELSE interval '0' END AS due
     FROM embedding_worker_status s
     WHERE s.id = 1 AND s.is_running AND s.mode = ANY (%(modes)s) AND NOT %(priority)s = ANY (s.paused_priorities)
+      AND NOT (%(unless_held)s AND s.dispatch_held)
     OFFSET 0
 ) gate, unnest(%(tenants)s::text[], %(times)s::timestamptz[], %(last_ids)s::bigint[]) AS ended (tenant_id, scheduled_at, id), LATERAL (
     SELECT t.id, t.scheduled_at FROM embedding_tasks t
