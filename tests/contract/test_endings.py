@@ -50,7 +50,8 @@ def test_a_worker_that_is_asked_to_stop_settles_what_it_has_sent(fresh):
 
 
 def test_a_worker_that_is_asked_to_stop_settles_what_is_urgent_as_well(fresh):
-    worker = fresh.start(EMBEDDING_BATCH_SIZE="1", EMBEDDING_CONCURRENT_WORKERS="1")
+    one = None if fresh.name == "poller" else 1
+    worker = fresh.start(EMBEDDING_BATCH_SIZE="1", EMBEDDING_CONCURRENT_WORKERS="1", concurrency=one)
     fresh.standin.control(latency_ms=1_500)
     fresh.add({"slow": "one that keeps the only thread busy"})
     until(lambda: fresh.standin.stats()["concurrent"] == 1, 15, fresh.story)
