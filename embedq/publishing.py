@@ -30,8 +30,9 @@ ROOM_HOLDS_S = 1.0
 # More than this at once is left to the steward, which publishes in large batches.
 PUBLISH_AT_MOST = 500
 CLOSING_PATIENCE_S = 5.0
-# What is not urgent waits so long for company: one look and one message for what many saves have left.
-LINGER_S = 0.005
+# What is not urgent waits for company, so that there is one look and one message for what many saves have left: a lone save hardly, those
+# of a burst until so long after the last message.
+LINGER_S, BURST_LINGER_S = 0.005, 0.05
 # So long after the last save the thread ends, and with it the connection: who makes a client for each request leaves none behind.
 IDLE_S = 10.0
 
@@ -60,6 +61,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._room: _Room | None = None
+        self._sent_at = 0.0
 
     def may_publish(self, priority: Priority, tenants: Collection[str], tasks: int) -> bool:
         """Whether the broker is well and has room, also for these tenants; what is promised is taken off the room.
@@ -141,7 +143,8 @@ class Publisher:
         """What came since the last time, together; nothing when this is closed, or nothing came for long: then the thread has left."""
         with self._bell:
             self._bell.wait_for(lambda: self._waiting or self._closing, timeout=IDLE_S)
-            self._bell.wait_for(lambda: self._waiting.urgent or self._closing, timeout=LINGER_S)
+            linger_s = max(LINGER_S, self._sent_at + BURST_LINGER_S - time.monotonic())
+            self._bell.wait_for(lambda: self._waiting.urgent or self._closing, timeout=linger_s)
             waiting, self._waiting = self._waiting, _Waiting()
             if not waiting:
                 self._thread = None
@@ -155,6 +158,7 @@ class Publisher:
                 waiting.tasks.setdefault(priority, []).extend(ids)
         if waiting.tasks:
             self._send(waiting.tasks)
+            self._sent_at = time.monotonic()
         if waiting.depth:
             self._look_for_room()
 

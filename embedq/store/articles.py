@@ -70,8 +70,11 @@ class Articles:
         with _conflicts_told():
             row = self.database.one(QUERIES.create_article, told | facts)
         assert row is not None
-        live = row.pop("live")
-        return Created(Article(**row), live or {})
+        article = Article(
+            row["id"], draft.tenant_id, draft.slug, draft.title, draft.content, row["metadata"] or {}, "queued",
+            row["version"], row["created_at"], row["updated_at"],
+        )  # fmt: skip
+        return Created(article, row["live"] or {})
 
     def put(self, connection: Connection, drafts: Sequence[ArticleDraft], *, replace: bool) -> Written:
         """Write drafts, which must differ in id and in (tenant, slug). With `replace`, one that exists is updated, else refused."""

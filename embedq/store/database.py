@@ -76,7 +76,8 @@ class Database:
         """One statement, committed at once; all rows it returns."""
         with self._lent() as connection:
             cursor = connection.execute(sql, parameters)
-            return cursor.fetchall() if cursor.description else []
+            # Not cursor.description, which makes an object of each column.
+            return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
     def one(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Row | None:
         rows = self.fetch(sql, parameters)

@@ -16,7 +16,8 @@ RETURNING id, tenant_id, slug, true AS created
 
 -- name: create_article
 -- As insert_articles, of one article and with the transaction's settings in the same statement: they are made before the row is, and the
--- trigger reads them after it. A new article's status is always the same. `live` is what runs, as this statement sees it.
+-- trigger reads them after it. What the caller does not know is returned: of the metadata, how jsonb keeps it. `live` is what runs, as this
+-- statement sees it.
 WITH told AS MATERIALIZED (
     SELECT set_config('embedq.priority', %(priority)s, true), set_config('embedq.reason', %(reason)s, true),
            set_config('embedq.mode', %(mode)s, true), set_config('embedq.dispatch', %(dispatch)s, true),
@@ -26,7 +27,7 @@ INSERT INTO article_texts (id, tenant_id, slug, title, content, metadata, versio
 SELECT coalesce(%(id)s, gen_random_uuid()::text), %(tenant_id)s, %(slug)s, %(title)s, %(content)s, %(metadata)s::jsonb,
        1 + coalesce((SELECT max(version_number) FROM article_versions WHERE article_id = %(id)s), 0)  -- as the trigger would, but told at once
 FROM told
-RETURNING id, tenant_id, slug, title, content, metadata, 'queued' AS embedding_status, version, created_at, updated_at,
+RETURNING id, version, created_at, updated_at, nullif(metadata, '{}') AS metadata,
     (SELECT jsonb_build_object('mode', s.mode, 'is_running', s.is_running, 'submissions_accepted', s.submissions_accepted, 'reason', s.reason)
      FROM embedding_worker_status s WHERE s.id = 1) AS live
 
