@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-LATEST = "0003"
+LATEST = "0004"
 OLDEST_POSTGRES = 140000
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('embedq.schema', 0))"
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+
 import psycopg
 import pytest
+
+from tests.support import ROOT
 
 
 @pytest.fixture
@@ -251,6 +256,43 @@ def test_an_id_that_is_used_again_continues_its_history_in_a_statement_of_many(p
         (1, "first life"),
         (2, "first life, edited"),
     ]
+
+
+def test_what_somebodys_own_trigger_edits_while_a_history_is_continued_is_an_edit(psql):
+    psql("INSERT INTO articles (id, content) VALUES ('parent', 'one child'), ('child', 'first')")
+    psql("DELETE FROM articles WHERE id = 'child'")
+    psql("""
+        CREATE FUNCTION count_children() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            UPDATE articles SET content = 'two children' WHERE id = 'parent';
+            RETURN NULL;
+        END $$""")
+    psql("""
+        CREATE TRIGGER count_children AFTER UPDATE ON article_texts
+        FOR EACH ROW WHEN (NEW.id = 'child') EXECUTE FUNCTION count_children()""")
+
+    psql("INSERT INTO articles (id, content) VALUES ('child', 'second')")
+
+    assert psql("SELECT id, version FROM articles ORDER BY id") == [("child", 2), ("parent", 2)]
+    assert psql("SELECT content FROM article_versions WHERE article_id = 'parent'") == [("one child",)]
+    assert psql("SELECT version FROM embedding_tasks WHERE article_id = 'parent' AND status = 'pending'") == [(2,)]
+
+
+def test_a_role_with_the_rights_of_the_documentation_can_write_articles(database_url, psql):
+    grants = re.search(r"code-block:: sql\n\n(.*?)\n\S", (ROOT / "docs/why/articles-view.rst").read_text(), re.DOTALL)
+    assert grants is not None
+    psql("CREATE ROLE its_application LOGIN")
+    try:
+        for statement in filter(str.strip, textwrap.dedent(grants[1]).split(";")):
+            psql(statement)
+        with psycopg.connect(database_url, user="its_application", autocommit=True) as application:
+            application.execute("INSERT INTO articles (id, content) VALUES ('a', 'first')")
+            application.execute("UPDATE articles SET content = 'second', tenant_id = 'other' WHERE id = 'a'")
+            application.execute("DELETE FROM articles WHERE id = 'a'")
+            application.execute("INSERT INTO articles (id, content) VALUES ('a', 'third')")
+        assert psql("SELECT version, content FROM articles") == [(3, "third")]
+    finally:
+        psql("DROP OWNED BY its_application; DROP ROLE its_application")
 
 
 def test_a_version_is_nobodys_to_choose(psql):

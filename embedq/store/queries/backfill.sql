@@ -19,7 +19,7 @@ WITH next AS MATERIALIZED (
     INSERT INTO embedding_tasks (article_id, slug, tenant_id, model_id, priority, version, metadata)
     SELECT id, slug, tenant_id, %(model_id)s, %(priority)s, version, jsonb_build_object('reason', 'migration', 'backfill', %(backfill)s::text)
     FROM next ORDER BY id
-    ON CONFLICT (article_id, model_id) WHERE status = 'pending' DO NOTHING
+    ON CONFLICT (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END)) DO NOTHING
     RETURNING id
 )
 SELECT (SELECT max(id) FROM next) AS last, (SELECT count(*) FROM made) AS made

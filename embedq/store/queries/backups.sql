@@ -126,7 +126,7 @@ WHERE NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.article_id = s.article_i
   AND NOT (o.was_open AND EXISTS (
       SELECT FROM embeddings e WHERE e.article_id = a.id AND e.model_id = m.new_id AND e.text_hash = a.text_hash))
 ORDER BY s.id
-ON CONFLICT (article_id, model_id) WHERE status = 'pending' DO NOTHING
+ON CONFLICT (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END)) DO NOTHING
 
 -- name: load_rejected
 INSERT INTO embedding_rejected_messages (received_at, queue, reason, raw, seen, reviewed_at)

@@ -36,7 +36,7 @@ INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priorit
 SELECT a.id, a.slug, a.tenant_id, m.model_id, %(priority)s, a.version, '{"reason": "reindex", "force": true}'
 FROM article_texts a CROSS JOIN embedding_active_model m
 WHERE a.id = ANY (%(ids)s) ORDER BY a.id
-ON CONFLICT (article_id, model_id) WHERE status = 'pending' DO UPDATE SET
+ON CONFLICT (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END)) DO UPDATE SET
     metadata = t.metadata || excluded.metadata, forgiven_attempts = t.attempts, scheduled_at = least(t.scheduled_at, excluded.scheduled_at),
     priority = embedq_more_urgent(t.priority, excluded.priority),
     dispatched_at = CASE WHEN embedq_more_urgent(t.priority, excluded.priority) = t.priority THEN t.dispatched_at END

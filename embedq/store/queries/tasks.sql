@@ -150,6 +150,7 @@ FROM taken LEFT JOIN LATERAL (
 WITH ours AS MATERIALIZED (
     SELECT said.*, said.status = 'pending' AND (
         SELECT true FROM embedding_tasks n WHERE n.article_id = held.article_id AND n.model_id = held.model_id AND n.status = 'pending'
+          AND CASE WHEN n.status = 'pending' THEN 0 ELSE n.id END = 0  -- as in the index: of all its tasks, one entry is read
     ) IS TRUE AS superseded  -- not EXISTS, which the planner may answer with a table of all that waits
     FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(statuses)s::text[], %(versions)s::integer[], %(charged)s::boolean[],
                 %(waits)s::double precision[], %(classes)s::text[], %(messages)s::text[])

@@ -37,7 +37,7 @@ FROM unnest(%(article_ids)s::text[], %(providers)s::text[], %(models)s::text[], 
 JOIN article_texts a ON a.id = p.article_id
 JOIN embedding_models m ON m.provider = p.provider AND m.name = p.model AND m.dimensions = p.dimensions
 ORDER BY a.id, m.id, array_position(ARRAY['urgent', 'high', 'normal', 'low'], p.priority)
-ON CONFLICT (article_id, model_id) WHERE status = 'pending' DO UPDATE SET
+ON CONFLICT (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END)) DO UPDATE SET
     priority = excluded.priority, dispatched_at = NULL
 WHERE embedq_more_urgent(t.priority, excluded.priority) <> t.priority
 RETURNING (xmax = 0) AS made
