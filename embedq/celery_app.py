@@ -19,7 +19,7 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.exceptions import Ignore, Reject
 
 from . import logs
-from .assemble import WorkerParts, addresses, agreed_model, worker_parts
+from .assemble import WorkerParts, addresses, agreed_model, share_memory, worker_parts
 from .broker import TASK, is_redis, make_app
 from .decide.retry import RetryPolicy, wait_s
 from .engine import NextUrgent, TheseTasks
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 # What waits longer than this waits in the row alone, and the steward dispatches it when it is due.
 LONGEST_BROKER_WAIT_S = 10.0
 
+share_memory()
 settings = from_env(os.environ)
 _addresses = addresses(settings)
 app = make_app(_addresses.broker_url)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -92,11 +93,13 @@ class Engine:
         self._askers: dict[int, Asker] = {}
         self.gate = Gate(store.throttles.live, worker.stopping)
 
-    def run(self, request: TheseTasks | NextDue | NextUrgent) -> Report:
-        """Claim what is asked for, embed it, settle it."""
-        with self.gate.entered() as throttle:
+    def run(self, request: TheseTasks | NextDue | NextUrgent, *, hurried: bool = False) -> Report:
+        """Claim what is asked for, embed it, settle it. `hurried`: other threads of this process begin no batch meanwhile."""
+        with self.gate.entered(hurried=hurried) as throttle:
             began_ns = time.time_ns()
-            report = self._embed_and_settle(self.claim(request), began_ns)
+            claimed = self.claim(request)
+            with self.gate.hurry() if hurried and claimed else nullcontext():
+                report = self._embed_and_settle(claimed, began_ns)
         if throttle and isinstance(request, TheseTasks):
             # Their message is about to be acknowledged: the table has again what found no room.
             self.store.throttles.put_off(request.ids, throttle)

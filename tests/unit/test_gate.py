@@ -1,0 +1,53 @@
+"""The gate before a batch: what is hurried has the process to itself for a while, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from embedq import throttling
+from embedq.decide.throttle import Throttle
+from embedq.throttling import Gate
+from tests.support import until
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate(Throttle, threading.Event())
+
+
+def entering(gate: Gate, *, hurried: bool = False) -> threading.Event:
+    """A thread that passes the gate; the event tells that it did."""
+    passed = threading.Event()
+
+    def enter() -> None:
+        with gate.entered(hurried=hurried):
+            passed.set()
+
+    threading.Thread(target=enter, daemon=True).start()
+    return passed
+
+
+def test_while_something_is_hurried_no_other_batch_begins(gate, monkeypatch):
+    monkeypatch.setattr(throttling, "GIVE_WAY_S", 60.0)
+    with gate.hurry():
+        passed = entering(gate)
+        assert entering(gate, hurried=True).wait(5)
+        assert not passed.is_set()
+
+    assert passed.wait(5)
+
+
+def test_who_gives_way_does_so_for_a_bounded_time(gate):
+    with gate.hurry():
+        assert entering(gate).wait(5)
+
+
+def test_what_was_hurried_leaves_no_trace_when_it_fails(gate, monkeypatch):
+    monkeypatch.setattr(throttling, "GIVE_WAY_S", 60.0)
+    with pytest.raises(ValueError, match="its provider"), gate.hurry():
+        raise ValueError("its provider")
+
+    assert entering(gate).wait(5)
+    until(lambda: gate.inside == 0, 5)
