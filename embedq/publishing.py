@@ -108,6 +108,8 @@ class Publisher:
         depth: bool = False, urgent: bool = False,
     ) -> None:  # fmt: skip
         with self._bell:
+            # While it waits for company the thread is left alone: it would wake for each save of a burst, and take the saver's time.
+            rings = urgent or not self._waiting
             for priority, ids in (tasks or {}).items():
                 self._waiting.tasks.setdefault(priority, []).extend(ids)
             self._waiting.articles += articles
@@ -115,7 +117,8 @@ class Publisher:
             self._waiting.urgent |= urgent
             if self._thread is None:
                 self._start()
-            self._bell.notify()
+            elif rings:
+                self._bell.notify()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name="embedq-publisher", daemon=True)
