@@ -100,7 +100,8 @@ REDIS_PUBLISH_OPTIONS: dict[str, Any] = REDIS_WORKER_OPTIONS | {
 }
 # No confirmations here: what Celery itself sends are its signs of life, from the thread that also minds the connection; on a link that
 # is half open it would wait for ever. Tasks are published with AMQP_PUBLISH_OPTIONS, from workers too.
-AMQP_WORKER_OPTIONS: dict[str, Any] = {"connect_timeout": 5}
+# The time-outs end what it asks and waits for (a new prefetch count, say) on such a link; its event loop, which heartbeats watch over, never waits.
+AMQP_WORKER_OPTIONS: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10}
 AMQP_SETTINGS: dict[str, Any] = {
     # A worker's, seconds: a half-open link is noticed after two of them without a sign of life.
     "broker_heartbeat": 10,

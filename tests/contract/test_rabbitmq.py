@@ -8,10 +8,13 @@ from contextlib import closing
 
 import amqp
 import pytest
+from kombu import Connection
+from kombu.asynchronous import Hub
 
 from embedq.broker import MAKE_ANEW, TASK, Broker, is_refused_declaration
 from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
 from embedq.broker.consuming import AGAIN_S
+from embedq.celery_settings import AMQP_WORKER_OPTIONS
 from embedq.errors import BrokerUnavailable
 from embedq.model import Priority
 from embedq.rollback.drain import drain
@@ -334,6 +337,20 @@ def test_a_late_acknowledgement_is_not_taken_for_an_old_queue(broker, channel):
         channel.queue_declare("low", passive=True)
 
     assert not is_refused_declaration(refused.value)
+
+
+def test_what_a_worker_asks_over_a_link_that_is_half_open_ends(rabbitmq_url):
+    assert AMQP_WORKER_OPTIONS["read_timeout"] <= 10
+    with link(rabbitmq_url) as to_rabbitmq:
+        worker = Connection(to_rabbitmq.url, transport_options=AMQP_WORKER_OPTIONS | {"read_timeout": 1})
+        channel = worker.channel()
+        worker.transport.register_with_event_loop(worker.connection, Hub())
+        to_rabbitmq.freeze()
+        try:
+            with pytest.raises(worker.connection_errors):
+                channel.basic_qos(0, 4, False)
+        finally:
+            worker.collect()
 
 
 def test_a_worker_gives_up_a_link_that_is_half_open_and_goes_on_over_another(on_rabbitmq, rabbitmq_url, psql):
