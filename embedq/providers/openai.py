@@ -8,7 +8,6 @@ Source: OpenAI API reference, embeddings: create.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Final
 
 import numpy as np
@@ -73,7 +72,7 @@ class OpenAIProvider:
     def _post(self, texts: Sequence[str]) -> tuple[int, dict[str, str], bytes]:
         # The fault is raised outside `except`, so that no traceback shows the SDK's error, which quotes the server.
         try:
-            request = self._client.embeddings.with_streaming_response.create(
+            raw = self._client.embeddings.with_raw_response.create(
                 input=[],
                 # The SDK walks through `input` text by text; what is in here goes out as it is, in its place.
                 extra_body={"input": list(texts)},
@@ -81,12 +80,7 @@ class OpenAIProvider:
                 encoding_format="base64",
                 dimensions=self.model.dimensions if self.model.name.startswith(_SHORTENABLE) else openai.omit,
             )
-            with request as answer:
-                # Into one buffer as it comes: pieces that are joined at the end are there twice, and an answer has megabytes.
-                body = BytesIO()
-                for piece in answer.iter_bytes():
-                    body.write(piece)
-                return answer.status_code, dict(answer.headers), body.getvalue()
+            return raw.http_response.status_code, dict(raw.http_response.headers), raw.http_response.content
         except Exception as error:
             trouble = self._fault_of(error)
             if trouble is None:
