@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 COLUMNS = "model_id, article_id, chunk, tenant_id, chunk_hash, starts_at, ends_at, embedding"
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 _LENGTH, _INT = Struct(">i"), Struct(">ii")
 _MODEL, _FACTS = Struct(">hii"), Struct(">iiiiihh")
 
 
 def blocks(model_id: int, outcomes: Sequence[Outcome]) -> Iterator[bytes]:
-    """The body of `COPY embedding_vectors_N (COLUMNS) FROM STDIN (FORMAT BINARY)` for these outcomes' vectors, in blocks of about 128 KB."""
+    """The body of `COPY embedding_vectors_N (COLUMNS) FROM STDIN (FORMAT BINARY)` for these outcomes' vectors, in blocks of about 256 KB."""
     parts, size = [HEADER], 0
     for outcome in outcomes:
         size += _article(model_id, outcome, parts)
