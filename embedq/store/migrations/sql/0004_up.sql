@@ -3,18 +3,24 @@
 DROP INDEX embedding_tasks_one_waiting, embedding_tasks_by_article;
 CREATE UNIQUE INDEX embedding_tasks_of_article
     ON embedding_tasks (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END));
-DO $$
-DECLARE
-    born_in regprocedure;
-BEGIN
-    FOREACH born_in IN ARRAY ARRAY['embedq_want(text[], text)', 'embedq_want_of(integer, text[], text)']::regprocedure[] LOOP
-        EXECUTE replace(pg_get_functiondef(born_in), 'ON CONFLICT (article_id, model_id) WHERE status = ''pending''',
-                        'ON CONFLICT (article_id, model_id, (CASE WHEN status = ''pending'' THEN 0 ELSE id END))');
-    END LOOP;
-END $$;
 
--- As in 0003, in one look instead of two. And the update that continues a history is known by its depth: what a trigger of somebody else's
--- edits meanwhile is an edit.
+-- The four functions that go by that index and that flag, otherwise as they were. The update that continues a history is known by its depth:
+-- what somebody else's trigger edits meanwhile is an edit.
+DO $do$
+DECLARE
+    changed record;
+BEGIN
+    FOR changed IN SELECT * FROM (VALUES
+        ('embedq_want(text[], text)'::regprocedure, $$ON CONFLICT (article_id, model_id) WHERE status = 'pending'$$, $$ON CONFLICT (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END))$$),
+        ('embedq_want_of(integer, text[], text)', $$ON CONFLICT (article_id, model_id) WHERE status = 'pending'$$, $$ON CONFLICT (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END))$$),
+        ('embedq_article_edit()', $$current_setting('embedq.continuing', true) = 'yes'$$, $$current_setting('embedq.continuing', true) = pg_trigger_depth()::text$$),
+        ('embedq_articles_updated()', $$current_setting('embedq.continuing', true) = 'yes'$$, $$current_setting('embedq.continuing', true) = pg_trigger_depth()::text$$)
+    ) AS functions (function, was, becomes) LOOP
+        EXECUTE replace(pg_get_functiondef(changed.function), changed.was, changed.becomes);
+    END LOOP;
+END $do$;
+
+-- As in 0003, in one look instead of two.
 CREATE OR REPLACE FUNCTION embedq_articles_inserted() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
 DECLARE
@@ -33,47 +39,5 @@ BEGIN
         PERFORM set_config('embedq.continuing', '', true);
     END IF;
     PERFORM embedq_want(ids, 'create');
-    RETURN NULL;
-END $$;
-
-CREATE OR REPLACE FUNCTION embedq_article_edit() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF current_setting('embedq.continuing', true) = pg_trigger_depth()::text THEN
-        RETURN NEW;
-    END IF;
-    IF NEW.id <> OLD.id THEN
-        RAISE EXCEPTION 'the id of article % cannot be changed', OLD.id USING HINT = 'insert the article under its new id and delete the old one';
-    END IF;
-    NEW.updated_at := clock_timestamp();
-    IF NEW.title <> OLD.title OR NEW.content <> OLD.content THEN
-        NEW.version := OLD.version + 1;
-    ELSE
-        NEW.version := OLD.version;
-    END IF;
-    RETURN NEW;
-END $$;
-
-CREATE OR REPLACE FUNCTION embedq_articles_updated() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    edited text[];
-    moved text[];
-BEGIN
-    IF current_setting('embedq.continuing', true) = pg_trigger_depth()::text THEN
-        RETURN NULL;
-    END IF;
-    SELECT array_agg(n.id) FILTER (WHERE n.version <> o.version), array_agg(n.id) FILTER (WHERE n.tenant_id <> o.tenant_id)
-    INTO edited, moved FROM new_rows n JOIN old_rows o ON o.id = n.id;
-    IF edited IS NOT NULL THEN
-        INSERT INTO article_versions (article_id, version_number, tenant_id, slug, title, content, metadata, created_at)
-        SELECT id, version, tenant_id, slug, title, content, metadata, updated_at FROM old_rows WHERE id = ANY (edited)
-        ON CONFLICT DO NOTHING;
-        PERFORM embedq_want(edited, 'update');
-    END IF;
-    IF moved IS NOT NULL THEN
-        UPDATE embedding_tasks t SET tenant_id = n.tenant_id FROM new_rows n
-        WHERE t.article_id = n.id AND n.id = ANY (moved) AND t.tenant_id <> n.tenant_id;
-        UPDATE embedding_vectors v SET tenant_id = n.tenant_id FROM new_rows n WHERE v.article_id = n.id AND n.id = ANY (moved);
-    END IF;
     RETURN NULL;
 END $$;
