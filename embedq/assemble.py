@@ -21,13 +21,13 @@ from .store import Store
 from .store.budget import Budget
 from .store.database import Database
 
-M_ARENA_MAX = -8
-
 if TYPE_CHECKING:
     from .engine import Engine
     from .providers import Provider
     from .steward import Steward
     from .worker import Worker
+
+M_ARENA_MAX = -8
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,6 @@ def worker_parts(
     from .steward import Steward
     from .worker import Worker
 
-    share_memory()
     threads = concurrency or settings.concurrent_workers
     its_store = store(settings, size=threads + 4, name=f"embedq {delivery}", by_index=True)
     its_store.tasks = MeasuredTasks(its_store.database, delivery)

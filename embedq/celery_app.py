@@ -25,6 +25,7 @@ from .decide.retry import RetryPolicy, wait_s
 from .engine import NextUrgent, TheseTasks
 from .errors import EmbedqError, ProviderBusy, StoreUnavailable
 from .express import Express, is_wanted
+from .forks import in_each_child
 from .settings import from_env
 
 log = logging.getLogger(__name__)
@@ -190,16 +191,12 @@ def _say_if_anybody_reads(message: str, *out: Any) -> None:
 _celerys_say, celerys_worker.safe_say = celerys_worker.safe_say, _say_if_anybody_reads
 
 
-def _begin_anew() -> None:
-    """After a fork (`--pool processes`, and a child that takes the place of one that ended): the parent's parts are the parent's."""
+def _begin_anew() -> WorkerParts | None:
+    """After a fork (`--pool processes`, and a child that takes the place of one that ended)."""
     global _parts, _lock
-    if _parts is not None:
-        _of_the_parent.append(_parts)
-    _parts, _lock = None, threading.Lock()
+    inherited, _parts, _lock = _parts, None, threading.Lock()
     _express.clear()
+    return inherited
 
 
-# Kept, so that nothing closes the connections that the parent goes on using.
-_of_the_parent: list[WorkerParts] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+in_each_child(_begin_anew)

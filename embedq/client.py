@@ -17,6 +17,7 @@ from .decide.drafts import check_draft
 from .decide.modes import Decision, LiveState, ProcessEnv, decide
 from .decide.tokens import estimate_tokens
 from .errors import EmbedqError, InputError, InputRefused, NotFound, NotWell, StoreUnavailable
+from .forks import in_each_child
 from .model import Article, ArticleDraft, Hit, Mode, Priority
 from .publishing import Publisher
 from .seats import Seats
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 SNIPPET_CHARACTERS = 160
 
 _clients: WeakSet[Client] = WeakSet()
-_of_the_parent: list[object] = []
 
 
 class Client:
@@ -90,14 +90,14 @@ class Client:
                 part.close()
         self._publisher = self._provider = self._broker = self._store = None
 
-    def begin_anew(self) -> None:
-        """In the child of a fork: connections and threads are the parent's. The child makes its own when it first needs them."""
+    def begin_anew(self) -> object:
+        """In the child of a fork: what it had is the parent's, and returned. The child makes its own when it first needs them."""
         if self._publisher is not None:
             self._publisher.forget()
-        # Kept, so that nothing closes what the parent goes on using.
-        _of_the_parent.append((self._publisher, self._provider, self._broker, self._store))
+        inherited = (self._publisher, self._provider, self._broker, self._store)
         self._publisher = self._provider = self._broker = self._store = None
         self._lock, self._seats = threading.RLock(), Seats()
+        return inherited
 
     # Articles ------------------------------------------------------------------------------------------------------------------
 
@@ -135,10 +135,8 @@ class Client:
         """Save many in one transaction. With `replace`, an article with the same id or slug is updated, and left alone if nothing changed."""
         for draft in drafts:
             check_draft(draft)
-        with self._writing(Priority(priority), reason, {draft.tenant_id for draft in drafts}, len(drafts)) as (
-            connection,
-            written,
-        ):
+        tenants = {draft.tenant_id for draft in drafts}
+        with self._writing(Priority(priority), reason, tenants, len(drafts)) as (connection, written):
             merged = self.store.articles.put(connection, drafts, replace=replace)
             written.ids, written.created, written.changed, written.to_publish = (
                 merged.ids,
@@ -387,10 +385,4 @@ def _psycopg_connection(connection: Any) -> Any:
     return getattr(inner, "driver_connection", inner)
 
 
-def _begin_anew() -> None:
-    for client in list(_clients):
-        client.begin_anew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+in_each_child(lambda: [client.begin_anew() for client in list(_clients)])

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from .engine import Engine, NextDue, NextUrgent
 from .model import Priority
+from .worker import SHORTEST_NAP_S
 
 HEAD_START_S = 0.03
-SHORTEST_NAP_S = 0.01
 RESERVED = {Priority.URGENT, Priority.HIGH}
 
 

@@ -13,12 +13,12 @@ from .decide.priority import order
 from .engine import NextDue
 from .model import Mode, Priority
 from .settings import Settings
+from .worker import SHORTEST_NAP_S
 
 # In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long, or when Celery's workers are
 # behind; it looks after `HELP_S` whether they are.
 GRACE_S = 2.0
 HELP_S = 0.2
-SHORTEST_NAP_S = 0.01
 
 
 class Poller:

@@ -26,6 +26,7 @@ LEASE_S = 10.0
 BEAT_S = 2.0
 SLEEP_FLAG_S = 3.0
 AWAY_S = 1.0
+SHORTEST_NAP_S = 0.01
 
 
 class Worker:

@@ -46,6 +46,7 @@ def poller(queues: list[Priority], stop_timeout: float) -> Answer | None:
 
     settings = from_env(os.environ)
     logs.set_up(settings.log_format, settings.log_level)
+    assemble.share_memory()
     parts = assemble.worker_parts(settings, "poller", queues=sorted(queues))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
