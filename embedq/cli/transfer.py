@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import IO
@@ -40,8 +39,8 @@ def export(path: Path, statuses: tuple[str, ...], priorities: tuple[str, ...], t
 def _write(sink: IO[str], chosen: tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]) -> int:
     number = 0
     with opened() as store, progress("exporting") as show:
-        for number, row in enumerate(store.transfer.export(*chosen), 1):
-            sink.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
+        for number, line in enumerate(store.transfer.export(*chosen), 1):
+            sink.write(line + "\n")
             if number % 1000 == 0:
                 show(number)
     return number

@@ -10,7 +10,7 @@ from typing import Any
 from .. import maintenance
 from ..decide.switching import deliveries, dispatches
 from ..errors import BrokerUnavailable
-from ..model import Delivery, Mode
+from ..model import OPEN, Delivery, Mode
 from ..switching import free_all, live_mode, switch, warnings
 from . import drain as draining
 from .procedure import NOT_WELL, Did, Scene, Step
@@ -106,10 +106,13 @@ def _back_up_broker(scene: Scene) -> Did:
 def _back_up_queue(scene: Scene) -> Did:
     scene.folder.mkdir(parents=True, exist_ok=True)
     path = scene.folder / f"{scene.name}-tasks.jsonl"
-    with path.open("wb") as file:
-        tasks = scene.store.procedures.write_open_tasks(file)
+    tasks = 0
+    with path.open("w", encoding="utf-8") as file:
+        for line in scene.store.transfer.export(OPEN):
+            file.write(line + "\n")
+            tasks += 1
     path.chmod(0o600)
-    return Did(f"{tasks:,} open tasks are in {path}", {"tasks": tasks, "file": str(path)})
+    return Did(f"{tasks:,} open tasks are in {path}, for `embedq import`", {"tasks": tasks, "file": str(path)})
 
 
 def _messages(scene: Scene) -> int | None:

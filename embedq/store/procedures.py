@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 from .database import Database, Row
 from .queries import QUERIES
@@ -107,15 +107,6 @@ class Procedures:
 
     def faulty_providers(self) -> list[Row]:
         return self.database.fetch(QUERIES.faulty_providers)
-
-    def write_open_tasks(self, file: BinaryIO) -> int:
-        """Every open task as a line of JSON; how many."""
-        tasks = 0
-        with self.database.transaction() as connection, connection.cursor().copy(QUERIES.open_tasks_as_json) as copy:
-            for block in copy:
-                file.write(block)
-                tasks += bytes(block).count(b"\n")
-        return tasks
 
 
 def _told(rows: list[Row]) -> Run:

@@ -31,6 +31,21 @@ def test_planned_lets_the_broker_finish_and_undo_returns_to_celery(
     assert (store.status.live() or {})["mode"] == Mode.CELERY
 
 
+def test_the_queue_that_an_emergency_backed_up_can_be_imported(plain: dict[str, str], store: Store, tmp_path: Path) -> None:
+    write(plain, 3)
+    trouble = 'it said "no",\n\tand C:\\temp is full'
+    store.database.execute("UPDATE embedding_tasks SET attempts = 1, error_message = %(trouble)s", {"trouble": trouble})
+    ran = embedq(plain, "rollback", "emergency", "--folder", str(tmp_path), "--reason", "a test", "--json")
+    store.database.execute("DELETE FROM embedding_tasks WHERE article_id <> 'b00000'")
+
+    file = next(step["file"] for step in ran.json["steps"] if step["step"] == "back-up-queue")
+    back = embedq(plain, "import", file, "--reason", "they were lost", "--json")
+
+    assert (back.exit_code, back.json["made"], back.json["promised"]) == (0, 2, 1), back.err
+    rows = store.database.fetch("SELECT attempts, error_message FROM embedding_tasks")
+    assert [(row["attempts"], row["error_message"]) for row in rows] == [(1, trouble)] * 3
+
+
 def test_partial_compares_both_deliveries(deployment: dict[str, str], store: Store, tmp_path: Path) -> None:
     writer = Writer(deployment, at_least=200)
     writer.fill(1000)

@@ -15,15 +15,18 @@ WHERE id = ANY (ARRAY(
     FOR UPDATE OF t SKIP LOCKED))
 
 -- name: stale
--- Wanted and not stored, by set difference over two narrow indexes, with what became of the promise to embed it.
+-- Wanted and not stored, by set difference, with what became of the promise to embed it. First the difference alone: a plan with the
+-- other subquery in it cannot be parallel.
 CREATE TEMPORARY TABLE embedq_stale ON COMMIT DROP AS
+WITH stale AS MATERIALIZED (
+    SELECT a.id, a.version FROM article_texts a
+    WHERE NOT EXISTS (SELECT FROM embeddings e WHERE e.model_id = %(model_id)s AND e.article_id = a.id AND e.text_hash = a.text_hash)
+)
 SELECT a.id AS article_id, a.version,
        (SELECT t.status FROM embedding_tasks t
         WHERE t.article_id = a.id AND t.model_id = %(model_id)s AND (t.version >= a.version OR t.status IN ('pending', 'processing'))
         ORDER BY t.status IN ('pending', 'processing') DESC, t.id DESC LIMIT 1) AS task_status
-FROM article_texts a
-LEFT JOIN embeddings e ON e.model_id = %(model_id)s AND e.article_id = a.id
-WHERE e.text_hash IS DISTINCT FROM a.text_hash
+FROM stale a
 
 -- name: stale_counts
 SELECT coalesce(task_status, 'none') AS task_status, count(*) AS articles FROM embedq_stale GROUP BY 1
@@ -50,8 +53,8 @@ SELECT (SELECT count(*) FROM article_texts) AS wanted,
 SELECT count(*) AS orphans FROM embeddings e LEFT JOIN article_texts a ON a.id = e.article_id WHERE a.id IS NULL
 
 -- name: vectors_without_embedding
-SELECT count(*) AS vectors FROM (SELECT DISTINCT model_id, article_id FROM embedding_vectors) v
-LEFT JOIN embeddings e USING (model_id, article_id) WHERE e.article_id IS NULL
+SELECT count(DISTINCT (v.model_id, v.article_id)) AS articles FROM embedding_vectors v
+WHERE NOT EXISTS (SELECT FROM embeddings e WHERE e.model_id = v.model_id AND e.article_id = v.article_id)
 
 -- name: embeddings_without_vectors
 SELECT count(*) AS embeddings FROM embeddings e

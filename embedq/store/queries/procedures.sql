@@ -73,9 +73,6 @@ UPDATE embedding_worker_status
 SET maintenance = %(maintenance)s, submissions_accepted = coalesce(%(accepted)s::boolean, submissions_accepted)
 WHERE id = 1
 
--- name: open_tasks_as_json
-COPY (SELECT row_to_json(t) FROM embedding_tasks t WHERE status IN ('pending', 'processing') ORDER BY id) TO STDOUT
-
 -- name: journal_of
 SELECT id, timestamp, level, message, metadata FROM embedding_audit_logs
 WHERE category = 'procedure' AND metadata->>'run' = %(run)s ORDER BY id

@@ -1,11 +1,12 @@
 -- name: export_tasks
+SELECT row_to_json(t)::text FROM (
 SELECT t.id, t.article_id, t.slug, t.tenant_id, t.status, t.priority, t.version, t.attempts, t.forgiven_attempts, t.error_class,
        t.error_message, t.errors, t.metadata, t.created_at, t.scheduled_at, t.processed_at, t.completed_at,
        m.provider, m.name AS model, m.dimensions
 FROM embedding_tasks t JOIN embedding_models m ON m.id = t.model_id
 WHERE t.status = ANY (%(statuses)s) AND (%(priorities)s::text[] IS NULL OR t.priority = ANY (%(priorities)s::text[]))
   AND (%(tenants)s::text[] IS NULL OR t.tenant_id = ANY (%(tenants)s::text[]))
-ORDER BY t.id
+) t ORDER BY t.id
 
 -- name: sort_promises
 -- What becomes of each promise: foreign (no such article of that tenant), other model, embedded (the newest text has its vector), promised
