@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -70,7 +71,10 @@ def make_data_folder(folder: Path, program: Path, owner: Owner, on_line: OnLine 
     if (folder / "PG_VERSION").exists():
         return
     for abandoned in folder.parent.glob("postgres.new-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
+        give_up = time.monotonic() + LEFTOVER_TIMEOUT_S
+        while abandoned.exists() and time.monotonic() < give_up:
+            shutil.rmtree(abandoned, ignore_errors=True)  # an orphaned initdb's own children write for a moment longer
+            time.sleep(0.02)
     unfinished = tempfile.mkdtemp(prefix="postgres.new-", dir=folder.parent)
     if owner is not None:
         os.chown(unfinished, *owner)

@@ -13,7 +13,7 @@ from .decide.throttle import throttle_of
 from .errors import BrokerUnavailable
 from .model import Mode, Priority
 from .settings import Settings
-from .store import Store
+from .store import Depth, Store
 
 log = logging.getLogger(__name__)
 
@@ -51,38 +51,39 @@ class Dispatcher:
         self.size, bound = throttle.batch_of(self.settings.batch_size), throttle.depth_of(self.settings.queue_max_depth)
         try:
             self.broker.circuit.check()
-            depth = self.store.tasks.dispatched_depth(bound)
+            depths = self.store.tasks.depths(bound, self.step + 1)
             queues = cache(self.broker.look)  # one look for all priorities, and none when nothing piles up
-            return sum(self._priority(priority, bound - depth[priority], queues) for priority in Priority)
+            return sum(self._priority(priority, depths[priority], bound, queues) for priority in Priority)
         except BrokerUnavailable:
             return 0
 
-    def _priority(self, priority: Priority, room: int, queues: Callable[[], Mapping[str, InBroker]]) -> int:
-        if self._is_backlog(priority):
+    @property
+    def step(self) -> int:
+        return STEP * self.settings.batch_size
+
+    def _priority(self, priority: Priority, depth: Depth, bound: int, queues: Callable[[], Mapping[str, InBroker]]) -> int:
+        room = bound - depth.dispatched
+        # What is urgent is not called for: a worker takes that as it is named.
+        if self.calling and priority is not Priority.URGENT and depth.free > self.step:
             waiting = queues()[priority].waiting
-            ids = self._next(priority, min(room, calls_missing(self._called.get(priority, 0), waiting)))
+            ids = self._next(priority, min(room, calls_missing(self._called.get(priority, 0), waiting)), depth.dispatched)
             sent = len(ids) if self._publish(priority, ids, 1) else 0
             self._called[priority] = waiting + sent
             return sent
         self._called.pop(priority, None)
         sent = 0
-        while sent < room and not self.stop():
-            ids = self._next(priority, min(room - sent, STEP * self.settings.batch_size))
+        while depth.free and sent < room and not self.stop():
+            ids = self._next(priority, min(room - sent, self.step), depth.dispatched + sent)
             if not ids or not self._publish(priority, ids, self.size):
                 break
             sent += len(ids)
         return sent
 
-    def _is_backlog(self, priority: Priority) -> bool:
-        """Not of what is urgent: a worker takes that as it is named."""
-        step = STEP * self.settings.batch_size
-        return self.calling and priority is not Priority.URGENT and self.store.tasks.free_depth(priority, step + 1) > step
-
-    def _next(self, priority: Priority, limit: int) -> list[int]:
+    def _next(self, priority: Priority, limit: int, dispatched: int) -> list[int]:
         if limit <= 0 or self.stop():
             return []
-        full = self.store.tasks.tenants_over_share(priority, self.settings.tenant_depth)
-        return self.store.tasks.dispatch(priority, limit, full)
+        share, tasks = self.settings.tenant_depth, self.store.tasks
+        return tasks.dispatch(priority, limit, tasks.tenants_over_share(priority, share) if dispatched >= share else ())
 
     def _publish(self, priority: Priority, ids: Sequence[int], size: int) -> bool:
         if not ids:

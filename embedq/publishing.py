@@ -183,11 +183,12 @@ class Publisher:
         live, tasks = self.store.status.live() or {}, self.store.tasks
         bound = throttle_of(live.get("throttle") or {}).depth_of(self.settings.queue_max_depth)
         paused, share = set(live.get("paused_tenants") or ()), self.settings.tenant_depth
-        room = {
-            Priority(name): 0 if name in (live.get("paused_priorities") or ()) else bound - depth
-            for name, depth in tasks.dispatched_depth(bound).items()
+        depths, held = tasks.depths(bound), live.get("paused_priorities") or ()
+        room = {priority: 0 if priority in held else bound - depth.dispatched for priority, depth in depths.items()}
+        full = {
+            priority: paused | set(tasks.tenants_over_share(priority, share)) if depth.dispatched >= share else paused
+            for priority, depth in depths.items()
         }
-        full = {priority: paused | set(tasks.tenants_over_share(priority, share)) for priority in Priority}
         self._room = _Room(room, full, share)
         return self._room
 

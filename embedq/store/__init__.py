@@ -18,7 +18,7 @@ from .search import Search
 from .settings_versions import SettingsVersions
 from .status import Audit, Status
 from .switches import Switches
-from .tasks import Settled, Tasks
+from .tasks import Depth, Settled, Tasks
 from .throttles import Throttles
 from .transfer import Transfer
 from .usage import Ledger
@@ -26,7 +26,7 @@ from .vectors import Vectors
 from .watch import Watch
 from .workers import Workers
 
-__all__ = ["Database", "Settled", "Store"]
+__all__ = ["Database", "Depth", "Settled", "Store"]
 
 
 class Store:

@@ -39,6 +39,14 @@ class Settled:
     late: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Tasks of one priority that wait: with the broker, and in the table alone."""
+
+    dispatched: int
+    free: int
+
+
 class Tasks:
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -216,11 +224,6 @@ class Tasks:
                 connection.execute(QUERIES.mark_dispatched, {"ids": numbers(ids)})
             return ids
 
-    def free_depth(self, priority: Priority, bound: int) -> int:
-        """How many tasks of one priority the table has for itself, counted no further than `bound`."""
-        row = self.database.one(QUERIES.free_depth, {"priority": priority, "bound": bound})
-        return int(row["depth"]) if row else 0
-
     def free(self, ids: Sequence[int]) -> int:
         """Take back from the broker what could not be published."""
         return self.database.execute(QUERIES.free_named, {"ids": list(ids)})
@@ -247,8 +250,10 @@ class Tasks:
             row["tenant_id"] for row in self.database.fetch(QUERIES.tenants_over_share, {"priority": priority, "share": share})
         ]
 
-    def dispatched_depth(self, bound: int) -> Mapping[str, int]:
-        return {row["priority"]: row["depth"] for row in self.database.fetch(QUERIES.dispatched_depth, {"bound": bound})}
+    def depths(self, dispatched: int, free: int = 0) -> Mapping[Priority, Depth]:
+        """Of each priority, counted no further than `dispatched` and `free`."""
+        rows = self.database.fetch(QUERIES.depths, {"dispatched": dispatched, "free": free})
+        return {Priority(row["priority"]): Depth(row["dispatched"], row["free"]) for row in rows}
 
     def rescue(self, timeout_s: float, limit: int = 5000) -> list[Row]:
         """Take tasks back from workers that are dead or held them for longer than `timeout_s`."""

@@ -230,6 +230,34 @@ def test_an_initdb_that_was_interrupted_is_done_anew(tmp_path: Path) -> None:
     assert list(tmp_path.glob("postgres.new-*")) == []
 
 
+WRITES_FOR_A_SECOND = """
+import itertools, pathlib, sys, time
+end = time.monotonic() + 1
+for number in itertools.count():
+    try:
+        (pathlib.Path(sys.argv[1]) / f"{number}").touch()
+    except FileNotFoundError:
+        pass
+    if number == 0:
+        print("writing", flush=True)
+    if time.monotonic() > end:
+        break
+"""
+
+
+def test_what_an_orphaned_initdb_goes_on_writing_is_removed_all_the_same(tmp_path: Path) -> None:
+    left = tmp_path / "postgres.new-left" / "base"
+    left.mkdir(parents=True)
+    command = [sys.executable, "-c", WRITES_FOR_A_SECOND, str(left)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout is not None
+        orphan.stdout.readline()
+        with servers_in(tmp_path):
+            pass
+
+    assert list(tmp_path.glob("postgres.new-*")) == []
+
+
 def test_a_redis_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     with servers_in(tmp_path) as servers, redis.Redis.from_url(servers.redis_url) as client:
         client.set("tea", "Assam")

@@ -20,9 +20,8 @@ HOT = {
     "take": {"ids": [1], "worker": 1, "delivery": "celery"},
     "settle": SETTLED,
     "free_named": {"ids": [1]},
-    "free_depth": {"priority": "low", "bound": 401},
     "free_lost": {"priority": "low", "after_s": 5.0, "first": [1], "empty": False, "held": [], "again": []},
-    "dispatched_depth": {"bound": 100},
+    "depths": {"dispatched": 100, "free": 401},
 }
 
 

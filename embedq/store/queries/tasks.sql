@@ -195,13 +195,6 @@ JOIN unnest(%(ids)s::bigint[], %(claims)s::integer[]) AS u (id, claim) ON u.id =
 WHERE t.status = 'processing' AND t.lease_holder = %(worker)s
 FOR UPDATE OF t
 
--- name: free_depth
--- How many of one priority are not with the broker, due or not; counted no further than the bound.
-SELECT count(*) AS depth FROM (
-    SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL AND priority = %(priority)s
-    ORDER BY tenant_id, scheduled_at LIMIT %(bound)s  -- the order of the one index that knows what is free
-) free
-
 -- name: mark_dispatched
 -- What the same transaction has locked. By id alone: with the status the planner reads the index of all that waits as well.
 UPDATE embedding_tasks SET dispatched_at = clock_timestamp() WHERE id = ANY (%(ids)s)
@@ -221,23 +214,28 @@ WHERE id = ANY (ARRAY(
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED))
 
--- name: dispatched_depth
--- How much of each priority, and of each tenant's share, is with the broker; counted no further than the bound (a count, not an estimate).
-SELECT p.priority, count(d.tenant_id) AS depth
+-- name: depths
+-- How much of each priority is with the broker, and how much is not, due or not. Counts, no estimates, and no further than their bounds:
+-- each in the order of the one index that knows it.
+SELECT p.priority, dispatched.tasks AS dispatched, free.tasks AS free
 FROM unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
-LEFT JOIN LATERAL (
-    SELECT tenant_id FROM embedding_tasks
-    WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = p.priority
-    ORDER BY dispatched_at LIMIT %(bound)s  -- the order of the one index that knows what is dispatched
-) d ON true
-GROUP BY p.priority
+CROSS JOIN LATERAL (
+    SELECT count(*) AS tasks FROM (
+        SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = p.priority
+        ORDER BY dispatched_at LIMIT %(dispatched)s) AS those
+) dispatched
+CROSS JOIN LATERAL (
+    SELECT count(*) AS tasks FROM (
+        SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL AND priority = p.priority
+        ORDER BY tenant_id, scheduled_at LIMIT %(free)s) AS those
+) free
 
 -- name: tenants_over_share
 -- Tenants that already have their share of one priority's queue.
 SELECT tenant_id FROM (
     SELECT tenant_id FROM embedding_tasks
     WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = %(priority)s
-    ORDER BY dispatched_at OFFSET 0  -- as in dispatched_depth
+    ORDER BY dispatched_at OFFSET 0  -- as in depths
 ) dispatched
 GROUP BY tenant_id HAVING count(*) >= %(share)s
 
