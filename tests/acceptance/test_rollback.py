@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from embedq.broker import Broker
+from embedq.decide.assess import SLOW_BROKER_S
 from embedq.model import Delivery, Mode
+from embedq.rollback.evidence import gather
 from embedq.rollback.kinds import EMERGENCY
 from embedq.store import Store
 from tests.redisprocess import OwnRedis
@@ -68,6 +73,25 @@ def test_assess_says_which_way_and_why(deployment: dict[str, str], broken: OwnRe
     assert (well.exit_code, well.json["recommended"]) == (0, "nothing"), well.out
     assert (dead.exit_code, dead.json["recommended"]) == (12, "emergency"), dead.out
     assert all(finding["evidence"] for finding in dead.json["findings"])
+
+
+def test_the_time_that_a_command_needs_to_begin_is_not_held_against_the_broker(plain: dict[str, str], store: Store) -> None:
+    class Beginner(Broker):
+        """Its program is slow to load: no broker can be made to look like that."""
+
+        began = False
+
+        @property
+        def redis(self) -> Any:
+            if not self.began:
+                time.sleep(2 * SLOW_BROKER_S)
+                self.began = True
+            return super().redis
+
+    facts = gather(store, Beginner(plain["REDIS_URL"]))
+
+    assert facts.broker_answers_in_s is not None
+    assert facts.broker_answers_in_s < SLOW_BROKER_S
 
 
 @pytest.mark.parametrize("kind", ["emergency", "planned", "partial"])

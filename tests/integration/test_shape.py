@@ -116,6 +116,15 @@ def test_a_thousand_tasks_are_ten_messages_of_little_more_than_their_ids(psql: A
     assert max(map(len, messages)) <= BATCH * 40, max(map(len, messages))
 
 
+def test_a_look_for_what_to_dispatch_asks_two_things_when_nothing_waits(parts: Any, sent: Counter[str]) -> None:
+    steward = parts("celery").steward
+    sent.clear()
+
+    steward.dispatch()
+
+    assert sum(sent.values()) <= 2, sent.most_common()
+
+
 def test_a_save_through_the_api_needs_few_statements(environment: dict[str, str], sent: Counter[str]) -> None:
     with Client(from_env(environment)) as client:
         client.create("A first one", "opens the connection and looks up the depth")
