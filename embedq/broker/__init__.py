@@ -194,16 +194,19 @@ class Broker:
         take: Callable[[str, Sequence[bytes]], None],
         *,
         quiet_s: float = 0.0,
+        quiet_for_s: float = 0.0,
         limit_s: float = 600.0,
         more: Sequence[str] = (),
     ) -> int:
         """Take every message out; `take(queue, messages)` has committed them when it returns. Returns how many.
 
-        Goes on until nothing came for `quiet_s` seconds, `limit_s` at most. Raises BrokerUnavailable; what was taken by
-        then is committed, and the rest is where it was or in a side list that the next drain begins with.
+        Goes on until nothing came for `quiet_s` seconds, of which `quiet_for_s` have passed if there is nothing at the first look, and for
+        `limit_s` at most. Raises BrokerUnavailable; what was taken by then is committed, and the rest is where it was or in a side list
+        that the next drain begins with.
         """
         with self._asked():
-            return self.queues(more).drain(_shielded(take), quiet_s=quiet_s, until=time.monotonic() + limit_s)
+            until = time.monotonic() + limit_s
+            return self.queues(more).drain(_shielded(take), quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
 
     def of_another_kind(self) -> list[str]:
         """Our queues that are there and are not declared as we declare them (RabbitMQ only). Raises BrokerUnavailable."""

@@ -99,9 +99,9 @@ class AmqpQueues:
                 reader.close()
         yield from found
 
-    def drain(self, take: Taken, *, quiet_s: float, until: float) -> int:
+    def drain(self, take: Taken, *, quiet_s: float, until: float, quiet_for_s: float = 0.0) -> int:
         """As RedisQueues.drain."""
-        taken, quiet_since = 0, time.monotonic()
+        taken, quiet_since = 0, time.monotonic() - quiet_for_s
         with self._connection() as connection:
             while True:
                 step = sum(self._drain_queue(connection, queue, take, until) for queue in self.queues)

@@ -98,12 +98,13 @@ class RedisQueues:
             yield from page
             at += len(page)
 
-    def drain(self, take: Taken, *, quiet_s: float, until: float) -> int:
+    def drain(self, take: Taken, *, quiet_s: float, until: float, quiet_for_s: float = 0.0) -> int:
         """Take every message: `take(queue, messages)` has to have committed when it returns. Returns how many were taken.
 
-        Goes on until nothing new came for `quiet_s` seconds (0: what is there now, once) or the clock passes `until`.
+        Goes on until nothing new came for `quiet_s` seconds (0: what is there now, once) or the clock passes `until`. `quiet_for_s`: how
+        long nothing can have come already, if there is nothing at the first look.
         """
-        taken, quiet_since = 0, time.monotonic()
+        taken, quiet_since = 0, time.monotonic() - quiet_for_s
         while True:
             step = self._empty_once(take, until)
             taken += step

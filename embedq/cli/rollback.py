@@ -30,7 +30,10 @@ GRACE = click.option(
     "--grace", default=3.0, show_default=True, help="Seconds that tasks in flight get before they are handed back."
 )
 QUIET = click.option(
-    "--quiet", default=2.5, show_default=True, help="Seconds without a message before the broker is believed to be empty."
+    "--quiet",
+    default=2.5,
+    show_default=True,
+    help="Seconds without a message, from the fence on, before the broker is believed to be empty.",
 )
 
 

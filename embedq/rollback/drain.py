@@ -22,16 +22,19 @@ from ..switching import free_all
 
 # After everything is out, so long nothing may come before it is believed: a worker may still put back what it had in hand.
 QUIET_S = 2.5
+# And so long it is watched in any case: between the broker and a worker a message is in neither for a moment.
+WATCHED_S = 0.5
 HELD = "wait for it to end; if its process is gone, the lock is free within seconds"
 
 
 def drain(
-    store: Store, broker: Broker, *, limit_s: float = 600.0, quiet_s: float | None = None, more: Sequence[str] = (),
-    say: Callable[[str], None] = lambda _: None, patience_s: float = 3.0,
+    store: Store, broker: Broker, *, limit_s: float = 600.0, quiet_s: float | None = None, fenced_at: float | None = None,
+    more: Sequence[str] = (), say: Callable[[str], None] = lambda _: None, patience_s: float = 3.0,
 ) -> Drained:  # fmt: skip
     """Every message out of the broker and into the table. Raises BrokerUnavailable, and NotWell when another drain is under way.
 
-    While the mode dispatches, what is there now is taken once: the steward publishes what was freed again.
+    While the mode dispatches, what is there now is taken once: the steward publishes what was freed again. `fenced_at` (monotonic): since
+    when nobody publishes; a broker that is empty at the first look has been quiet since then.
     """
     done = Drained()
 
@@ -42,7 +45,9 @@ def drain(
     if quiet_s is None:
         quiet_s = 0.0 if is_refilled(store) else QUIET_S
     with store.switches.alone("drain", HELD, patience_s):
-        broker.drain(take, quiet_s=quiet_s, limit_s=limit_s, more=more)
+        fenced_s = 0.0 if fenced_at is None else time.monotonic() - fenced_at
+        quiet_for_s = max(0.0, min(fenced_s, quiet_s - WATCHED_S))
+        broker.drain(take, quiet_s=quiet_s, quiet_for_s=quiet_for_s, limit_s=limit_s, more=more)
     return done
 
 

@@ -27,7 +27,10 @@ BUSY = "another procedure is under way: wait for it; `embedq rollback report` sh
 
 @dataclass(slots=True)
 class Scene:
-    """What a step works with. `folder` gets backups; `run` is the journal of this run (none while only a plan is asked for)."""
+    """What a step works with. `folder` gets backups; `run` is the journal of this run (none while only a plan is asked for).
+
+    `fenced_at` (monotonic): when this process switched the mode.
+    """
 
     store: Store
     broker: Broker
@@ -38,6 +41,7 @@ class Scene:
     options: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _: None
     run: Run | None = None
+    fenced_at: float | None = None
 
     @property
     def name(self) -> str:

@@ -68,6 +68,7 @@ def fence(to: Callable[[Scene], Mode], name: str = "fence") -> Step:
                 reason=scene.reason,
             )
         scene.store.switches.wake()
+        scene.fenced_at = time.monotonic()
         return Did(
             f"the mode is {after}; claims of other deliveries are impossible now", {"fence_s": time.monotonic() - started}
         )
@@ -144,7 +145,7 @@ def _quiet_s(scene: Scene) -> float | None:
 
 
 def _drain(scene: Scene) -> Did:
-    done = draining.drain(scene.store, scene.broker, limit_s=DRAIN_LIMIT_S, quiet_s=_quiet_s(scene))
+    done = draining.drain(scene.store, scene.broker, limit_s=DRAIN_LIMIT_S, quiet_s=_quiet_s(scene), fenced_at=scene.fenced_at)
     return Did(
         f"{done.messages:,} messages taken, {done.freed:,} tasks freed, {done.made} made, {done.rejected} kept for review",
         asdict(done),

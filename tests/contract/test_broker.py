@@ -175,6 +175,25 @@ def test_a_backup_has_every_message_and_takes_none(
     wait_until(lambda: in_broker(broker) == before)
 
 
+def test_the_quiet_since_the_fence_counts_for_a_broker_that_is_empty_and_only_for_that(
+    broker: Broker, hand: Hand, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.status.set_mode(Mode.DATABASE, "test", "test")
+    naps: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: (naps.append(seconds), sleep(seconds))[1])
+    long_ago = time.monotonic() - 60
+
+    drain(store, broker, quiet_s=1.5, fenced_at=long_ago)
+    empty_s, naps[:] = sum(naps), []
+    hand("low", b"\xff", {})
+    drained = drain(store, broker, quiet_s=1.5, fenced_at=long_ago)
+
+    assert drained.messages == 1
+    assert empty_s <= 0.7  # watched a little in any case
+    assert sum(naps) > 0.7  # what came shows that more may come: the whole quiet
+
+
 def test_a_rebuild_publishes_every_open_task_once(broker: Broker, store: Store, settings: Settings, tasks: list[int]) -> None:
     store.status.set_mode(Mode.CELERY, "test", "test")
     dispatched_to(broker, store, settings)
