@@ -6,17 +6,14 @@ from typing import Final
 
 FEWEST_CALLS: Final = 16
 MOST_CALLS: Final = 512
-CALLS_PER_ANSWER: Final = 2
-CALLS_PER_ANSWER_WHEN_DRY: Final = 4
+CALLS_PER_ANSWER: Final = 4
 
 
 def calls_missing(called: int, waiting: int) -> int:
     """`called`: how many waited after the last look, `waiting`: how many of them do now. Never negative.
 
-    So many wait afterwards as would serve for twice as long as since the last look, for four times as long if none was left, between
-    `FEWEST_CALLS` and `MOST_CALLS`. What is called in vain when the backlog ends costs its worker a look each.
+    So many wait afterwards as would serve for four times as long as since the last look, between `FEWEST_CALLS` and `MOST_CALLS`.
     """
     answered = max(0, called - waiting)
-    times = CALLS_PER_ANSWER if waiting else CALLS_PER_ANSWER_WHEN_DRY
-    wanted = min(MOST_CALLS, max(FEWEST_CALLS, times * answered))
+    wanted = min(MOST_CALLS, max(FEWEST_CALLS, CALLS_PER_ANSWER * answered))
     return max(0, wanted - waiting)

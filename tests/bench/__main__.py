@@ -40,6 +40,7 @@ def main() -> int:
         parser.error(f"{', '.join(unknown)}: there are {', '.join(MODULES)}")
     run = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": _revision(),  # before the record itself is changed
         "quick": wish.quick,
         "machine": machine(),
         "load_before": {},
@@ -112,7 +113,7 @@ def _keep(run: dict[str, Any]) -> None:
             "title": _title(name),
             "at": run["at"],
             "quick": run["quick"],
-            "revision": _revision(),
+            "revision": run["revision"],
             "machine": run["machine"] | {"load_before": run["load_before"][name]},
             "figures": figures,
         }

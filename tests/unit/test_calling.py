@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedq.decide.calling import CALLS_PER_ANSWER, CALLS_PER_ANSWER_WHEN_DRY, FEWEST_CALLS, MOST_CALLS, calls_missing
+from embedq.decide.calling import CALLS_PER_ANSWER, FEWEST_CALLS, MOST_CALLS, calls_missing
 
 counts = st.integers(min_value=0, max_value=10_000)
 
@@ -18,13 +18,9 @@ def test_nobody_answers_and_nobody_is_called_again():
     assert calls_missing(called=FEWEST_CALLS, waiting=FEWEST_CALLS) == 0
 
 
-def test_what_was_answered_is_called_for_twice():
+def test_what_was_answered_is_called_for_four_times():
+    assert calls_missing(called=20, waiting=0) == 20 * CALLS_PER_ANSWER
     assert calls_missing(called=30, waiting=10) == 20 * CALLS_PER_ANSWER - 10
-
-
-def test_a_queue_that_ran_dry_grows_faster():
-    assert calls_missing(called=20, waiting=0) == 20 * CALLS_PER_ANSWER_WHEN_DRY
-    assert CALLS_PER_ANSWER_WHEN_DRY > CALLS_PER_ANSWER
 
 
 @given(called=counts, waiting=counts)
