@@ -9,13 +9,14 @@ import base64
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ..model import Priority
+from .quiet import Taken, until_quiet
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -30,8 +31,6 @@ NOT_FOUND, PRECONDITION_FAILED = 404, 406
 QUEUE_DECLARE = (50, 10)
 # The most that one consumer of AMQP 0-9-1 can hold. (0, no bound, means 2,000 to a quorum queue.)
 LARGEST_PREFETCH = 65_535
-
-Taken = Callable[[str, Sequence[bytes]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +100,9 @@ class AmqpQueues:
 
     def drain(self, take: Taken, *, quiet_s: float, until: float, quiet_for_s: float = 0.0) -> int:
         """As RedisQueues.drain."""
-        taken, quiet_since = 0, time.monotonic() - quiet_for_s
         with self._connection() as connection:
-            while True:
-                step = sum(self._drain_queue(connection, queue, take, until) for queue in self.queues)
-                taken += step
-                now = time.monotonic()
-                quiet_since = now if step else quiet_since
-                if now - quiet_since >= quiet_s or now > until:
-                    break
-                time.sleep(min(0.1, quiet_s))
+            once = lambda: sum(self._drain_queue(connection, queue, take, until) for queue in self.queues)  # noqa: E731
+            taken = until_quiet(once, quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
             self._make_anew(connection)
         return taken
 

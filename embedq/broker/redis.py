@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..decide.messages import NamesTasks, envelope_of, understand
 from ..model import Priority
+from .quiet import Taken, until_quiet
 
 SIDE = "embedq:drain:"
 UNACKED, INDEX = "unacked", "unacked_index"
@@ -39,8 +40,6 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 return held and 1 or 0
 """
-
-Taken = Callable[[str, Sequence[bytes]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +100,10 @@ class RedisQueues:
     def drain(self, take: Taken, *, quiet_s: float, until: float, quiet_for_s: float = 0.0) -> int:
         """Take every message: `take(queue, messages)` has to have committed when it returns. Returns how many were taken.
 
-        Goes on until nothing new came for `quiet_s` seconds (0: what is there now, once) or the clock passes `until`. `quiet_for_s`: how
-        long nothing can have come already, if there is nothing at the first look.
+        How long: `until_quiet`.
         """
-        taken, quiet_since = 0, time.monotonic() - quiet_for_s
-        while True:
-            step = self._empty_once(take, until)
-            taken += step
-            now = time.monotonic()
-            quiet_since = now if step else quiet_since
-            if now - quiet_since >= quiet_s or now > until:
-                return taken
-            time.sleep(min(0.1, quiet_s))
+        once = lambda: self._empty_once(take, until)  # noqa: E731
+        return until_quiet(once, quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
 
     def _empty_once(self, take: Taken, until: float) -> int:
         self._set_aside()

@@ -134,9 +134,9 @@ class World:
     def _keep(self) -> None:
         while not self.ending.wait(0.1):
             with self.lock:
-                for member in (
-                    self.members if not self.ending.is_set() else ()
-                ):  # it may have been set while we waited for the lock
+                if self.ending.is_set():
+                    return  # while we waited for the lock
+                for member in self.members:
                     self._look_after(member)
 
     def _look_after(self, member: Member) -> None:
