@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -25,7 +24,7 @@ from .decide.prices import number_for
 from .decide.retry import GiveUp, RetryAt, RetryPolicy, after_failure, provider_pause_s
 from .errors import ConfigError, EmbedqError, Fault, InputRefused, NotFound, ProviderBusy, StoreUnavailable
 from .model import Claimed, Delivery, Model, Outcome, Priority, TaskStatus, Usage
-from .throttling import Gate
+from .throttling import STORE_GIVES_WAY_S, Gate
 
 if TYPE_CHECKING:
     from .providers import Provider
@@ -94,12 +93,10 @@ class Engine:
         self.gate = Gate(store.throttles.live, worker.stopping)
 
     def run(self, request: TheseTasks | NextDue | NextUrgent, *, hurried: bool = False) -> Report:
-        """Claim what is asked for, embed it, settle it. `hurried`: other threads of this process begin no batch meanwhile."""
+        """Claim what is asked for, embed it, settle it. `hurried`: other threads of this process begin and settle nothing meanwhile, for a while."""
         with self.gate.entered(hurried=hurried) as throttle:
             began_ns = time.time_ns()
-            claimed = self.claim(request)
-            with self.gate.hurry() if hurried and claimed else nullcontext():
-                report = self._embed_and_settle(claimed, began_ns)
+            report = self._embed_and_settle(self.claim(request), began_ns, hurried=hurried)
         if throttle and isinstance(request, TheseTasks):
             # Their message is about to be acknowledged: the table has again what found no room.
             self.store.throttles.put_off(request.ids, throttle)
@@ -114,7 +111,7 @@ class Engine:
             claimed = self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s, priorities)
             return self._embed_and_settle(claimed, began_ns)
 
-    def _embed_and_settle(self, claimed: Sequence[Claimed], began_ns: int) -> Report:
+    def _embed_and_settle(self, claimed: Sequence[Claimed], began_ns: int, *, hurried: bool = False) -> Report:
         report = Report(claimed=len(claimed))
         self.worker.counters["claimed"] += len(claimed)
         deadline = time.monotonic() + self.timeout_s * 0.9
@@ -122,6 +119,8 @@ class Engine:
             for together in _apart(claimed):
                 with tracing.span("embedq.embed", tasks=len(together)):
                     outcomes = self.embed(together, report, deadline)
+                if not hurried:
+                    self.gate.give_way(STORE_GIVES_WAY_S)
                 with tracing.span("embedq.settle", tasks=len(outcomes)):
                     states = self.settle(outcomes, report)
                 batch.ended(outcomes, states)

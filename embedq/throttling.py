@@ -1,4 +1,6 @@
-"""The gate before a batch: no more at once in this process than an operator allows, also while others are already waiting."""
+"""The gate before a batch: no more at once in this process than an operator allows, also while others are already waiting;
+and what is hurried has the cores to itself, for as long as that costs the others next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from contextlib import contextmanager
 from .decide.throttle import Throttle
 
 LOOK_EVERY_S = 1.0
-GIVE_WAY_S = 0.1
+# How long others wait at most for what is hurried: before they begin a batch, and before they store one, which is paid for already.
+GIVE_WAY_S, STORE_GIVES_WAY_S = 0.1, 0.03
 
 
 class Gate:
@@ -23,36 +26,31 @@ class Gate:
 
     @contextmanager
     def entered(self, *, hurried: bool = False) -> Iterator[Throttle]:
-        """Waits until there is room; yields the throttle under which this batch runs. `hurried`: it gives way to nobody."""
-        if self._hurried and not hurried:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._hurried or self.stopping.is_set(), GIVE_WAY_S)
-        throttle = self._wait()
+        """Waits until there is room; yields the throttle under which this batch runs. `hurried`: the others give way to it."""
+        if not hurried:
+            self.give_way(GIVE_WAY_S)
+        throttle = self._wait(hurried)
         try:
             yield throttle
         finally:
             with self._changed:
                 self.inside -= 1
-                self._changed.notify()
+                self._hurried -= hurried
+                self._changed.notify_all()
 
-    def _wait(self) -> Throttle:
+    def give_way(self, for_s: float) -> None:
+        """Wait until nothing is hurried any more, `for_s` seconds at most."""
+        if self._hurried:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._hurried or self.stopping.is_set(), for_s)
+
+    def _wait(self, hurried: bool) -> Throttle:
         while True:
             throttle = self.throttle()
             with self._changed:
                 if not throttle.concurrency or self.inside < throttle.concurrency or self.stopping.is_set():
                     self.inside += 1
+                    self._hurried += hurried
                     return throttle
                 # Not only until somebody leaves: the operator may open the gate while a batch takes a minute.
                 self._changed.wait(LOOK_EVERY_S)
-
-    @contextmanager
-    def hurry(self) -> Iterator[None]:
-        """While the block runs, no other batch begins in this process, for `GIVE_WAY_S` each at most: the cores are for this one."""
-        with self._changed:
-            self._hurried += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._hurried -= 1
-                self._changed.notify_all()

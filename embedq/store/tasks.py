@@ -95,12 +95,16 @@ class Tasks:
             return self._take(connection, worker, delivery, ids)
 
     def claim_urgent(self, worker: int, delivery: Delivery, limit: int) -> list[Claimed]:
-        """Up to `limit` urgent tasks, free or with the broker."""
+        """Up to `limit` urgent tasks, with the broker (where a save leaves them) or free."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             limit, modes, urgent = room(connection, limit), MODES_OF[delivery], [Priority.URGENT]
-            ids = self._lock_free(connection, modes, urgent, limit) if limit else []
-            return self._take(connection, worker, delivery, ids or self._lock_dispatched(connection, modes, urgent, limit, 0.0))
+            if not limit:
+                return []
+            ids = self._lock_dispatched(connection, modes, urgent, limit, 0.0) or self._lock_free(
+                connection, modes, urgent, limit
+            )
+            return self._take(connection, worker, delivery, ids)
 
     def claim_overdue(
         self, worker: int, limit: int, fallback_s: float, priorities: Sequence[Priority] = tuple(Priority)

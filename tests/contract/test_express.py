@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from embedq import assemble, engine
+from embedq.engine import NextDue
 from embedq.express import is_wanted
 from tests.support import until
 
@@ -31,3 +35,22 @@ def test_an_urgent_article_is_embedded_while_every_thread_has_a_request_that_tak
     until(lambda: fresh.sql("SELECT 1 FROM embeddings WHERE article_id = 'urgent'"), 8, fresh.story)
     assert fresh.sql("SELECT count(*) FROM embedding_tasks WHERE status = 'processing'") == [(2,)]
     assert fresh.standin.stats()["paid_twice"] == 0
+
+
+def test_a_batch_is_not_stored_while_something_urgent_is_in_hand(psql, settings, monkeypatch):
+    monkeypatch.setattr(engine, "STORE_GIVES_WAY_S", 60.0)
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    psql("INSERT INTO articles (id, title) VALUES ('low', 'what can wait')")
+    parts = assemble.worker_parts(settings, "poller")
+    parts.worker.start()
+    batch = threading.Thread(target=parts.engine.run, args=(NextDue(),), daemon=True)
+
+    with parts.engine.gate.entered(hurried=True):
+        batch.start()
+        until(lambda: parts.worker.counters["requests"] == 1)
+        batch.join(0.5)
+        assert psql("SELECT status FROM embedding_tasks") == [("processing",)]
+    batch.join(5)
+
+    assert psql("SELECT status FROM embedding_tasks") == [("completed",)]
+    parts.close()
