@@ -182,4 +182,5 @@ def worker_parts(
         batch_size=settings.batch_size, timeout_s=settings.worker_timeout_s,
         budgets=lambda model: budget(settings, its_store, model), prices=settings.prices,
     )  # fmt: skip
-    return WorkerParts(its_store, its_broker, worker, engine, Steward(its_store, its_broker, worker, settings))
+    steward = Steward(its_store, its_broker, worker, settings, engine.gate.give_way)
+    return WorkerParts(its_store, its_broker, worker, engine, steward)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -93,8 +94,8 @@ class Engine:
         self.gate = Gate(store.throttles.live, worker.stopping)
 
     def run(self, request: TheseTasks | NextDue | NextUrgent, *, hurried: bool = False) -> Report:
-        """Claim what is asked for, embed it, settle it. `hurried`: other threads of this process begin and settle nothing meanwhile, for a while."""
-        with self.gate.entered(hurried=hurried) as throttle:
+        """Claim what is asked for, embed it, settle it. `hurried`: the other threads of this process give way."""
+        with self.gate.hurry() if hurried else nullcontext(), self.gate.entered(hurried=hurried) as throttle:
             began_ns = time.time_ns()
             report = self._embed_and_settle(self.claim(request), began_ns, hurried=hurried)
         if throttle and isinstance(request, TheseTasks):

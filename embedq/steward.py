@@ -25,6 +25,7 @@ from .model import Mode, Priority
 from .settings import Settings
 from .store import Store
 from .store.queries import QUERIES
+from .throttling import GIVE_WAY_S
 from .worker import LEASE_S, Worker
 
 log = logging.getLogger(__name__)
@@ -45,10 +46,16 @@ class Chore:
 
 
 class Steward:
-    """`run()` until the worker stops. All decisions are in the statements it calls; this is their timetable."""
+    """`run()` until the worker stops. All decisions are in the statements it calls; this is their timetable.
 
-    def __init__(self, store: Store, broker: Broker, worker: Worker, settings: Settings) -> None:
+    `give_way(for_s)` lets what is hurried in this process go first.
+    """
+
+    def __init__(
+        self, store: Store, broker: Broker, worker: Worker, settings: Settings, give_way: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self.store, self.broker, self.worker, self.settings = store, broker, worker, settings
+        self.give_way = give_way
         self.dispatcher = Dispatcher(store, broker, settings, stop=worker.stopping.is_set, calling=True)
         self.leading = False
         self._session: Any = None
@@ -80,8 +87,9 @@ class Steward:
             seen = self.worker.rings
             try:
                 if self._lead():
-                    if seen != done:
-                        self._bring_forward("dispatch", 0.0)  # somebody rang: there is something to publish
+                    if seen != done:  # somebody rang: there is something to publish, and it may be urgent and already in hand
+                        self.give_way(GIVE_WAY_S)
+                        self._bring_forward("dispatch", 0.0)
                     done = seen
                     self.tick()
                     if self.worker.announce_sleep():

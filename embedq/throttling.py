@@ -26,16 +26,27 @@ class Gate:
 
     @contextmanager
     def entered(self, *, hurried: bool = False) -> Iterator[Throttle]:
-        """Waits until there is room; yields the throttle under which this batch runs. `hurried`: the others give way to it."""
+        """Waits until there is room; yields the throttle under which this batch runs. `hurried`: it gives way to nobody."""
         if not hurried:
             self.give_way(GIVE_WAY_S)
-        throttle = self._wait(hurried)
+        throttle = self._wait()
         try:
             yield throttle
         finally:
             with self._changed:
                 self.inside -= 1
-                self._hurried -= hurried
+                self._changed.notify_all()
+
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """While the block runs, everybody else in this process gives way."""
+        with self._changed:
+            self._hurried += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._hurried -= 1
                 self._changed.notify_all()
 
     def give_way(self, for_s: float) -> None:
@@ -44,13 +55,12 @@ class Gate:
             with self._changed:
                 self._changed.wait_for(lambda: not self._hurried or self.stopping.is_set(), for_s)
 
-    def _wait(self, hurried: bool) -> Throttle:
+    def _wait(self) -> Throttle:
         while True:
             throttle = self.throttle()
             with self._changed:
                 if not throttle.concurrency or self.inside < throttle.concurrency or self.stopping.is_set():
                     self.inside += 1
-                    self._hurried += hurried
                     return throttle
                 # Not only until somebody leaves: the operator may open the gate while a batch takes a minute.
                 self._changed.wait(LOOK_EVERY_S)

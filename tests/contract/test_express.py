@@ -45,7 +45,7 @@ def test_a_batch_is_not_stored_while_something_urgent_is_in_hand(psql, settings,
     parts.worker.start()
     batch = threading.Thread(target=parts.engine.run, args=(NextDue(),), daemon=True)
 
-    with parts.engine.gate.entered(hurried=True):
+    with parts.engine.gate.hurry():
         batch.start()
         until(lambda: parts.worker.counters["requests"] == 1)
         batch.join(0.5)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from embedq import assemble
 from tests.support import start_poller, until
 
 
@@ -91,3 +94,22 @@ def test_the_leader_does_the_housekeeping(two, leaders, psql):
     until(lambda: psql("SELECT embedding_status FROM articles") == [("ready",)], why="nobody rescued it")
 
     assert psql("SELECT category FROM embedding_audit_logs WHERE category = 'rescue'") == [("rescue",)]
+
+
+def test_a_steward_that_is_rung_lets_what_is_urgent_go_first(psql, settings):
+    psql("INSERT INTO articles (id, title) VALUES ('a', 'text')")
+    parts = assemble.worker_parts(settings, "celery")
+    asked, go = threading.Event(), threading.Event()
+    parts.steward.give_way = lambda for_s: (asked.set(), go.wait(10))
+    parts.worker.ring()
+    thread = parts.steward.start()
+
+    assert asked.wait(10)
+    assert psql("SELECT dispatched_at FROM embedding_tasks") == [(None,)]
+    go.set()
+
+    until(lambda: psql("SELECT dispatched_at FROM embedding_tasks") != [(None,)])
+    parts.worker.stopping.set()
+    parts.worker.ring()
+    thread.join(10)
+    parts.close()

@@ -31,7 +31,7 @@ def entering(gate: Gate, *, hurried: bool = False) -> threading.Event:
 
 def test_while_something_is_hurried_no_other_batch_begins(gate, monkeypatch):
     monkeypatch.setattr(throttling, "GIVE_WAY_S", 60.0)
-    with gate.entered(hurried=True):
+    with gate.hurry():
         passed = entering(gate)
         assert entering(gate, hurried=True).wait(5)
         assert not passed.is_set()
@@ -40,14 +40,14 @@ def test_while_something_is_hurried_no_other_batch_begins(gate, monkeypatch):
 
 
 def test_who_gives_way_does_so_for_a_bounded_time(gate):
-    with gate.entered(hurried=True):
+    with gate.hurry():
         assert entering(gate).wait(5)
 
 
 def test_what_is_paid_for_gives_way_too_and_not_for_long(gate):
     with gate.entered():
         gate.give_way(60.0)  # nobody is in a hurry
-        with gate.entered(hurried=True):
+        with gate.hurry():
             gate.give_way(0.01)
 
             waits = threading.Thread(target=gate.give_way, args=(60.0,), daemon=True)
@@ -60,7 +60,7 @@ def test_what_is_paid_for_gives_way_too_and_not_for_long(gate):
 
 def test_what_was_hurried_leaves_no_trace_when_it_fails(gate, monkeypatch):
     monkeypatch.setattr(throttling, "GIVE_WAY_S", 60.0)
-    with pytest.raises(ValueError, match="its provider"), gate.entered(hurried=True):
+    with pytest.raises(ValueError, match="its provider"), gate.hurry():
         raise ValueError("its provider")
 
     assert entering(gate).wait(5)
