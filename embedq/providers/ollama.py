@@ -7,6 +7,7 @@ Source: Ollama docs/api.md, "Generate Embeddings" (POST /api/embed).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -38,6 +39,8 @@ class OllamaProvider:
         self.model = model
         self.limits: Limits = limits_for(model)
         self._secrets = (url.password,)
+        # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
+        self._reading = threading.Lock()
         self._client = httpx.Client(base_url=url, timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s))
 
     def __repr__(self) -> str:
@@ -52,8 +55,9 @@ class OllamaProvider:
         if not texts:
             return Embedded(np.empty((0, self.model.dimensions), dtype=np.float32), 0)
         response = self._post(texts)
-        answer = answered(NAME, response.status_code, response.headers, response.content, self._secrets)
-        vectors = matrix(NAME, _embeddings(answer, len(texts)), self.model)
+        with self._reading:
+            answer = answered(NAME, response.status_code, response.headers, response.content, self._secrets)
+            vectors = matrix(NAME, _embeddings(answer, len(texts)), self.model)
         return Embedded(checked(vectors, len(texts), self.model), _tokens(answer, texts))
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ Source: OpenAI API reference, embeddings: create.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -40,6 +41,8 @@ class OpenAIProvider:
         self.model = model
         self.limits: Limits = limits_for(model)
         self._secrets = (settings.openai_api_key,)
+        # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
+        self._reading = threading.Lock()
         self._client = openai.OpenAI(
             api_key=_usable_key(settings),
             admin_api_key="",  # or the SDK would look for one in the environment
@@ -60,9 +63,10 @@ class OpenAIProvider:
         if not texts:
             return Embedded(np.empty((0, self.model.dimensions), dtype=np.float32), 0)
         status, headers, body = self._post(texts)
-        answer = answered(NAME, status, headers, body, self._secrets)
-        del body  # four megabytes that a thread need not hold while it makes vectors of them
-        vectors = matrix(NAME, in_order(NAME, answer.get("data"), len(texts)), self.model)
+        with self._reading:
+            answer = answered(NAME, status, headers, body, self._secrets)
+            del body  # four megabytes that a thread need not hold while it makes vectors of them
+            vectors = matrix(NAME, in_order(NAME, answer.get("data"), len(texts)), self.model)
         return Embedded(checked(vectors, len(texts), self.model), _tokens(answer.get("usage"), texts))
 
     def close(self) -> None:
