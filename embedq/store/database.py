@@ -46,8 +46,9 @@ def plain(url: str) -> str:
 # A process that is frozen in the middle of a transaction must not hold a writer's rows for longer (SPEC G7).
 NEVER_FROZEN = "SET idle_in_transaction_session_timeout = '5s'"
 # A prepared statement keeps the plan of its first uses, and an empty table is best read whole: a worker that was started before a first
-# bulk load would read the whole table for every claim, until PostgreSQL counts it anew. Its statements all find their rows by an index.
-BY_INDEX = "SET enable_seqscan = off; SET jit = off"
+# bulk load would read the whole table for every claim, until PostgreSQL counts it anew. Its statements all find their rows by an index,
+# and one plan each will do: of millions that wait PostgreSQL would make a new one for every claim, because that looks a little cheaper.
+BY_INDEX = "SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan"
 
 
 class Database:

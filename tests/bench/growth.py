@@ -81,7 +81,7 @@ def _done(task: Claimed) -> Outcome:
 
 @contextmanager
 def _claimer(yard: Yard) -> Iterator[Claimer]:
-    with yard.store() as store:
+    with yard.store(of_a_worker=True) as store:
         yield Claimer(store)
 
 

@@ -58,8 +58,8 @@ class Yard:
         return from_env(self.environment)
 
     @contextmanager
-    def store(self, size: int = 4) -> Iterator[Store]:
-        opened = Store(Database(self.url, size=size))
+    def store(self, *, of_a_worker: bool = False) -> Iterator[Store]:
+        opened = Store(Database(self.url, by_index=of_a_worker))
         try:
             yield opened
         finally:

@@ -7,6 +7,8 @@ import json
 import psycopg
 import pytest
 
+from embedq.model import Delivery, Priority
+from embedq.store import Store
 from embedq.store.database import Database
 from embedq.store.queries import QUERIES
 
@@ -31,7 +33,6 @@ def worker_session(database_url, psql):
     psql("VACUUM ANALYZE")
     database = Database(database_url, by_index=True)
     with database.connect() as connection:
-        connection.execute("SET plan_cache_mode = force_generic_plan")
         yield connection
 
 
@@ -51,6 +52,21 @@ def test_a_worker_plans_no_reading_of_whole_tables_while_they_are_empty(worker_s
     assert [
         node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan" and node["Relation Name"] in growing
     ] == []
+
+
+def test_a_worker_makes_one_plan_for_all_claims(database_url, psql):
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    psql("INSERT INTO articles (id, title) SELECT 'a' || n, 'x' FROM generate_series(1, 30) n")
+    store = Store(Database(database_url, size=1, by_index=True))
+    worker = store.workers.register("poller", "plans", [], 300.0)
+
+    claimed = [len(store.tasks.claim_due(worker, Delivery.POLLER, tuple(Priority), 2)) for _ in range(10)]
+
+    assert claimed == [2] * 10
+    plans = store.database.one("SELECT sum(generic_plans) AS kept, sum(custom_plans) AS anew FROM pg_prepared_statements")
+    store.close()
+    assert plans["kept"] > 20
+    assert plans["anew"] == 0
 
 
 def test_a_writers_session_reads_no_whole_table_after_others_have_filled_it(psql, database_url):
