@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -93,11 +92,11 @@ class Engine:
         self._askers: dict[int, Asker] = {}
         self.gate = Gate(store.throttles.live, worker.stopping)
 
-    def run(self, request: TheseTasks | NextDue | NextUrgent, *, hurried: bool = False) -> Report:
-        """Claim what is asked for, embed it, settle it. `hurried`: the other threads of this process give way."""
-        with self.gate.hurry() if hurried else nullcontext(), self.gate.entered(hurried=hurried) as throttle:
+    def run(self, request: TheseTasks | NextDue | NextUrgent) -> Report:
+        """Claim what is asked for, embed it, settle it."""
+        with self.gate.entered() as throttle:
             began_ns = time.time_ns()
-            report = self._embed_and_settle(self.claim(request), began_ns, hurried=hurried)
+            report = self._embed_and_settle(self.claim(request), began_ns)
         if throttle and isinstance(request, TheseTasks):
             # Their message is about to be acknowledged: the table has again what found no room.
             self.store.throttles.put_off(request.ids, throttle)
@@ -112,7 +111,7 @@ class Engine:
             claimed = self.store.tasks.claim_overdue(self.worker.id, self.batch_size, fallback_s, priorities)
             return self._embed_and_settle(claimed, began_ns)
 
-    def _embed_and_settle(self, claimed: Sequence[Claimed], began_ns: int, *, hurried: bool = False) -> Report:
+    def _embed_and_settle(self, claimed: Sequence[Claimed], began_ns: int) -> Report:
         report = Report(claimed=len(claimed))
         self.worker.counters["claimed"] += len(claimed)
         deadline = time.monotonic() + self.timeout_s * 0.9
@@ -120,8 +119,7 @@ class Engine:
             for together in _apart(claimed):
                 with tracing.span("embedq.embed", tasks=len(together)):
                     outcomes = self.embed(together, report, deadline)
-                if not hurried:
-                    self.gate.give_way(STORE_GIVES_WAY_S)
+                self.gate.give_way(STORE_GIVES_WAY_S)
                 with tracing.span("embedq.settle", tasks=len(outcomes)):
                     states = self.settle(outcomes, report)
                 batch.ended(outcomes, states)

@@ -38,7 +38,8 @@ class Express:
         """Claim, embed and settle what is urgent and still there; how many tasks it was."""
         if not self.engine.gate.inside:
             self.worker.stopping.wait(HEAD_START_S)
-        return self.engine.run(self.request(), hurried=True).claimed
+        with self.engine.gate.hurry():
+            return self.engine.run(self.request()).claimed
 
     def _nap_s(self, since_s: float) -> float:
         """Until the next poll, or until the first urgent task is due that was not yet when we looked (a retry after 50 ms)."""

@@ -21,14 +21,13 @@ class Gate:
     def __init__(self, throttle: Callable[[], Throttle], stopping: threading.Event) -> None:
         self.throttle, self.stopping = throttle, stopping
         self.inside = 0
-        self._hurried = 0
+        self._hurried: set[int] = set()  # threads, by their identifier
         self._changed = threading.Condition()
 
     @contextmanager
-    def entered(self, *, hurried: bool = False) -> Iterator[Throttle]:
-        """Waits until there is room; yields the throttle under which this batch runs. `hurried`: it gives way to nobody."""
-        if not hurried:
-            self.give_way(GIVE_WAY_S)
+    def entered(self) -> Iterator[Throttle]:
+        """Gives way, waits until there is room; yields the throttle under which this batch runs."""
+        self.give_way(GIVE_WAY_S)
         throttle = self._wait()
         try:
             yield throttle
@@ -39,19 +38,20 @@ class Gate:
 
     @contextmanager
     def hurry(self) -> Iterator[None]:
-        """While the block runs, everybody else in this process gives way."""
+        """While this thread runs the block, all others of the process give way to it, and it to nobody."""
+        me = threading.get_ident()
         with self._changed:
-            self._hurried += 1
+            self._hurried.add(me)
         try:
             yield
         finally:
             with self._changed:
-                self._hurried -= 1
+                self._hurried.remove(me)
                 self._changed.notify_all()
 
     def give_way(self, for_s: float) -> None:
-        """Wait until nothing is hurried any more, `for_s` seconds at most."""
-        if self._hurried:
+        """Wait until nobody is in a hurry any more, `for_s` seconds at most."""
+        if self._hurried and threading.get_ident() not in self._hurried:
             with self._changed:
                 self._changed.wait_for(lambda: not self._hurried or self.stopping.is_set(), for_s)
 

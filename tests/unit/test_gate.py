@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -22,7 +23,7 @@ def entering(gate: Gate, *, hurried: bool = False) -> threading.Event:
     passed = threading.Event()
 
     def enter() -> None:
-        with gate.entered(hurried=hurried):
+        with gate.hurry() if hurried else nullcontext(), gate.entered():
             passed.set()
 
     threading.Thread(target=enter, daemon=True).start()
@@ -48,12 +49,13 @@ def test_what_is_paid_for_gives_way_too_and_not_for_long(gate):
     with gate.entered():
         gate.give_way(60.0)  # nobody is in a hurry
         with gate.hurry():
-            gate.give_way(0.01)
-
-            waits = threading.Thread(target=gate.give_way, args=(60.0,), daemon=True)
+            gate.give_way(60.0)  # it is this thread itself
+            waits_shortly, waits = (threading.Thread(target=gate.give_way, args=(s,), daemon=True) for s in (0.01, 60.0))
+            waits_shortly.start()
             waits.start()
+            waits_shortly.join(5)
             waits.join(0.2)
-            assert waits.is_alive()
+            assert (waits_shortly.is_alive(), waits.is_alive()) == (False, True)
         waits.join(5)
         assert not waits.is_alive()
 
