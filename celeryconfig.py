@@ -1,4 +1,4 @@
-"""Celery's settings for this deployment: embedq's own, each explained in embedq/celery_settings.py. Override below.
+"""Celery's settings for this deployment: embedq's own, each explained in embedq/broker/celery_settings.py. Override below.
 
 Celery loads this file only when told to (CELERY_CONFIG_MODULE=celeryconfig); without it the same settings come from the package.
 """

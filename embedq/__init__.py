@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .client.async_client import AsyncClient
+    from .client.client import Client
     from .errors import EmbedqError
     from .model import ArticleDraft, Mode, Priority
     from .settings import Settings
 
-__all__ = ["ArticleDraft", "Client", "EmbedqError", "Mode", "Priority", "Settings", "__version__"]
+__all__ = ["ArticleDraft", "AsyncClient", "Client", "EmbedqError", "Mode", "Priority", "Settings", "__version__"]
 
 # `celery -A embedq` looks for `app`; the rest is imported when first used, so that the command line starts at once.
 _HOMES = {
-    "Client": "client",
+    "AsyncClient": "client.async_client",
+    "Client": "client.client",
     "EmbedqError": "errors",
     "ArticleDraft": "model",
     "Mode": "model",

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
 
-def main() -> None:
+NAME: Final = "embedq"
+COMPLETE: Final = "_EMBEDQ_COMPLETE"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command line, ended by what it says (see `crash`)."""
+    from .cli.voice import complain
+    from .operations import crash
+
+    crash.run(lambda: command_line(arguments), complain)
+
+
+def command_line(arguments: Sequence[str] | None = None) -> object:
+    """Not by click's `main`, which ends the process with 1 when the reader of the output is gone, as if the command had failed."""
+    from click.shell_completion import shell_complete
+
     from .cli import embedq
 
-    embedq(prog_name="embedq")
+    if instruction := os.environ.get(COMPLETE):
+        return shell_complete(embedq, {}, NAME, COMPLETE, instruction)
+    with embedq.make_context(NAME, [*(sys.argv[1:] if arguments is None else arguments)]) as context:
+        embedq.invoke(context)
+    return None
 
 
 if __name__ == "__main__":

@@ -1,202 +1,344 @@
 """The Celery app and its one task. `celery -A embedq worker` begins here.
 
+Importing this module defines the app and does nothing else, so that any process may import it: settings are read when Celery first asks for
+its configuration, and what a worker needs (hooks, signal handlers, threads) is installed when a worker starts (`Loader`).
+
 The row comes first: when a run ends badly, the wait and the attempt are already committed in the table before Celery
 hears of it; Celery's own retry only shortens short waits.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
 import os
+import signal
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from celery import Task, signals
+import click
+from celery import Task, bootsteps, signals
 from celery.apps import worker as celerys_worker
 from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.exceptions import Ignore, Reject
+from celery.loaders.app import AppLoader
+from celery.worker import state
 
-from . import logs
-from .assemble import WorkerParts, addresses, agreed_model, share_memory, worker_parts
-from .broker import TASK, is_redis, make_app
+from . import preflight
+from .broker import TASK, is_redis, lazy_app, rabbitmq_consumer, redis_consumer
+from .decide.modes import CLAIMS_NOTHING, claims_here
 from .decide.retry import RetryPolicy, wait_s
-from .engine import NextUrgent, TheseTasks
+from .endpoints import addresses
+from .engine.engine import NextUrgent, TheseTasks
+from .engine.urgent_lane import Express, is_wanted
+from .engine.worker import NO_QUEUE
+from .engine.worker_exit import Ending
 from .errors import EmbedqError, ProviderBusy, StoreUnavailable
-from .express import Express, is_wanted
 from .forks import in_each_child
-from .settings import from_env
+from .operations import crash
+from .process import share_memory
+from .settings import Settings, from_env
+from .telemetry import logs
+from .threads import Lasting
+from .wiring import WorkerParts, agreed_model, worker_parts
 
 log = logging.getLogger(__name__)
 
 # What waits longer than this waits in the row alone, and the steward dispatches it when it is due.
 LONGEST_BROKER_WAIT_S = 10.0
-
-share_memory()
-settings = from_env(os.environ)
-_addresses = addresses(settings)
-app = make_app(_addresses.broker_url)
-on_redis = is_redis(_addresses.broker_url)
+T = TypeVar("T")
+# billiard's logger, which Celery gives a handler of its own.
+OF_THE_POOL = "multiprocessing"
 
 
-def _keep(queue: str, raw: bytes) -> None:
-    done = parts().store.rejected.take(queue, [raw])
-    told = f"{done.made} tasks made, {done.freed} freed, {done.rejected} kept for review"
-    log.warning("a message on %s that Celery cannot take: %s", queue, told)
+def _or_end(make: Callable[[], T]) -> T:
+    """Started by Celery's command line, a refusal ends the process with its words: of an error that is raised to it, Celery shows the traceback."""
+    if not _is_celerys_command():
+        return make()
+    made: list[T] = []
+    code = crash.ended(lambda: made.append(make()), _complain)
+    if not made:
+        sys.exit(code)
+    return made[0]
 
 
-if on_redis:
-    from .broker import keeping
-
-    keeping.install(_keep)
-else:
-    from .broker import consuming
-
-    consuming.install(app, _keep)
-app.conf.worker_concurrency = settings.concurrent_workers
-_parts: WorkerParts | None = None
-_lock = threading.Lock()
+def _is_celerys_command() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and context.find_root().command.name == "celery"
 
 
-def parts() -> WorkerParts:
-    """This process's parts, started at the first call: after a fork, in the child."""
-    global _parts
-    with _lock:
-        if _parts is None:
-            made = worker_parts(settings, "celery", name=_name, queues=_queues, concurrency=_concurrency)
-            agreed_model(settings, made.store)
-            made.start(settings)
-            _parts = made
-            _tell_that_it_ended()  # TERM may have come meanwhile
-        return _parts
+def _complain(error: EmbedqError) -> None:
+    sys.stderr.writelines(f"{line}\n" for line in crash.complaint(error))
 
 
-_name: str | None = None
-_queues: Sequence[str] = ()
-_concurrency, _in_threads = settings.concurrent_workers, True
+@functools.cache
+def settings() -> Settings:
+    """This process's, read at the first call. Raises ConfigError."""
+    return _or_end(lambda: from_env(os.environ))
+
+
+@functools.cache
+def broker_url() -> str:
+    return _or_end(lambda: addresses(settings()).broker_url)
+
+
+class Loader(AppLoader):  # type: ignore[misc]
+    """Celery's own, which also makes this process a worker of ours when Celery starts one."""
+
+    def on_worker_init(self) -> None:
+        begin_worker()
+
+
+# Not the process's current app until a worker runs: a web process that imports it may have one of its own.
+app = lazy_app(broker_url, set_as_current=False, loader=Loader)
+app.add_defaults(lambda: {"worker_concurrency": settings().concurrent_workers})
 
 
 class RetriedLikeTheRow(Task):  # type: ignore[misc]
-    """Celery's autoretry, waiting as long as the row says instead of throwing its own dice.
+    """Celery's autoretry, waiting as long as the row says instead of a random time of its own.
 
     On RabbitMQ nothing is sent with a countdown: it would take up a thread's place in every worker that meets it. A wait for
     the provider is the row's alone; a message that could not be looked up goes back to its queue after the wait.
     """
 
+    @property
+    def max_retries(self) -> int:
+        return settings().max_retries
+
     def retry(self, *args: Any, exc: BaseException | None = None, countdown: float | None = None, **options: Any) -> Any:
-        wait = getattr(exc, "retry_after_s", None)
-        if not on_redis:
+        said = getattr(exc, "retry_after_s", None)
+        wait = LONGEST_BROKER_WAIT_S if said is None else said
+        if not is_redis(broker_url()):
             if isinstance(exc, ProviderBusy):
                 raise Ignore
-            _ended.wait(wait or LONGEST_BROKER_WAIT_S)
+            worker().ending.begun.wait(wait or LONGEST_BROKER_WAIT_S)
             raise Reject(exc, requeue=True)
-        return super().retry(*args, exc=exc, countdown=countdown if wait is None else wait, **options)
+        return super().retry(*args, exc=exc, countdown=wait, **options)
 
 
 @app.task(  # type: ignore[untyped-decorator]
-    name=TASK, bind=True, base=RetriedLikeTheRow, ignore_result=True, throws=(ProviderBusy, StoreUnavailable),
-    autoretry_for=(ProviderBusy, StoreUnavailable), max_retries=settings.max_retries,
-    retry_backoff=max(1, settings.retry_backoff_base_ms // 1000), retry_backoff_max=LONGEST_BROKER_WAIT_S, retry_jitter=True,
-)  # fmt: skip
+    name=TASK,
+    bind=True,
+    base=RetriedLikeTheRow,
+    ignore_result=True,
+    throws=(ProviderBusy, StoreUnavailable),
+    autoretry_for=(ProviderBusy, StoreUnavailable),
+)
 def embed(self: Task, task_ids: list[int]) -> None:
     """Embed these tasks, as far as they are still to be embedded."""
+    engine = None
     try:
-        report = parts().engine.run(TheseTasks(task_ids))
+        engine = worker().parts().engine
+        report = engine.run(TheseTasks(task_ids))
     except StoreUnavailable as away:
-        backoff = RetryPolicy(settings.max_retries, settings.retry_backoff_base_ms / 1000, LONGEST_BROKER_WAIT_S)
-        away.retry_after_s = wait_s(self.request.retries + 1, backoff, parts().engine.dice())  # type: ignore[attr-defined]
+        policy = RetryPolicy(self.max_retries, settings().retry_backoff_base_ms / 1000, LONGEST_BROKER_WAIT_S)
+        dice = engine.dice() if engine is not None else 1.0
+        away.retry_after_s = wait_s(self.request.retries + 1, policy, dice)  # type: ignore[attr-defined]
         raise
-    if not report.claimed and parts().worker.stopping.is_set():
-        # Claimed by nobody, and the message is about to be acknowledged: the table has them again, at once.
-        parts().store.tasks.free(task_ids)
-    if report.busy is not None and report.wait_s <= LONGEST_BROKER_WAIT_S and self.request.retries < settings.max_retries:
+    if report.busy is not None and report.wait_s <= LONGEST_BROKER_WAIT_S and self.request.retries < self.max_retries:
         raise ProviderBusy(str(report.busy), hint=report.busy.hint, retry_after_s=report.wait_s)
 
 
-@signals.after_setup_logger.connect  # type: ignore[untyped-decorator]
-@signals.after_setup_task_logger.connect  # type: ignore[untyped-decorator]
-def _log_as_the_settings_say(logger: logging.Logger, **_: Any) -> None:
-    """Our own lines as in every other process; Celery's own have their level from its `--loglevel`."""
-    logging.getLogger("embedq").setLevel(settings.log_level.upper())
-    if settings.log_format == "json":
-        for handler in logger.handlers:
-            handler.setFormatter(logs.formatter("json"))
+class Ends(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Every way out of Celery's loop closes its steps: TERM, `control shutdown`, an unexpected error."""
+
+    def close(self, parent: Any) -> None:
+        worker().ending.begin()
 
 
-@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
-def _remember(sender: str, instance: Any, **_: Any) -> None:
-    global _name, _queues, _concurrency, _in_threads
-    _name = sender
-    # As the command line has them; the settings are only the default.
-    _concurrency, _in_threads = instance.concurrency, instance.pool_cls is ThreadPool
-    _queues = sorted(queue for queue in instance.app.amqp.queues.consume_from)
+app.steps["worker"].add(Ends)
 
 
-@signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _begin(**_: Any) -> None:
-    _start_when_possible()
+class WorkerProcess:
+    """What a worker's process has from its start on, and each child of a pool of processes after its fork."""
+
+    def __init__(self, its_settings: Settings) -> None:
+        self.settings = its_settings
+        self.claims = claims_here(its_settings.switches)
+        self.ending = Ending(its_settings.stop_timeout_s, _reserved)
+        self.celerys: Any = None
+        self.name: str | None = None
+        self.queues: Sequence[str] = ()
+        self.concurrency, self.in_threads = its_settings.concurrent_workers, True
+        self._parts: WorkerParts | None = None
+        self._lock = threading.Lock()
+        self._own: list[threading.Thread] = []
+        self._restarts = False
+
+    def parts(self) -> WorkerParts:
+        """This process's parts, started at the first call: after a fork, in the child."""
+        with self._lock:
+            if self._parts is None:
+                made = worker_parts(self.settings, "celery", name=self.name, queues=self.queues, concurrency=self.concurrency)
+                self._parts = made  # known to the end from its begin on, which registers it
+                made.worker.with_each_beat.append(self._tell_queues)
+                try:
+                    agreed_model(self.settings, made.store)
+                    made.start(self.settings)
+                except BaseException:
+                    self._parts = None
+                    made.close()  # its heartbeat would go on for a worker that does nothing
+                    raise
+                if self.ending.begun.is_set():  # meanwhile: the end may have looked before it was registered
+                    made.worker.stopping.set()
+                    made.store.workers.leave(made.worker.id)
+            return self._parts
+
+    def _tell_queues(self) -> None:
+        """The register has the queues that Celery consumes now: `cancel_consumer` and `add_consumer` change them."""
+        made, now = self._parts, sorted(self.celerys.app.amqp.queues.consume_from) if self.celerys else self.queues
+        if made is not None and list(now) != list(self.queues):
+            self.queues, made.worker.queues = now, [*now] or [NO_QUEUE]
+            made.store.workers.serve(made.worker.name, made.worker.queues)
+
+    def made(self) -> WorkerParts | None:
+        return self._parts
+
+    def log_as_the_settings_say(self, logger: logging.Logger, **_: Any) -> None:
+        """Our own lines as in every other process; Celery's own have their level from its `--loglevel`."""
+        logging.getLogger("embedq").setLevel(self.settings.log_level.upper())
+        for handler in (*logger.handlers, *logging.getLogger(OF_THE_POOL).handlers):
+            handler.setFormatter(logs.formatter(self.settings.log_format, handler.formatter))
+
+    def remember(self, sender: str, instance: Any, **_: Any) -> None:
+        self.name, self.celerys = sender, instance
+        # As the command line has them; the settings are only the default.
+        self.concurrency, self.in_threads = instance.concurrency, instance.pool_cls is ThreadPool
+        queues = instance.app.amqp.queues
+        self.queues = sorted(queues.consume_from)
+        if not self.claims:
+            # What a message names would wait until it is missed, each time it comes here: messages are left to workers that claim.
+            log.warning("%s", CLAIMS_NOTHING)
+            queues.deselect(list(self.queues))
+
+    def begin(self, **_: Any) -> None:
+        self._end_on_signals()
+        self.ending.watch(self.made, self._leave_at_once)
+        if self.claims:
+            self._start_when_possible()
+
+    def _start_when_possible(self) -> None:
+        """Register and take part in the steward's election from the start, not from the first message on; PostgreSQL may come later."""
+        begun = threading.Event()
+
+        def begin() -> None:
+            if not self.ending.begun.is_set():
+                its_parts = self.parts()
+                if not self._own:
+                    self._own.append(its_parts.steward.start())
+                if self.in_threads and is_wanted(self.queues):
+                    Express(its_parts.engine, self.concurrency, NextUrgent, self.settings.worker_interval_s).start()
+            begun.set()
+
+        Lasting("embedq-begin", begun).start(begin)
+
+    # The end -----------------------------------------------------------------------------------------------------------------------
+
+    def _end_on_signals(self) -> None:
+        """Before whatever Celery does on a signal: on QUIT it waits first, on HUP it says nothing to anybody.
+
+        Without a HUP of Celery's (on a terminal) the default would end the process in mid-batch: then HUP is TERM. One that is ignored stays so.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            usual = signal.getsignal(number)
+            if number == signal.SIGHUP and usual is signal.SIG_DFL:
+                signal.signal(number, signal.getsignal(signal.SIGTERM))
+            elif callable(usual):
+                signal.signal(number, functools.partial(self._end_then, usual, number == signal.SIGHUP))
+
+    def _end_then(self, usual: Callable[[int, Any], Any], restarts: bool, number: int, frame: Any) -> None:
+        self._restarts = self._restarts or restarts
+        self.ending.begin()
+        usual(number, frame)
+
+    def _leave_at_once(self) -> None:
+        """Threads that hang would keep the process for as long as they do."""
+        if self._restarts:
+            celerys_worker._reload_current_worker()
+        os._exit((self.celerys.exitcode or 0) if self.celerys is not None else 0)
+
+    def stop_claiming(self, **_: Any) -> None:
+        """What is being embedded settles, what was claimed and not sent yet is handed back, nothing new is claimed."""
+        self.ending.begin()
+
+    def leave(self, **_: Any) -> None:
+        """At the exit too: after QUIT Celery sends no signal that the worker has shut down."""
+        self.ending.finish()
+
+    def begin_in_child(self, **_: Any) -> None:
+        self.ending.watch(self.made, lambda: os._exit(0))
+
+    def begin_anew(self) -> WorkerParts | None:
+        """After a fork (`--pool processes`, and a child that takes the place of one that ended)."""
+        inherited, self._parts, self._lock = self._parts, None, threading.Lock()
+        self._own.clear()
+        self.ending = self.ending.forked()
+        return inherited
 
 
-def _start_when_possible() -> None:
-    """Register and keep house from the start, not from the first message on; PostgreSQL may come later."""
-
-    def begin() -> None:
-        while True:
-            try:
-                parts().steward.start()
-                if _in_threads and is_wanted(_queues):
-                    _express.append(Express(parts().engine, _concurrency, NextUrgent, settings.worker_interval_s).start())
-                return
-            except EmbedqError as away:
-                log.warning("%s; next: %s", away, away.hint)
-                if _ended.wait(2.0):
-                    return
-
-    threading.Thread(target=begin, name="embedq-begin", daemon=True).start()
+_worker: WorkerProcess | None = None
 
 
-_ended = threading.Event()
-_express: list[threading.Thread] = []
+def worker() -> WorkerProcess:
+    assert _worker is not None, "this process is no Celery worker of embedq's"
+    return _worker
 
 
-@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _stop_claiming(**_: Any) -> None:
-    """TERM: what is being embedded settles, what was claimed and not sent yet is handed back, nothing new is claimed."""
-    _ended.set()
-    _tell_that_it_ended()
+def begin_worker() -> None:
+    """Make this process a worker's: called once, before Celery has made a connection or a thread."""
+    global _worker
+    if _worker is not None:
+        return
+    if _is_celerys_command():
+        crash.guard_process(_complain)
+    share_memory()
+    _or_end(lambda: preflight.refuse(settings(), os.environ))
+    _worker = WorkerProcess(settings())
+    if is_redis(broker_url()):
+        redis_consumer.install(_keep)
+        rabbitmq_consumer.install(app)
+    else:
+        rabbitmq_consumer.install(app, _keep)
+    _say_only_where_it_is_read()
+    _connect(_worker)
+    atexit.register(_worker.leave)
+    in_each_child(_worker.begin_anew)
 
 
-def _tell_that_it_ended() -> None:
-    if _ended.is_set() and _parts is not None:
-        _parts.worker.stopping.set()
-        _parts.worker.ring()
+def _connect(made: WorkerProcess) -> None:
+    for each in (signals.after_setup_logger, signals.after_setup_task_logger):
+        each.connect(made.log_as_the_settings_say)
+    signals.celeryd_after_setup.connect(made.remember)
+    signals.worker_ready.connect(made.begin)
+    signals.worker_shutting_down.connect(made.stop_claiming)
+    signals.worker_process_init.connect(made.begin_in_child)
+    # The second of a child that has done its number of tasks, or has grown too large, or is not needed any more.
+    for each in (signals.worker_shutdown, signals.worker_process_shutdown):
+        each.connect(made.leave)
 
 
-@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
-def _leave(**_: Any) -> None:
-    if _parts is not None:
-        for thread in _express:  # Celery has waited for its own threads
-            thread.join(settings.worker_timeout_s)
-        _parts.close()
+def _keep(queue: str, raw: bytes) -> None:
+    done = worker().parts().store.rejected.take(queue, [raw])
+    told = f"{done.made} tasks made, {done.freed} freed, {done.rejected} kept for review"
+    log.warning("a message on %s that Celery cannot take: %s", queue, told)
 
 
-def _say_if_anybody_reads(message: str, *out: Any) -> None:
-    with suppress(OSError):
-        _celerys_say(message, *out)
+def _reserved() -> list[int]:
+    """Task ids of the messages that Celery has taken."""
+    return [task for request in list(state.reserved_requests) for task in request.args[0]]
 
 
-# Celery announces its end on stdout, from within the signal handler and before it does anything else. Where the reader of that pipe is gone
-# (`embedq up` was killed, or `celery worker | tee`), the error took the place of the end: the worker went on for ever.
-_celerys_say, celerys_worker.safe_say = celerys_worker.safe_say, _say_if_anybody_reads
+def _say_only_where_it_is_read() -> None:
+    """Celery announces its end on stdout, from within the signal handler and before it does anything else. Where the reader of that pipe is
+    gone (`embedq up` was killed, or `celery worker | tee`), the error would take the place of the end: the worker would go on for ever."""
+    usual = celerys_worker.safe_say
 
+    def say(message: str, *out: Any) -> None:
+        with suppress(OSError):
+            usual(message, *out)
 
-def _begin_anew() -> WorkerParts | None:
-    """After a fork (`--pool processes`, and a child that takes the place of one that ended)."""
-    global _parts, _lock
-    inherited, _parts, _lock = _parts, None, threading.Lock()
-    _express.clear()
-    return inherited
-
-
-in_each_child(_begin_anew)
+    celerys_worker.safe_say = say

@@ -5,28 +5,45 @@ EmbedqError
 ├── InputError           what was handed in is wrong: nothing was written                 exit 2
 ├── NotFound             there is no such article, task, model or procedure               exit 1
 ├── NotWell              it was checked, and it is not well                               exit 3
+│   └── TakenOver        this procedure was taken over by another, and stops
 ├── StoreUnavailable     PostgreSQL cannot be reached or is not set up; try again later   exit 1
+│   ├── StoreMissing     PostgreSQL answers, and embedq's schema is not in the database
+│   └── StoreRefused     PostgreSQL answers and refuses: a right, room, another program's table
 ├── BrokerUnavailable    the broker cannot be reached; work goes on from the table        exit 1
+├── SystemRefused        the operating system refuses: a file, room, memory, a package    exit 1
+├── Unexpected           a mistake of embedq's, which was written to a file               exit 70
 └── Fault                a provider call did not give vectors
-    ├── ProviderBusy     the same call may succeed later: nobody is charged (SPEC G6)
+    ├── ProviderBusy     the same call may succeed later: nobody is charged (G6)
     └── InputRefused     this input will never be embedded: its task alone is charged
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class EmbedqError(Exception):
-    """`hint` says what to do next; nobody can raise without one."""
+    """`hint` says what to do next, and is required. `lines`: what belongs below the message, one line each."""
 
     exit_code = 1
+    lines: Sequence[str] = ()
 
-    def __init__(self, message: str, *, hint: str) -> None:
+    def __init__(self, message: str, *, hint: str, lines: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.hint = hint
+        if lines:
+            self.lines = lines
+
+    @property
+    def message(self) -> str:
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return "\n  ".join((self.message, *self.lines))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Celery's prefork pool sends errors between processes: the keyword arguments travel as state."""
-        return _again, (type(self), str(self)), self.__dict__
+        return _again, (type(self), self.message), self.__dict__
 
 
 def _again(kind: type[EmbedqError], message: str) -> EmbedqError:
@@ -57,7 +74,19 @@ class NotWell(EmbedqError):
     exit_code = 3
 
 
+class TakenOver(NotWell):
+    pass
+
+
 class StoreUnavailable(EmbedqError):
+    pass
+
+
+class StoreMissing(StoreUnavailable):
+    pass
+
+
+class StoreRefused(StoreUnavailable):
     pass
 
 
@@ -65,8 +94,18 @@ class BrokerUnavailable(EmbedqError):
     pass
 
 
-class Fault(EmbedqError):
+class SystemRefused(EmbedqError):
     pass
+
+
+class Unexpected(EmbedqError):
+    exit_code = 70  # EX_SOFTWARE of sysexits.h
+
+
+class Fault(EmbedqError):
+    """`cause` is one of `providers.faults.Cause`, or empty for a fault that a plug-in's provider raised."""
+
+    cause: str = ""
 
 
 class ProviderBusy(Fault):

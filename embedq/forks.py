@@ -1,4 +1,4 @@
-"""A child that was forked off leaves to its parent what is the parent's: connections, threads, and locks that somebody there may hold."""
+"""After a fork: drop inherited connections, threads and locks without closing them, because the parent still uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values everything is made of. No behaviour beyond what the words themselves mean (SPEC §2)."""
+"""The values everything is made of. No behaviour beyond what the words themselves mean."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ArticleDraft:
-    """An article as somebody hands it in. Without an id, the slug (within its tenant) says which article is meant."""
+    """An article as a caller gives it. Without an id, the slug (within its tenant) says which article is meant."""
 
     title: str
     content: str
@@ -85,6 +85,7 @@ class Article:
     version: int
     created_at: datetime
     updated_at: datetime
+    source: str | None = None
 
 
 class Claimed(NamedTuple):
@@ -121,7 +122,8 @@ class Claimed(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result. `score` is the cosine similarity, -1 to 1."""
+    """One search result. `score` is the cosine similarity, -1 to 1; `metadata` and `updated_at` are the article's. Of a source's row: its
+    `source`, and its `key` by column."""
 
     article_id: str
     tenant_id: str
@@ -129,6 +131,47 @@ class Hit(NamedTuple):
     title: str
     snippet: str
     score: float
+    metadata: Mapping[str, Any] = {}
+    updated_at: datetime | None = None
+    source: str | None = None
+    key: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table whose rows are kept embedded. `state`: filling, following, behind or orphaned; of the latter two `problem` says why, and `next` which
+    command mends it. `seen`: rows that the present comparison with the table has looked at, None between two."""
+
+    name: str
+    table: str
+    key: Sequence[str]
+    priority: str
+    state: str
+    given: Mapping[str, Any]
+    attached_at: datetime
+    compared_at: datetime | None
+    about_rows: int
+    seen: int | None
+    unreadable: int
+    problem: str | None = None
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDraft:
+    """A table whose rows are to be kept embedded. `table`: as SQL writes it. `title`, `content`: a column, columns with commas, or an SQL
+    expression over one row; one of the two is needed. `where`: which rows. `tenant`: a column or an expression. `metadata`: columns that search
+    filters by. `key`: the primary key when empty. `name`: the table's when None. `priority`: of the tasks that writes make."""
+
+    table: str
+    title: str | None = None
+    content: str | None = None
+    where: str | None = None
+    tenant: str | None = None
+    metadata: Sequence[str] = ()
+    key: Sequence[str] = ()
+    name: str | None = None
+    priority: str = Priority.NORMAL
 
 
 class Stored(NamedTuple):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
 from collections.abc import Sequence
 
-from . import express
-from .assemble import WorkerParts
+from .decide.modes import CLAIMS_NOTHING, claims_here, pollers_stand_back, pollers_take_over
 from .decide.priority import order
-from .engine import NextDue
+from .engine import urgent_lane
+from .engine.engine import NextDue
+from .engine.worker import SHORTEST_NAP_S
 from .model import Mode, Priority
 from .settings import Settings
-from .worker import SHORTEST_NAP_S
+from .wiring import WorkerParts
+
+log = logging.getLogger(__name__)
 
 # In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long, or when Celery's workers are
 # behind; it looks after `HELP_S` whether they are.
@@ -22,7 +26,8 @@ HELP_S = 0.2
 
 
 class Poller:
-    """`run()` until `stop()`. Batches under way are settled; what was claimed and not yet sent is handed back.
+    """Works from `start()` until `stop()`. Batches under way are settled; what was claimed and not yet sent is handed back. With
+    SEMANTIC_SEARCH_ENABLED=false it does nothing.
 
     `queues`: the priorities it takes; others are left to other pollers.
     """
@@ -32,22 +37,24 @@ class Poller:
         self.threads: list[threading.Thread] = []
         self.turns = 0
 
-    def start(self) -> None:
+    def start(self) -> bool:
+        """Whether it claims."""
+        if not claims_here(self.settings.switches):
+            log.warning("%s", CLAIMS_NOTHING)
+            return False
         self.parts.start(self.settings)
         self.parts.steward.start()
+        turn = self.parts.worker.work(self.once, self._nap_s)
         self.threads = [
-            threading.Thread(
-                target=self.parts.worker.work, args=(self.once, self._nap_s), name=f"embedq-poller-{number}", daemon=True
-            )
+            self.parts.worker.lasting(f"embedq-poller-{number}").start(turn)
             for number in range(self.settings.concurrent_workers)
         ]
-        for thread in self.threads:
-            thread.start()
-        if express.is_wanted(self.queues):
+        if urgent_lane.is_wanted(self.queues):
             self.threads.append(self._express().start())
+        return True
 
-    def _express(self) -> express.Express:
-        return express.Express(
+    def _express(self) -> urgent_lane.Express:
+        return urgent_lane.Express(
             self.parts.engine,
             self.settings.concurrent_workers,
             lambda: NextDue([Priority.URGENT], grace_s=self._grace_s),
@@ -56,8 +63,7 @@ class Poller:
 
     def stop(self, timeout_s: float) -> bool:
         """Let what is under way settle for at most `timeout_s`; True when everything did."""
-        self.parts.worker.stopping.set()
-        self.parts.worker.ring()
+        self.parts.worker.announce_end()
         deadline = time.monotonic() + timeout_s
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -70,7 +76,7 @@ class Poller:
         self.turns += 1
         mine = [priority for priority in order(self.turns) if priority in self.queues]
         report = self.parts.engine.run(NextDue(mine, grace_s=self._grace_s))
-        if not report.claimed and self._live_mode() is Mode.HYBRID:
+        if not report.claimed and pollers_take_over(self._live_mode()):
             report = self.parts.engine.run_overdue(self.settings.fallback_after_s, self.queues)
         return report.claimed
 
@@ -81,12 +87,11 @@ class Poller:
     def _nap_s(self, since_s: float) -> float:
         """Until the next poll, or until the first task is due that was not yet when we looked, `since_s` ago (a retry after 50 ms)."""
         poll_s = self.settings.worker_interval_s * random.uniform(0.75, 1.0)
-        grace_s = self._grace_s if self._live_mode() is Mode.HYBRID else 0.0
+        grace_s = self._grace_s if pollers_stand_back(self._live_mode()) else 0.0
         due_s = self.parts.store.tasks.next_due_s(since_s + grace_s, self.queues)
         if due_s is None:
             return poll_s
         return min(poll_s, max(due_s, HELP_S if due_s < 0 and grace_s else SHORTEST_NAP_S))
 
-    def _live_mode(self) -> Mode | None:
-        live = self.parts.store.status.live()
-        return Mode(live["mode"]) if live else None
+    def _live_mode(self) -> Mode:
+        return self.parts.store.status.live().mode

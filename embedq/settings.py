@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from .addresses import Address, of_broker, of_http, of_postgres
+from .decide.arguments import as_text, headers_of
+from .decide.modes import ProcessEnv
 from .decide.prices import cap_of, numbers
 from .errors import ConfigError
 from .model import Mode
@@ -19,7 +21,12 @@ from .model import Mode
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-def _text(raw: str) -> str:
+def _folder(raw: str) -> str:
+    """As the system has it. A user's folder (~, ~NAME) must be known."""
+    try:
+        Path(raw).expanduser()
+    except RuntimeError:
+        raise ValueError("names the home folder of a user who has none; write the whole path") from None
     return raw
 
 
@@ -68,47 +75,95 @@ def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
     return parse
 
 
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(raw: str) -> str:
-        scheme = urlsplit(raw).scheme.split("+")[0]
-        if scheme not in schemes:
-            raise ValueError(f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}")
-        return raw
+TOKEN_MIN = 16
+MAKE_A_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
-    return parse
+
+def _token(raw: str) -> str:
+    """It is sent in a header, and nobody must be able to guess it."""
+    if len(raw) < TOKEN_MIN:
+        raise ValueError(f"must have at least {TOKEN_MIN} characters; make one: {MAKE_A_TOKEN}")
+    if not (raw.isascii() and raw.isprintable()) or " " in raw:
+        raise ValueError(f"must be visible ASCII characters without spaces; make one: {MAKE_A_TOKEN}")
+    return raw
 
 
 def _setting(name: str, parse: Callable[[str], Any], default: Any, about: str, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"env": name, "parse": parse, "about": about, "secret": secret})
 
 
-POSTGRES = ("postgresql", "postgres")
-BROKERS = ("redis", "rediss", "unix", "sentinel", "amqp", "amqps", "pyamqp")
+def _address(name: str, parse: Callable[[str], Address], default: str, about: str, *, secret: bool = False) -> Any:
+    return _setting(name, parse, Address(default), about, secret=secret)
+
+
+BROKERS = ("redis", "rediss", "unix", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp")
+
+
+def _broker(raw: str) -> Address:
+    return of_broker(raw, BROKERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Times are kept as the environment gives them (`_ms`, hours, days); properties ending in `_s` are seconds."""
 
-    database_url: str = _setting("DATABASE_URL", _url(*POSTGRES), "", "PostgreSQL; empty: the embedded server", secret=True)
-    redis_url: str = _setting("REDIS_URL", _url(*BROKERS), "", "Redis; empty: the embedded server", secret=True)
-    broker_url: str = _setting(
-        "EMBEDDING_BROKER_URL", _url(*BROKERS), "", "any Celery broker; wins over REDIS_URL", secret=True
+    database_url: Address = _address("DATABASE_URL", of_postgres, "", "PostgreSQL; empty: the embedded server", secret=True)
+    redis_url: Address = _address("REDIS_URL", _broker, "", "Redis; empty: the embedded server", secret=True)
+    broker_url: Address = _address(
+        "EMBEDDING_BROKER_URL", _broker, "", "any Celery broker, or several with ; between; wins over REDIS_URL", secret=True
     )
-    home: str = _setting("EMBEDQ_HOME", _text, "", "data folder of the embedded servers; empty: the user's data folder")
-    search_enabled: bool = _setting("SEMANTIC_SEARCH_ENABLED", _bool, True, "false: mode `off` in this process")
+    home: str = _setting("EMBEDQ_HOME", _folder, "", "data folder of the embedded servers; empty: the user's data folder")
+    search_enabled: bool = _setting("SEMANTIC_SEARCH_ENABLED", _bool, True, "false: `off` in this process, also in a worker")
     mode: Mode = _setting(
         "EMBEDDING_MODE", _mode, Mode.CELERY, "first value of the live mode; afterwards `embedq mode` decides"
     )
     queue_enabled: bool = _setting("EMBEDDING_QUEUE_ENABLED", _bool, True, "false: mode `sync` in this process")
     provider: str = _setting(
-        "EMBEDDING_PROVIDER", _text, "hashing", "openai, ollama, hashing, sentence-transformers or an entry point's name"
+        "EMBEDDING_PROVIDER",
+        as_text,
+        "hashing",
+        "openai, ollama, local, hashing, sentence-transformers or an entry point's name",
     )
-    model: str = _setting("EMBEDDING_MODEL", _text, "", "model name; empty: the provider's usual one")
+    model: str = _setting("EMBEDDING_MODEL", as_text, "", "model name; empty: the provider's usual one")
     dimensions: int = _setting("EMBEDDING_DIMENSIONS", _whole(0, 16000), 0, "length of a vector; 0: the model's usual one")
-    openai_api_key: str = _setting("OPENAI_API_KEY", _text, "", "key for the openai provider", secret=True)
-    openai_base_url: str = _setting("OPENAI_BASE_URL", _url("http", "https"), "", "an OpenAI-compatible server")
-    ollama_base_url: str = _setting("OLLAMA_BASE_URL", _url("http", "https"), "http://127.0.0.1:11434", "the Ollama server")
+    openai_api_key: str = _setting("OPENAI_API_KEY", as_text, "", "key for the openai provider", secret=True)
+    openai_base_url: Address = _address("OPENAI_BASE_URL", of_http, "", "an OpenAI-compatible server")
+    ollama_base_url: Address = _address("OLLAMA_BASE_URL", of_http, "http://127.0.0.1:11434", "the Ollama server")
+    openai_organization: str = _setting(
+        "OPENAI_ORG_ID", as_text, "", "organization that the openai provider's requests count for"
+    )
+    openai_project: str = _setting("OPENAI_PROJECT_ID", as_text, "", "project that they count for")
+    provider_timeout_ms: int = _setting(
+        "EMBEDDING_PROVIDER_TIMEOUT",
+        _whole(0),
+        0,
+        "ms; bound of one whole request to a provider; 0: a tenth of EMBEDDING_WORKER_TIMEOUT, at most 60000",
+    )
+    provider_headers: str = _setting(
+        "EMBEDDING_PROVIDER_HEADERS",
+        _checked(headers_of),
+        "",
+        'further headers of each request to a provider, as a JSON object: {"X-Team": "search"}',
+        secret=True,
+    )
+    max_input_tokens: str = _setting(
+        "EMBEDDING_MAX_INPUT_TOKENS",
+        _checked(numbers),
+        "",
+        "what a model takes of one text, where its row is missing or its server takes less: 512, or openai/my-model=512",
+    )
+    chunk_tokens: str = _setting(
+        "EMBEDDING_CHUNK_TOKENS",
+        _checked(numbers),
+        "2000",
+        "a longer text is embedded in chunks of so many tokens (estimated), at most what the model takes: 2000, or openai/my-model=300",
+    )
+    chunk_overlap: str = _setting(
+        "EMBEDDING_CHUNK_OVERLAP",
+        _checked(numbers),
+        "100",
+        "so many tokens of a chunk are repeated in the next, at most a quarter of one; by model like the size",
+    )
     requests_per_minute: str = _setting(
         "EMBEDDING_REQUESTS_PER_MINUTE",
         _checked(numbers),
@@ -136,6 +191,9 @@ class Settings:
     worker_timeout_ms: int = _setting(
         "EMBEDDING_WORKER_TIMEOUT", _whole(1000), 300_000, "ms; longest time a worker may hold a task"
     )
+    stop_timeout_ms: int = _setting(
+        "EMBEDDING_STOP_TIMEOUT", _whole(100, 3_600_000), 20_000, "ms; so long a worker that ends lets what is under way settle"
+    )
     concurrent_workers: int = _setting(
         "EMBEDDING_CONCURRENT_WORKERS", _whole(1, 256), 4, "batches under way at once in one process"
     )
@@ -151,19 +209,43 @@ class Settings:
     cleanup_retention_days: int = _setting(
         "EMBEDDING_CLEANUP_RETENTION_DAYS", _whole(1), 30, "days that finished tasks, samples and history are kept"
     )
-    auth_token: str = _setting("AUTH_TOKEN", _text, "", "bearer token for articles and search", secret=True)
-    admin_token: str = _setting("ADMIN_TOKEN", _text, "", "bearer token for /admin, /metrics and the cockpit", secret=True)
+    auth_token: str = _setting(
+        "AUTH_TOKEN", _token, "", "bearer token for articles and search; at least 16 characters", secret=True
+    )
+    admin_token: str = _setting(
+        "ADMIN_TOKEN",
+        _token,
+        "",
+        "bearer token for /admin, /metrics and the cockpit; at least 16 characters, another than AUTH_TOKEN",
+        secret=True,
+    )
+    mcp_token: str = _setting(
+        "EMBEDQ_TOKEN", as_text, "", "whose scope and tenant hold in `embedq mcp`; empty: read and write articles", secret=True
+    )
     metrics_port: int = _setting(
         "EMBEDDING_METRICS_PORT",
         _whole(0, 65_535),
         0,
         "where a worker or poller shows its metrics (taken: the next free one); 0: nowhere",
     )
-    metrics_host: str = _setting("EMBEDDING_METRICS_HOST", _text, "127.0.0.1", "address of that port")
+    metrics_host: str = _setting("EMBEDDING_METRICS_HOST", as_text, "127.0.0.1", "address of that port")
+    contacts: str = _setting(
+        "EMBEDDING_CONTACTS", as_text, "", "whom to call and in which order; shown in plans and incident reports"
+    )
     log_format: str = _setting("EMBEDDING_LOG_FORMAT", _one_of("text", "json"), "text", "text for people, json for programs")
     log_level: str = _setting(
         "EMBEDDING_LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "debug: every task that was settled"
     )
+
+    def __post_init__(self) -> None:
+        """An address that was given as a string is one from here on, so that it does not print either."""
+        for each in fields(self):
+            if isinstance(each.default, Address):
+                object.__setattr__(self, each.name, Address(getattr(self, each.name)))
+
+    @property
+    def switches(self) -> ProcessEnv:
+        return ProcessEnv(queue_enabled=self.queue_enabled, search_enabled=self.search_enabled)
 
     @property
     def worker_interval_s(self) -> float:
@@ -174,13 +256,17 @@ class Settings:
         return self.worker_timeout_ms / 1000
 
     @property
+    def stop_timeout_s(self) -> float:
+        return self.stop_timeout_ms / 1000
+
+    @property
     def fallback_after_s(self) -> float:
         return self.fallback_after_ms / 1000
 
     @property
     def provider_timeout_s(self) -> float:
         """Bound of one provider request: a tenth of the hold on the tasks, so that a batch can be halved down to its culprit within it."""
-        return min(60.0, self.worker_timeout_s / 10)
+        return self.provider_timeout_ms / 1000 or min(60.0, self.worker_timeout_s / 10)
 
     @property
     def tenant_depth(self) -> int:
@@ -188,7 +274,7 @@ class Settings:
         return self.tenant_max_pending or max(1, self.queue_max_depth // 2)
 
     @property
-    def effective_broker_url(self) -> str:
+    def effective_broker_url(self) -> Address:
         return self.broker_url or self.redis_url
 
 
@@ -207,16 +293,31 @@ def from_env(env: Mapping[str, str]) -> Settings:
         try:
             values[spec.name] = spec.metadata["parse"](raw)
         except ValueError as wrong:
-            shown = "(hidden)" if spec.metadata["secret"] or "@" in raw else repr(raw)
+            hidden = spec.metadata["secret"] or isinstance(spec.default, Address) or "@" in raw or "://" in raw
+            shown = "(hidden)" if hidden else repr(raw)
             found.append(f"{name}={shown} {wrong} ({spec.metadata['about']})")
     settings = Settings(**values)
     found += contradictions(settings)
     if found:
         raise ConfigError(
-            "the settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in found),
+            "the settings are wrong:",
+            lines=[f"- {problem}" for problem in found],
             hint="correct them all and run again; `embedq config check` repeats this check",
         )
     return settings
+
+
+# Names that are tried, whose letters are nearer to a setting of another meaning.
+MEANT: Mapping[str, str] = {
+    "EMBEDDING_ASYNC": "EMBEDDING_MODE",
+    "EMBEDDING_SYNC": "EMBEDDING_MODE",
+    "EMBEDDING_ENABLED": "EMBEDDING_QUEUE_ENABLED",
+    "EMBEDDING_WORKERS": "EMBEDDING_CONCURRENT_WORKERS",
+    "EMBEDDING_CONCURRENCY": "EMBEDDING_CONCURRENT_WORKERS",
+    "EMBEDDING_TIMEOUT": "EMBEDDING_PROVIDER_TIMEOUT",
+    "EMBEDDING_REDIS_URL": "REDIS_URL",
+    "EMBEDDING_DATABASE_URL": "DATABASE_URL",
+}
 
 
 def unknown_names(env: Mapping[str, str]) -> list[str]:
@@ -224,7 +325,7 @@ def unknown_names(env: Mapping[str, str]) -> list[str]:
     known, found = list(by_env()), []
     for name in sorted(env):
         if name.startswith(("EMBEDDING_", "EMBEDQ_")) and name not in known and not name.startswith("EMBEDQ_TEST_"):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            near = [MEANT[name]] if name in MEANT else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             found.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     return found
 
@@ -234,9 +335,18 @@ def contradictions(settings: Settings) -> list[str]:
     found = []
     if settings.retry_backoff_base_ms > settings.retry_backoff_max_ms:
         found.append("EMBEDDING_RETRY_BACKOFF_BASE must not exceed EMBEDDING_RETRY_BACKOFF_MAX")
+    if settings.provider_timeout_ms > settings.worker_timeout_ms / 2:
+        found.append(
+            "EMBEDDING_PROVIDER_TIMEOUT must not exceed half of EMBEDDING_WORKER_TIMEOUT:"
+            " a task is held that long, and a request that fails is repeated"
+        )
     if settings.tenant_max_pending > settings.queue_max_depth:
         found.append(
             "EMBEDDING_TENANT_MAX_PENDING must not exceed EMBEDDING_QUEUE_MAX_DEPTH: one tenant's share is part of the whole"
+        )
+    if settings.admin_token and settings.admin_token == settings.auth_token:
+        found.append(
+            f"ADMIN_TOKEN must not be AUTH_TOKEN: an application that writes articles could stop the queue; make another: {MAKE_A_TOKEN}"
         )
     return found
 

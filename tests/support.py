@@ -9,17 +9,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+from embedq.local.supervisor import Child, Part
 from embedq.model import Priority
-from embedq.supervise import Child, Part
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOK_EVERY_S = 0.02
 _numbers = itertools.count(1)
 T = TypeVar("T")
+CELERY = (sys.executable, "-m", "celery")
 
 
 def until(fact: Callable[[], T], timeout_s: float = 20.0, why: str | Callable[[], object] = "") -> T:
@@ -31,6 +34,14 @@ def until(fact: Callable[[], T], timeout_s: float = 20.0, why: str | Callable[[]
             raise AssertionError(f"it did not come to that within {timeout_s:g} s: {told}")
         time.sleep(LOOK_EVERY_S)
     return found
+
+
+@contextmanager
+def folder_for_servers(prefix: str) -> Iterator[Path]:
+    """Another user can pass through it: root's servers run as one. pytest's own folders are closed, at every run of pytest again."""
+    with TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
 
 
 class Process:
@@ -112,13 +123,35 @@ def start_poller(environment: Mapping[str, str], *, queues: Sequence[str] = tupl
 
 
 def start_celery(
-    environment: Mapping[str, str], *, queues: Sequence[str] = tuple(Priority), concurrency: int = 2, ready: bool = True
+    environment: Mapping[str, str],
+    *,
+    queues: Sequence[str] = tuple(Priority),
+    concurrency: int = 2,
+    ready: bool = True,
+    pool: str = "threads",
+    more: Sequence[str] = (),
+    program: Sequence[str] = CELERY,
 ) -> Process:
-    """`celery -A embedq worker`, threads pool; returns when it consumes, or at once without `ready`."""
+    """`celery -A embedq worker`; returns when it consumes, or at once without `ready`. `more`: further arguments."""
     argv = [
-        sys.executable, "-m", "celery", "-A", "embedq", "worker", "--pool", "threads", "--concurrency", str(concurrency),
-        "-Q", ",".join(queues), "--without-mingle", "--without-gossip", "--loglevel", "INFO", "-n", f"test{next(_numbers)}@%h",
-    ]  # fmt: skip
+        *program,
+        "-A",
+        "embedq",
+        "worker",
+        "--pool",
+        pool,
+        "--concurrency",
+        str(concurrency),
+        "-Q",
+        ",".join(queues),
+        "--without-mingle",
+        "--without-gossip",
+        "--loglevel",
+        "INFO",
+        "-n",
+        f"test{next(_numbers)}@%h",
+        *more,
+    ]
     process = Process("celery", argv, environment)
     if ready:
         process.says(" ready.")
@@ -129,5 +162,10 @@ def run_command(environment: Mapping[str, str], *arguments: str, timeout_s: floa
     """`embedq …`, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "embedq", *arguments],
-        env=env(environment), cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        env=env(environment),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+    )

@@ -1,6 +1,6 @@
-"""The broker: messages out, and a look at what is in it. It is disposable; the table is the truth (SPEC G2).
+"""The broker: messages out, and a look at what is in it. It is disposable; the table is the truth (G2).
 
-A message is `embedq.embed` with a list of task ids, on the queue named like their priority.
+A message is `embedq.embed` with a list of task ids, on the queue named like their priority. May be imported by engine and above; uses settings and decide.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from ..addresses import hide, secret_of, shown
 from ..decide.health import MAKE_ANEW
 from ..decide.messages import OWN as TASK
 from ..errors import BrokerUnavailable
 from ..model import Priority
-from .amqp import AmqpQueues, Declared, is_refused_declaration
-from .app import is_redis, make_app
+from .app import is_redis, lazy_app, make_app
+from .neighbours import announce
+from .places import nearest, place_of, redis_client
+from .rabbitmq import AmqpQueues, Declared, is_refused_declaration
 from .redis import RedisQueues, Seen, is_delayed, task_ids
 
 if TYPE_CHECKING:
@@ -27,22 +29,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["MAKE_ANEW", "TASK", "Broker", "Circuit", "InBroker", "is_redis", "is_refused_declaration", "make_app", "shown"]
+__all__ = [
+    "MAKE_ANEW",
+    "TASK",
+    "Broker",
+    "Circuit",
+    "InBroker",
+    "is_redis",
+    "is_refused_declaration",
+    "lazy_app",
+    "make_app",
+    "shown",
+]
 
 MARK = "embedq:mark"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
 CONNECTIONS = 10
 
 
-def shown(url: str) -> str:
-    """The address without user and password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}:{parts.port or ''}{parts.path}"
-
-
 @dataclass(slots=True)
 class Circuit:
-    """After a failure the broker is left alone for a while, so that no writer waits for a dead one."""
+    """A circuit breaker: after a failure the broker is not called for a while, so that no writer waits for a dead one."""
 
     clock: Callable[[], float] = time.monotonic
     failures: int = 0
@@ -90,7 +97,7 @@ class Broker:
     """Publishing with short time-outs behind a circuit breaker, and a view of the queues. Threads may share it."""
 
     def __init__(self, url: str, prefix: str = "") -> None:
-        self.url, self.prefix = url, prefix
+        self.url, self.prefix = secret_of(url), prefix
         self.circuit = Circuit()
         self._app: Celery | None = None
         self._producers: Any = None
@@ -111,9 +118,13 @@ class Broker:
 
         with self._lock:
             if self._producers is None:
-                connections = self.app.connection_for_write().Pool(limit=CONNECTIONS)
+                connections = self.connection().Pool(limit=CONNECTIONS)
                 self._producers = ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]
             return self._producers
+
+    def connection(self) -> Any:
+        """Kombu's, not yet open: to this broker, whatever Celery's own variables say (CELERY_BROKER_URL); of a list, to a node that answers."""
+        return self.app.connection_for_write(nearest(place_of(self.url).url))
 
     def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]]) -> None:
         """One message for each batch of task ids. Raises BrokerUnavailable; some may have been sent by then, which is harmless."""
@@ -132,16 +143,19 @@ class Broker:
             self._send(task, list(args), priority, producer)
 
     def _send(self, task: str, args: Sequence[object], priority: Priority, producer: Any) -> None:
-        # Mandatory: a queue that somebody deleted is an error then, after which it is declared anew, and not a hole.
+        # Mandatory: publishing to a queue that was deleted is an error, after which it is declared again; else the message would be dropped.
         routed = {} if is_redis(self.url) else {"mandatory": True}
         self.app.send_task(task, args=args, queue=self._queue(priority), producer=producer, retry=False, **routed)
 
     def _failed(self, away: Exception) -> None:
-        self.circuit.failed(f"{type(away).__name__}: {away}")
+        if isinstance(away, ImportError):
+            raise away  # no broker was asked: a package is missing
+        said = hide(str(away), names=True)
+        self.circuit.failed(f"{shown(self.url)}: {type(away).__name__}: {said}")
         self._forget()
         if is_refused_declaration(away):
             raise BrokerUnavailable(
-                f"the broker at {shown(self.url)} has a queue of another kind: {away}", hint=MAKE_ANEW
+                f"the broker at {shown(self.url)} has a queue of another kind: {said}", hint=MAKE_ANEW
             ) from away
         raise BrokerUnavailable(
             f"the broker at {shown(self.url)} cannot be reached ({type(away).__name__})",
@@ -149,7 +163,7 @@ class Broker:
         ) from away
 
     def reconnect(self) -> None:
-        """The next errand begins on new connections, which declare the queues anew: a connection remembers what it declared."""
+        """The next call opens new connections, which declare the queues again: a connection remembers what it declared."""
         self._forget()
 
     def _forget(self) -> None:
@@ -168,7 +182,7 @@ class Broker:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        """One errand at the broker: its failure opens the circuit and is told as BrokerUnavailable."""
+        """A call to the broker: its failure opens the circuit and is raised as BrokerUnavailable."""
         self.circuit.check()
         try:
             yield
@@ -187,7 +201,11 @@ class Broker:
     def queues(self, more: Sequence[str] = ()) -> RedisQueues | AmqpQueues:
         """The queues themselves; `more` names queues beyond our four (another program's)."""
         names = [*Priority, *more]
-        return RedisQueues(self.redis, self.prefix, names) if is_redis(self.url) else AmqpQueues(self.app, self.prefix, names)
+        return (
+            RedisQueues(self.redis, self.prefix, names)
+            if is_redis(self.url)
+            else AmqpQueues(self.connection, self.prefix, names)
+        )
 
     def drain(
         self,
@@ -221,9 +239,7 @@ class Broker:
     def redis(self) -> Any:
         """A redis-py client with short time-outs (Redis brokers only)."""
         if self._redis is None:
-            import redis
-
-            self._redis = redis.Redis.from_url(self.url, socket_timeout=1.0, socket_connect_timeout=0.5, retry=None)
+            self._redis = redis_client(self.url, socket_timeout=1.0, socket_connect_timeout=0.5, retry=None)
         return self._redis
 
     def was_wiped(self) -> bool:
@@ -233,6 +249,13 @@ class Broker:
         with self._asked():
             return bool(self.redis.set(self.prefix + MARK, "embedq", nx=True))
 
+    def announce(self, identity: str, name: str) -> list[str]:
+        """The names of other installations that use this Redis; none are known of RabbitMQ. Raises BrokerUnavailable."""
+        if not is_redis(self.url):
+            return []
+        with self._asked():
+            return announce(self.redis, self.prefix, identity, name)
+
     def close(self) -> None:
         self._forget()
         if self._redis is not None:
@@ -240,7 +263,7 @@ class Broker:
 
 
 class _NotTheBroker(Exception):
-    """Carries an error of whoever takes the messages past the circuit."""
+    """Carries an error of the caller's `take` past the circuit, which counts only the broker's."""
 
 
 def _shielded(take: Callable[[str, Sequence[bytes]], None]) -> Callable[[str, Sequence[bytes]], None]:

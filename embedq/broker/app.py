@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..addresses import secret_of
 from ..model import Priority
+from .places import place_of
 
 if TYPE_CHECKING:
     from celery import Celery
 
 
 def is_redis(url: str) -> bool:
-    return urlsplit(url).scheme.split("+")[0] in ("redis", "rediss", "unix", "sentinel")
+    return urlsplit(url.partition(";")[0]).scheme.split("+")[0] in ("redis", "rediss", "unix", "sentinel")
 
 
 def make_app(url: str, *, publishing_only: bool = False, prefix: str = "") -> Celery:
@@ -21,29 +24,50 @@ def make_app(url: str, *, publishing_only: bool = False, prefix: str = "") -> Ce
 
     `prefix`: for scratch queues beside the real ones; before every key in Redis, before the names of queues elsewhere.
     """
+    return lazy_app(lambda: url, publishing_only=publishing_only, prefix=prefix, set_as_current=not publishing_only)
+
+
+def lazy_app(url: Callable[[], str], *, publishing_only: bool = False, prefix: str = "", **options: Any) -> Celery:
+    """As `make_app`; `url()` is asked when Celery first needs its configuration. `options`: further ones of Celery's."""
     from celery import Celery
 
-    from .. import celery_settings as own
+    from . import celery_settings as own
+    from .connection import Amqp
 
-    app = Celery("embedq", broker=url, set_as_current=not publishing_only)
+    app = Celery("embedq", amqp=Amqp, **options)
     app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE") or own)
-    app.conf.broker_url = url
+    # Celery's word for it: they outrank what the module says.
+    app.add_defaults(lambda: _of_broker(secret_of(url()), publishing_only, prefix))
+    return app
+
+
+def _of_broker(url: str, publishing_only: bool, prefix: str) -> dict[str, Any]:
+    """Celery's settings that depend on the broker."""
+    from . import celery_settings as own
+
+    place = place_of(url)
+    its = {"broker_url": place.url} | ({"broker_use_ssl": place.tls} if place.tls is not None else {})
     if is_redis(url):
         options = own.REDIS_PUBLISH_OPTIONS if publishing_only else own.REDIS_WORKER_OPTIONS
-        app.conf.broker_transport_options = options | ({"global_keyprefix": prefix} if prefix else {})
-    else:
-        app.conf.broker_transport_options = own.AMQP_PUBLISH_OPTIONS if publishing_only else own.AMQP_WORKER_OPTIONS
-        app.conf.update(own.AMQP_SETTINGS)
-        app.conf.task_queues = _quorum_queues(prefix)
-        app.conf.task_default_queue = app.conf.task_default_routing_key = prefix + Priority.NORMAL
-    return app
+        more = {**place.options, **({"global_keyprefix": prefix} if prefix else {})}
+        return {**its, "broker_transport_options": options | more}
+    return (
+        own.AMQP_SETTINGS
+        | its
+        | {
+            "broker_transport_options": own.AMQP_PUBLISH_OPTIONS if publishing_only else own.AMQP_WORKER_OPTIONS,
+            "task_queues": _quorum_queues(prefix),
+            "task_default_queue": prefix + Priority.NORMAL,
+            "task_default_routing_key": prefix + Priority.NORMAL,
+        }
+    )
 
 
 def _quorum_queues(prefix: str) -> list[Any]:
     """The four as RabbitMQ has them, the same for whoever declares them: it refuses a second declaration that differs."""
     from kombu.entity import Exchange, Queue
 
-    from .amqp import AMQP_QUEUE_ARGUMENTS
+    from .rabbitmq import AMQP_QUEUE_ARGUMENTS
 
     exchange = Exchange("embedq", type="direct")  # type: ignore[no-untyped-call]
     return [

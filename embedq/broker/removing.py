@@ -48,7 +48,7 @@ def _keys(broker: Broker) -> list[bytes]:
 
 
 def _delete_queues(broker: Broker) -> None:
-    with broker.app.connection_for_write() as connection:
+    with broker.connection() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
         channel: Any = connection.channel()
         for queue in Priority:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 
 from .._version import __version__
+from .asked import nearest, usage_errors
 
 # name: (module, attribute, one line of help).
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -14,7 +16,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("running", "up", "Run everything on this machine: servers, Celery worker, poller, steward, HTTP, Flower."),
     "poller": ("running", "poller", "Run the database worker."),
     "serve": ("serve", "serve", "Run the HTTP service: articles, search, operator paths, metrics, cockpit."),
+    "mcp": ("mcp", "mcp", "Serve agents by the Model Context Protocol, over standard input and output."),
     "articles": ("articles", "articles", "Add, import, list, show, edit, delete, restore, review and reindex articles."),
+    "attach": ("sources", "attach", "Keep the rows of a table of yours embedded."),
+    "detach": ("sources", "detach", "End that; the table stays as it is."),
+    "source": ("sources", "source", "List the attached tables, and follow them."),
     "search": ("articles", "search", "Find the articles nearest in meaning."),
     "status": ("overview", "status", "What runs, what waits, and what is wrong."),
     "health": ("overview", "health", "Is it well? Exit code 0 or 1, for monitors."),
@@ -54,15 +60,45 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "provider": ("providers", "provider", "Does the provider answer, with what, how fast?"),
     "model": ("models", "model", "Build another model beside the active one, switch, switch back."),
     "index": ("index", "index", "Build, check and drop the index of the vectors."),
+    "quality": ("quality", "quality", "Keep judged questions, and measure how well search answers them."),
     "usage": ("usage", "usage", "What was bought: tokens, requests, reused, cost, by day, tenant and model."),
+    "token": ("token", "token", "Create, list, revoke and rotate named tokens with a scope."),
     "throttle": ("throttle", "throttle", "Hold the work back, live: rate, batch, concurrency."),
     "backfill": ("backfill", "backfill", "Queue existing articles that have no vector; take it back again."),
     "backup": ("backup", "backup", "Write queue, settings, audit (and articles, vectors) to one checked file."),
     "restore": ("backup", "restore", "Bring a backup back, also over a newer state."),
+    "test": ("trials", "test", "Try the installed system with made-up articles of a tenant of their own."),
     "alerts": ("alerts", "alerts", "Evaluate the alert rules here."),
     "metrics": ("metrics", "metrics", "How depth, throughput and failures went, as sparklines."),
     "uninstall": ("uninstall", "uninstall_", "Remove all that is embedq's, after a backup, and look that nothing remains."),
 }
+
+
+# As `embedq --help` shows them.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Begin": ("quickstart", "up", "poller", "serve"),
+    "Articles": ("articles", "search", "quality"),
+    "Tables of yours": ("attach", "detach", "source"),
+    "Agents and applications": ("mcp", "token"),
+    "Look": ("status", "health", "stats", "recent", "explain", "wait", "metrics", "alerts", "audit", "usage", "test"),
+    "Stop and go on": ("stop", "start", "pause", "resume", "throttle", "emergency-stop", "mode", "maintenance"),
+    "Tasks": (
+        "failed",
+        "retry",
+        "requeue",
+        "cancel",
+        "clear",
+        "stuck",
+        "reset-stuck",
+        "dead-letter",
+        "backfill",
+        "export",
+        "import",
+    ),
+    "Go back": ("rollback", "backup", "restore", "uninstall"),
+    "Care": ("verify", "reconcile", "cleanup", "index", "model", "provider", "broker", "db", "config"),
+}
+AS_JSON = "embedq.as_json"
 
 
 class Lazy(click.Group):
@@ -79,18 +115,28 @@ class Lazy(click.Group):
         return found
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][2]) for name in names])
+
+    def make_context(self, info_name: str | None, args: list[str], *given: Any, **more: Any) -> click.Context:
+        as_json = "--json" in args
+        with usage_errors(as_json):
+            made = super().make_context(info_name, args, *given, **more)
+        made.meta[AS_JSON] = as_json
+        return made
+
+    def invoke(self, context: click.Context) -> Any:
+        with usage_errors(context.meta.get(AS_JSON, False)):
+            return super().invoke(context)
 
     def resolve_command(self, context: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(context, args)
         except click.UsageError as unknown:
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], COMMANDS, n=1)
+            near = nearest(args[0], COMMANDS)
             raise click.UsageError(
-                f"{unknown.message} Did you mean {near[0]!r}?" if near else unknown.message, context
+                f"No such command {args[0]!r}. Did you mean {near!r}?" if near else unknown.message, context
             ) from None
 
 
@@ -103,3 +149,6 @@ def embedq() -> None:
     First time here:   embedq quickstart
     At three o'clock:  embedq status
     """
+    from ..telemetry import logs
+
+    logs.set_up_for_commands()

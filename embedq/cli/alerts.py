@@ -9,8 +9,8 @@ import click
 
 from ..decide.alerts import NAMES, Alert, database_away, evaluated
 from ..errors import StoreUnavailable
+from ..operations.status import glance
 from ..settings import from_env
-from ..wellbeing import glance
 from .fences import opened
 from .voice import NOT_WELL, Answer, Table, command
 
@@ -26,8 +26,9 @@ def check(only: tuple[str, ...]) -> Answer:
     """Evaluate every alert rule now. Exit code 3 when one fires; each says which command helps.
 
     \b
-    Rules: database-away, stopped, broker-away, queue-not-consumed, oldest-too-old (due for 5 min), failure-rate (a tenth of the
-    last hour's, ten at least), provider-paused, steward-missing, tasks-stuck, rejected-messages, dead-letters-size (1 GB).
+    Rules: database-away, no-progress (due, workers alive, and nothing ends), database-read-only, clock (set back), stopped, broker-away
+    (or takes no message), queue-not-consumed, steward-missing, threads-fail, provider-paused, crash-loop, tasks-stuck, oldest-too-old (due
+    for 5 min), failure-rate (a tenth of the last hour's, ten at least), source-behind, rejected-messages, dead-letters-size (1 GB).
 
     Example:  embedq alerts check --json
     """

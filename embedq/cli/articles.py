@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..client import Client
+from ..client.client import Client
 from ..errors import InputError
 from ..model import Priority
 from .repairs import mark_review, reindex
-from .voice import FAILED, Answer, Table, command, confirm
+from .voice import FAILED, Answer, Table, Text, command, confirm
+
+if TYPE_CHECKING:
+    from ..client.importer import Imported
 
 PRIORITY = click.Choice([priority.value for priority in Priority])
 SHOWN_BAD_LINES = 20
@@ -63,12 +67,21 @@ def add(
     Example:  embedq articles add "Tea" --content "How to brew it"
     """
     if content is None or content == "-":
-        content = sys.stdin.read()
+        content = read_text()
     with Client() as client:
         article = client.create(
             title, content, id=article_id, slug=slug, tenant_id=tenant, priority=priority, reason=reason or "create"
         )
     return Answer(article_data(article), [f"added {article.id} ({article.embedding_status})"])
+
+
+def encoding_of(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    from ..decide.encodings import known
+
+    try:
+        return known(name) if name else None
+    except ValueError as wrong:
+        raise click.BadParameter(f"{wrong}; for example utf-8, cp1252, cp1251, gb18030, shift_jis") from None
 
 
 @register
@@ -77,35 +90,101 @@ def add(
 @click.option("--tenant", default="default", show_default=True)
 @click.option("--priority", type=PRIORITY, default="normal", show_default=True, help="For articles that name none.")
 @click.option("--batch", default=500, show_default=True, type=click.IntRange(1, 10_000), help="Articles per transaction.")
-def import_(paths: tuple[Path, ...], tenant: str, priority: str, batch: int, reason: str, yes: bool) -> Answer:
-    """Import folders of .md .rst .txt .html files, and JSON lines (slug, title, content, tenant_id, priority).
+@click.option(
+    "--encoding", metavar="NAME", callback=encoding_of, help="Of all files, for example cp1251; without it each is looked at."
+)
+@click.option("--prune", is_flag=True, help="Delete articles of these folders whose files are gone.")
+@click.option("--dry-run", is_flag=True, help="Say what would be read and deleted; do nothing.")
+def import_(
+    paths: tuple[Path, ...],
+    tenant: str,
+    priority: str,
+    batch: int,
+    encoding: str | None,
+    prune: bool,
+    dry_run: bool,
+    reason: str,
+    yes: bool,
+) -> Answer:
+    """Import folders of .md .mdx .rst .txt .html .ipynb .epub .pdf .docx files, and JSON lines (slug, title, content, tenant_id, priority).
 
-    Run again, it leaves alone what has not changed. A bad line is reported with its number, and the others are imported.
+    Run again, it leaves alone what has not changed. A bad line is reported with its number, and the others are imported. So is
+    a file whose encoding cannot be told, a link that leads out of a folder, what is no regular file, and a file or line of more than 10 MB: none
+    of them is read. What a .gitignore names is passed over. Files of the same name in two folders are two articles.
 
     Example:  embedq articles import docs/ more.jsonl --priority low
     """
-    from ..importing import import_paths
+    from ..client.importer import counted, gone, import_paths
 
     with Client() as client, progress("importing") as show:
+        deleted = gone(client, [path for path in paths if path.is_dir()], tenant) if prune else []
+        if dry_run:
+            return _would_import(counted(paths, tenant_id=tenant, encoding=encoding), deleted)
+        if deleted:
+            confirm(f"Delete {len(deleted):,} articles whose files are gone?", yes=yes)
         result = import_paths(
-            client, paths, tenant_id=tenant, priority=Priority(priority), batch=batch, reason=reason or "import", progress=show
+            client,
+            paths,
+            tenant_id=tenant,
+            priority=Priority(priority),
+            batch=batch,
+            reason=reason or "import",
+            progress=show,
+            encoding=encoding,
         )
+        with client.store.database.transaction() as connection:
+            result.deleted = len(client.store.articles.delete(connection, [row["id"] for row in deleted], tenant_id=tenant))
+    said = (
+        f"{result.created} created, {result.changed} changed, {result.unchanged} as they were, {result.repeated} repeated, "
+        f"{result.refused} refused{f', {result.deleted} deleted' if prune else ''}"
+    )
+    data = {
+        "created": result.created,
+        "changed": result.changed,
+        "unchanged": result.unchanged,
+        "repeated": result.repeated,
+        "deleted": result.deleted,
+    }
+    return _imported(data, [said], result)
+
+
+def _would_import(result: Imported, deleted: list[dict[str, Any]]) -> Answer:
     said: list[str | Table] = [
-        f"{result.created} created, {result.changed} changed, {result.unchanged} as they were, {len(result.bad)} refused"
+        f"would import {result.created} articles; {result.repeated} repeated, {result.refused} refused; would delete {len(deleted)}"
     ]
-    if result.bad:
+    if deleted:
         said.append(
-            Table(
-                ("where", "why"),
-                [(f"{bad.path}:{bad.line_number}", bad.reason) for bad in result.bad[:SHOWN_BAD_LINES]],
-                "Refused",
-            )
+            Table(("id", "slug", "file"), [(row["id"], row["slug"], row["path"]) for row in deleted], "Files that are gone")
         )
-    if len(result.bad) > SHOWN_BAD_LINES:
-        said.append(f"… and {len(result.bad) - SHOWN_BAD_LINES} more (--json lists all)")
-    data = {"created": result.created, "changed": result.changed, "unchanged": result.unchanged,
-            "refused": [{"path": str(b.path), "line": b.line_number, "reason": b.reason} for b in result.bad]}  # fmt: skip
+    data = {"would_import": result.created, "repeated": result.repeated, "would_delete": [row["id"] for row in deleted]}
+    return _imported(data, said, result)
+
+
+def _imported(data: dict[str, Any], said: list[str | Table], result: Imported) -> Answer:
+    if result.bad:
+        shown = [(f"{bad.path}:{bad.line_number}", bad.reason) for bad in result.bad[:SHOWN_BAD_LINES]]
+        said.append(Table(("where", "why"), shown, "Refused"))
+    if result.refused > SHOWN_BAD_LINES:
+        said.append(f"… and {result.refused - SHOWN_BAD_LINES} more (--json lists the first 1,000)")
+    data |= {
+        "refused_count": result.refused,
+        "refused": [{"path": str(b.path), "line": b.line_number, "reason": b.reason} for b in result.bad],
+    }
     return Answer(data, said, FAILED if result.bad else 0)
+
+
+def read_text() -> str:
+    """All of standard input. Raises InputError where it is no UTF-8, and where it is a terminal: nobody would know that it waits."""
+    if sys.stdin.isatty():
+        raise InputError(
+            "there is no text", hint='name it with --content "…", or send it to standard input: … < FILE', field="content"
+        )
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as wrong:
+        raise InputError(
+            f"standard input is not UTF-8: byte {wrong.start + 1:,}", hint="convert it, for example with iconv"
+        ) from None
 
 
 @contextmanager
@@ -127,17 +206,22 @@ def progress(what: str) -> Iterator[Any]:
 @command(name="list")
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--status", type=click.Choice(["queued", "processing", "ready", "failed", "skipped"]))
+@click.option("--source", metavar="NAME", help="Rows of this source, or of all (and the articles); default: articles only.")
 @click.option("--after", default="", help="Ids after this one (the next page).")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-def list_(tenant: str | None, status: str | None, after: str, limit: int) -> Answer:
+def list_(tenant: str | None, status: str | None, source: str | None, after: str, limit: int) -> Answer:
     """List articles by id.
 
     Example:  embedq articles list --status failed
     """
     with Client() as client:
-        rows = client.store.articles.page(tenant_id=tenant, status=status, after=after, limit=limit)
-    said: list[str | Table] = [Table(("id", "tenant", "slug", "title", "status", "updated"),
-                [(r["id"], r["tenant_id"], r["slug"], r["title"], r["embedding_status"], r["updated_at"]) for r in rows])]  # fmt: skip
+        rows = client.store.articles.page(tenant_id=tenant, status=status, source=source, after=after, limit=limit)
+    said: list[str | Table] = [
+        Table(
+            ("id", "tenant", "slug", "title", "status", "updated"),
+            [(r["id"], r["tenant_id"], r["slug"], r["title"], r["embedding_status"], r["updated_at"]) for r in rows],
+        )
+    ]
     if len(rows) == limit:
         said.append(f"more: --after {rows[-1]['id']}")
     return Answer(rows, said)
@@ -158,7 +242,7 @@ def show(article: str, tenant: str | None, versions: bool) -> Answer:
         earlier = client.store.articles.versions(found.id, tenant_id=tenant) if versions else []
     data = article_data(found) | ({"versions": earlier} if versions else {})
     facts = [(key, value) for key, value in article_data(found).items() if key != "content"]
-    said: list[str | Table] = [Table(("", ""), facts), found.content]
+    said: list[str | Table] = [Table(("", ""), facts), Text(found.content)]
     if versions:
         said.append(
             Table(
@@ -184,7 +268,7 @@ def edit(article: str, tenant: str | None, priority: str, reason: str, yes: bool
     Example:  embedq articles edit tea --content "Steep it for three minutes" --priority high
     """
     given: dict[str, Any] = {
-        key: (sys.stdin.read() if value == "-" else value) for key, value in changes.items() if value is not None
+        key: (read_text() if value == "-" else value) for key, value in changes.items() if value is not None
     }
     if not given:
         raise InputError("nothing to change", hint="give --title, --content or --slug")
@@ -234,29 +318,75 @@ def restore(article: str, version: int | None, tenant: str | None, priority: str
 @click.option("--tenant", help="Only this tenant's articles.")
 @click.option("--min-score", type=click.FloatRange(-1, 1), help="Leave out what is less near.")
 @click.option(
-    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only articles whose metadata has this; may be repeated."
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only articles whose metadata has this, or a filter as JSON; may be repeated.",
 )
 @click.option("--hybrid", is_flag=True, help="Rank by meaning and by words together.")
-def search(query: str, k: int, tenant: str | None, min_score: float | None, filters: tuple[str, ...], hybrid: bool) -> Answer:
-    """Find the articles nearest in meaning, with their scores (cosine, 1 is the same).
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME",
+    help="Rows of this source, or of all (and the articles); default: articles only. May be repeated.",
+)
+def search(
+    query: str,
+    k: int,
+    tenant: str | None,
+    min_score: float | None,
+    filters: tuple[str, ...],
+    hybrid: bool,
+    sources: tuple[str, ...],
+) -> Answer:
+    """Find the articles nearest in meaning, with their scores (cosine, 1 is the same); of a source's rows, with their keys.
 
     Example:  embedq search "compress a file" -k 5
+    Example:  embedq search "compress a file" --filter '{"year": {"$gte": 2020}, "kind": ["class", "function"]}'
     """
+    source = "all" if "all" in sources else sources or None
     with Client() as client:
-        hits = client.search(query, k, tenant_id=tenant, min_score=min_score, filter=metadata_of(filters), hybrid=hybrid)
+        hits = client.search(
+            query, k, tenant_id=tenant, min_score=min_score, filter=metadata_of(filters), hybrid=hybrid, source=source
+        )
     if not hits:
         return Answer([], ["nothing found: is anything embedded yet? `embedq status` tells"])
     return Answer([hit._asdict() for hit in hits], [hits_table(hits)])
 
 
-def metadata_of(filters: tuple[str, ...]) -> dict[str, str]:
-    """Raises InputError for what is not KEY=VALUE."""
-    pairs = [text.partition("=") for text in filters]
-    wrong = [text for text, (key, sign, _) in zip(filters, pairs, strict=True) if not (key and sign)]
-    if wrong:
-        raise InputError(f"--filter {wrong[0]!r} is not KEY=VALUE", hint="for example --filter language=en", field="filter")
-    return {key: value for key, _, value in pairs}
+def metadata_of(filters: tuple[str, ...]) -> dict[str, Any]:
+    """All of the filters together. Raises InputError for what is neither KEY=VALUE nor a JSON object."""
+    found = {key: value for text in filters if not _is_json(text) for key, value in _filter_of(text).items()}
+    more = [_filter_of(text) for text in filters if _is_json(text)]
+    return found | ({"$and": more} if more else {})
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip().startswith("{")
+
+
+def _filter_of(text: str) -> dict[str, Any]:
+    key, sign, value = text.partition("=")
+    if _is_json(text):
+        with suppress(ValueError, RecursionError):
+            return dict(json.loads(text))
+    elif key and sign:
+        return {key: value}
+    raise InputError(
+        f"--filter {text!r} is neither KEY=VALUE nor a JSON object",
+        hint='for example --filter language=en, or --filter \'{"year": {"$gte": 2020}}\'',
+        field="filter",
+    )
 
 
 def hits_table(hits: Any, title: str | None = None) -> Table:
+    if any(hit.source for hit in hits):
+        rows = [(hit.score, hit.source, _key_told(hit), hit.title, hit.snippet[:90]) for hit in hits]
+        return Table(("score", "source", "key", "title", "text"), rows, title)
     return Table(("score", "title", "text"), [(hit.score, hit.title, hit.snippet[:90]) for hit in hits], title)
+
+
+def _key_told(hit: Any) -> str:
+    return hit.article_id if hit.key is None else ", ".join(f"{column}={value}" for column, value in hit.key.items())

@@ -1,4 +1,4 @@
-"""`embedq backfill`: existing articles that have no vector of the active model (R11)."""
+"""`embedq backfill`: existing articles that have no vector of the active model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from .. import backfilling
-from ..backfilling import Done, Estimate, Wanted
 from ..model import Priority
+from ..operations import backfill as backfilling
+from ..operations.backfill import Done, Estimate, Wanted
 from ..settings import from_env
 from .fences import opened
 from .tasks import PRIORITY

@@ -1,14 +1,16 @@
-"""`embedq backup` and `embedq restore` (R16)."""
+"""`embedq backup` and `embedq restore`."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import backup as backups
+from ..decide.arguments import path_in_text
 from ..errors import InputError
+from ..operations import backup as backups
 from ..store import Store
 from .articles import progress
 from .fences import opened
@@ -27,20 +29,31 @@ def parts_of(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 @command(name="backup", changes=True)
-@click.argument("path", metavar="FILE", type=FILE)
+@click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option(
-    "--with", "parts", default="", metavar="PARTS", callback=parts_of,
+    "--with",
+    "parts",
+    default="",
+    metavar="PARTS",
+    callback=parts_of,
     help="articles (with their versions) and vectors, separated by commas. The audit log is always in it.",
-)  # fmt: skip
+)
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
-def backup(path: Path, parts: list[str], force: bool, reason: str, yes: bool) -> Answer:
+@click.option("--keep", type=click.IntRange(1, 10_000), metavar="N", help="Into a folder: keep the N newest of its backups.")
+def backup(path: Path, parts: list[str], force: bool, keep: int | None, reason: str, yes: bool) -> Answer:
     """Write the queue, the live state, models and audit log to one file, as one moment saw them; by choice articles and vectors.
 
     The file is compressed, has a checksum, and appears whole or not at all. It holds no setting that is a secret; with articles it
-    holds their texts.
+    holds their texts. Into a folder it is named embedq-TIME.backup; with --keep older ones of that name are removed when the new one is written
+    and checked (docs/howto/r16-restore.rst shows it by cron and systemd).
 
     Example:  embedq backup embedq.backup --with articles,vectors
+    Example:  embedq backup /srv/backups --keep 14
     """
+    folder = path if path.is_dir() else None
+    if keep is not None and folder is None:
+        raise InputError("--keep needs a folder", hint="make the folder first, and name it in place of a file", field="keep")
+    path = folder / f"embedq-{datetime.now(UTC):%Y%m%d-%H%M%S}.backup" if folder else path
     if path.exists() and not force:
         raise InputError(f"{path} is there already", hint="choose another name, or add --force to write over it")
     with opened() as store:
@@ -49,9 +62,29 @@ def backup(path: Path, parts: list[str], force: bool, reason: str, yes: bool) ->
         store.audit.write(
             "backup", f"backup of {sum(contents.rows.values())} rows", who=who(), reason=reason, counts=dict(contents.rows)
         )
-    data = {"path": str(path), "bytes": path.stat().st_size, "rows": contents.rows, "header": contents.header}
+    removed = _rotated(folder, keep, path) if folder and keep else []
+    data = {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "rows": contents.rows,
+        "header": contents.header,
+        "removed": removed,
+    }
     said = f"{sum(contents.rows.values()):,} rows are in {path} ({path.stat().st_size:,} bytes)"
-    return Answer(data, [_rows_table(contents.rows), said, f"next: `embedq restore {path} --dry-run` checks the file"])
+    gone = [f"removed, because {keep} are kept: {name}" for name in removed]
+    return Answer(data, [_rows_table(contents.rows), said, *gone, f"next: `embedq restore {path} --dry-run` checks the file"])
+
+
+ROTATED = "embedq-[0-9]*-[0-9]*.backup"
+
+
+def _rotated(folder: Path, keep: int, newest: Path) -> list[str]:
+    """Names of those removed: the oldest beyond `keep`, when the newest has been read back."""
+    backups.verify(newest)
+    beyond = sorted(each for each in folder.glob(ROTATED) if each.is_file())[:-keep]
+    for each in beyond:
+        each.unlink()
+    return [each.name for each in beyond]
 
 
 def _rows_table(rows: Any) -> Table:
@@ -62,7 +95,8 @@ def _rows_table(rows: Any) -> Table:
 @click.argument("path", metavar="FILE", type=FILE)
 @click.option("--live-row", is_flag=True, help="Also mode, pauses and throttle, over the present ones.")
 def restore(path: Path, live_row: bool, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Bring a backup back. The whole file is checked first; one that is cut off or altered is refused before anything is touched.
+    """Bring a backup back. The whole file is checked first; one that is cut off or altered is refused before anything is touched. So is
+    what is no regular file, a row of more than 64 MB, and a file that unpacks to more than 300 MB and 500 times its size.
 
     \b
     Over a newer state it asks, and then reconciles:
@@ -83,7 +117,7 @@ def restore(path: Path, live_row: bool, reason: str, yes: bool, dry_run: bool) -
         if not empty:
             confirm(_question(here, contents), yes=yes)
         with progress("restoring") as show:
-            done = backups.restore(store, path, live_row=live_row or empty, show=show)
+            done = backups.restore(store, path, live_row=live_row or empty, show=show, checked=contents)
         _note(store, path, done, reason)
     rows = [(table, what, number) for table, counts in done.loaded.items() for what, number in counts.items()]
     said: list[str | Table] = [Table(("table", "became", "rows"), rows), *(f"warning: {line}" for line in done.warnings)]
@@ -106,4 +140,6 @@ def _question(here: dict[str, Any], contents: backups.Contents) -> str:
 
 def _note(store: Store, path: Path, done: backups.Restored, reason: str) -> None:
     counts = {table: dict(counted) for table, counted in done.loaded.items()}
-    store.audit.write("restore", f"restored from {path.name}", who=who(), reason=reason, counts=counts, made=done.made)
+    store.audit.write(
+        "restore", f"restored from {path_in_text(path.name)}", who=who(), reason=reason, counts=counts, made=done.made
+    )

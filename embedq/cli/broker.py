@@ -10,25 +10,27 @@ from pathlib import Path
 
 import click
 
-from .. import assemble
+from .. import wiring
 from ..broker import MAKE_ANEW, Broker, shown
-from ..rollback import drain as draining
+from ..decide.arguments import path_in_text
+from ..operations.rollback import drain as draining
 from ..settings import Settings, from_env
 from ..store import Store
-from .voice import NOT_WELL, Answer, Table, command, confirm, lasting, who
+from .rejected import rejected
+from .voice import NOT_WELL, Answer, Table, command, confirm, lasting, tell, who
 
 QUEUE_OPTION = click.option("--queue", "more", multiple=True, help="Also this queue, beyond the four (repeatable).")
 
 
 @click.group()
 def broker() -> None:
-    """Look into the broker, drain it into the table, refill it, back it up."""
+    """Look into the broker, drain it into the table, refill it, back it up; see what was set aside."""
 
 
 @contextmanager
 def parts() -> Iterator[tuple[Settings, Store, Broker]]:
     settings = from_env(os.environ)
-    store, its_broker = assemble.store(settings), assemble.broker(settings)
+    store, its_broker = wiring.store(settings), wiring.broker(settings)
     try:
         yield settings, store, its_broker
     finally:
@@ -45,17 +47,14 @@ def status() -> Answer:
     Example:  embedq broker status
     """
     with parts() as (_, store, its_broker):
-        queues, rejected = draining.compared(store, its_broker), store.rejected.by_reason()
+        queues, aside = draining.compared(store, its_broker), store.rejected.by_reason()
         other = its_broker.of_another_kind()
         address = shown(its_broker.url)
     rows = [[row[key] if key != "oldest_s" else lasting(row[key]) for key in row] for row in queues]
     said: list[str | Table] = [Table([name.replace("_", " ") for name in queues[0]], rows, f"The broker at {address}")]
-    if rejected:
-        said.append(
-            Table(
-                ("queue", "reason", "messages"), [(r["queue"], r["reason"], r["messages"]) for r in rejected], "Kept for review"
-            )
-        )
+    if aside:
+        cells = [(row["queue"], row["reason"], row["messages"]) for row in aside]
+        said.append(Table(("queue", "reason", "messages"), cells, "Kept for review (`embedq broker rejected list`)"))
     alone = [row["queue"] for row in queues if row["waiting"] and not row["consumers"]]
     if alone:
         said.append(
@@ -64,9 +63,10 @@ def status() -> Answer:
     if other:
         said.append(f"{', '.join(other)}: not declared as ours are, nothing can be published or consumed there: {MAKE_ANEW}")
     return Answer(
-        {"broker": address, "queues": queues, "rejected": rejected, "unconsumed": alone, "of_another_kind": other},
-        said, NOT_WELL if alone or other else 0,
-    )  # fmt: skip
+        {"broker": address, "queues": queues, "rejected": aside, "unconsumed": alone, "of_another_kind": other},
+        said,
+        NOT_WELL if alone or other else 0,
+    )
 
 
 @command(name="drain", destroys=True)
@@ -86,9 +86,9 @@ def drain(more: tuple[str, ...], timeout: float, reason: str, yes: bool, dry_run
                 {"messages": there, "queues": queues}, [f"would take {there:,} messages; nothing was done (--dry-run)"]
             )
         confirm(f"Take {there:,} messages out of the broker at {shown(its_broker.url)}?", yes=yes)
-        done = draining.drain(store, its_broker, limit_s=timeout, more=more, say=lambda line: click.echo(line, err=True))
+        done = draining.drain(store, its_broker, limit_s=timeout, more=more, say=tell)
         store.audit.write("broker", f"{done.messages} messages were drained", who=who(), reason=reason, **asdict(done))
-        store.switches.wake()
+        store.workers.wake()
         again = draining.is_refilled(store)
     said = f"{done.messages:,} messages taken: {done.freed:,} tasks freed, {done.made} tasks made, {done.rejected} messages kept for review"
     more_said = ["the live mode dispatches, so what was freed goes to the broker again"] if again else []
@@ -127,9 +127,9 @@ def backup(file: Path, more: tuple[str, ...]) -> Answer:
     """
     with parts() as (_, store, its_broker):
         written = draining.back_up(its_broker, file, more)
-        store.audit.write("broker", f"{written} messages were backed up", who=who(), file=str(file), messages=written)
+        store.audit.write("broker", f"{written} messages were backed up", who=who(), file=path_in_text(file), messages=written)
     return Answer({"file": str(file), "messages": written}, [f"{written:,} messages written to {file}"])
 
 
-for each in (status, drain, rebuild, backup):
+for each in (status, drain, rebuild, backup, rejected):
     broker.add_command(each)

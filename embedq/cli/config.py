@@ -1,4 +1,4 @@
-"""`embedq config …`: the settings, and versions of them in the database (R10)."""
+"""`embedq config …`: the settings, and versions of them in the database."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .. import preflight
 from ..decide.configuration import LIVE, Change, Setting, between, differences, environment_lines, kept, live_differences
 from ..decide.throttle import throttle_of
 from ..model import Mode
@@ -42,8 +43,8 @@ def present() -> list[Setting]:
 
 
 def live_of(store: Store) -> dict[str, Any]:
-    row = store.status.live() or {}
-    return {name: row.get(name) for name in LIVE}
+    row = store.status.live().columns()
+    return {name: row[name] for name in LIVE}
 
 
 @register
@@ -83,12 +84,16 @@ def _saved(version: int) -> Answer:
 @register
 @command(name="check")
 def check() -> Answer:
-    """Check all settings together; every problem with its remedy. Exit code 2 when there is one.
+    """Check all settings together, and what a worker would refuse to start with: provider, model, broker, database. Every problem
+    with its remedy; exit code 2 when there is one. Servers are asked where they answer, and nothing is started.
 
     Example:  embedq config check
     """
-    from_env(os.environ)
-    return Answer({"well": True}, ["the settings are in order"])
+    found = preflight.look(from_env(os.environ), os.environ)
+    preflight.tell(found.problems)
+    return Answer(
+        {"well": True, "not_asked": found.away}, ["the settings are in order", *(f"not asked: {each}" for each in found.away)]
+    )
 
 
 @register
@@ -198,18 +203,13 @@ def restore(version: int, reason: str, yes: bool, dry_run: bool) -> Answer:
 
 
 def _apply(store: Store, then: dict[str, Any], live: list[Change], why: str) -> None:
-    from ..switching import switch
+    from ..operations.mode_switch import switch
 
     names = {change.name for change in live}
     if names & {"paused_priorities", "paused_tenants"}:
-        store.operate.set_paused(_pauses(then, live_of(store)), who(), why)
+        pauses = {part: (then[f"paused_{part}"], None) for part in ("priorities", "tenants")}
+        store.status.pause(pauses, why, who())
     if "throttle" in names:
-        store.throttles.set(throttle_of(then["throttle"]), who(), why)
+        store.throttles.change(lambda _: throttle_of(then["throttle"]), who(), why)
     if "mode" in names:
         switch(store, Mode(then["mode"]), why, who())
-
-
-def _pauses(then: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[list[str], list[str]]]:
-    """Which pauses to add and which to take away."""
-    named = {part: (then[f"paused_{part}"], now[f"paused_{part}"]) for part in ("priorities", "tenants")}
-    return {part: (list(was), sorted({*has} - {*was})) for part, (was, has) in named.items()}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 import click
 
-from .. import assemble
-from ..settings import from_env
-from ..store import schema
-from .voice import NOT_WELL, Answer, Table, command, confirm
+from .. import wiring
+from ..endpoints import embedded_servers
+from ..settings import Settings, from_env
+from ..store import Store, grants, schema, steps
+from ..store.sessions import OWN
+from .voice import NOT_WELL, Answer, Table, command, confirm, tell, who
 
 
 @click.group()
@@ -25,19 +28,37 @@ def register(made: click.Command) -> click.Command:
 @register
 @command(name="upgrade", changes=True)
 @click.argument("revision", default="head")
-def upgrade(revision: str, reason: str, yes: bool) -> Answer:
-    """Create the schema, or bring it up to date, in one transaction.
+@click.option("--plan", is_flag=True, help="Only say what would be done.")
+@click.option("--sql", is_flag=True, help="Only print the statements that would be executed.")
+def upgrade(revision: str, plan: bool, sql: bool, reason: str, yes: bool) -> Answer:
+    """Create the schema, or bring it up to date, in one transaction. Each statement waits 200 ms for a lock at most, so that nobody waits
+    longer behind it; when it does not get one, all is taken back and tried again for 20 s.
 
-    Example:  embedq db upgrade
+    Example:  embedq db upgrade --plan
     """
     settings = from_env(os.environ)
-    store = assemble.store(settings)
-    before, after, model = assemble.set_up(settings, store, revision)
+    store = wiring.store(settings)
+    if plan or sql:
+        return _planned(store, revision, as_sql=sql)
+    before, after, model = wiring.set_up(settings, store, revision)
+    where = schema.where(store.database)
     store.close()
-    return Answer(
-        {"before": before, "after": after, "model": str(model)},
-        [f"schema: {before or 'nothing'} -> {after}; active model: {model}"],
-    )
+    said = [f"schema: {before or 'nothing'} -> {after}; active model: {model}"]
+    if where == OWN:
+        said += [
+            f"the tables are in the schema {where}: applications write to {where}.articles, or have it on their search path"
+        ]
+    return Answer({"before": before, "after": after, "model": str(model), "schema": where}, [*said])
+
+
+def _planned(store: Store, revision: str, *, as_sql: bool) -> Answer:
+    with closing(store):
+        now, found = steps.ahead(store.database, revision)
+    data = {"now": now, "steps": [step._asdict() for step in found]}
+    if as_sql:
+        return Answer(data, [f"-- {step.revision}: {step.about}\n{step.sql}" for step in found])
+    said = [f"{step.revision}  {step.about}" for step in found] or ["nothing is to be done"]
+    return Answer(data, [f"schema: {now or 'nothing'}; in one transaction:", *said])
 
 
 @register
@@ -49,18 +70,46 @@ def downgrade(revision: str, keep_articles: bool, reason: str, yes: bool, dry_ru
 
     Example:  embedq db downgrade base --keep-articles --yes
     """
-    store = assemble.store(from_env(os.environ))
-    before = schema.current(store.database)
-    what = "the articles stay as a plain table" if keep_articles else "the articles go too"
-    if dry_run:
-        return Answer(
-            {"before": before, "would_become": revision, "keep_articles": keep_articles},
-            [f"would go from {before} to {revision}; {what}"],
-        )
-    confirm(f"Downgrade from {before} to {revision}? Tasks, vectors, models and the audit log are dropped; {what}.", yes=yes)
-    _, after = schema.downgrade(store.database, revision, keep_articles=keep_articles)
+    with closing(wiring.store(from_env(os.environ))) as store:
+        before = schema.current(store.database)
+        undone = steps.undone(before, revision)
+        what = _told_of_articles(revision, keep_articles)
+        plan = [f"undone: {step.revision}, {step.about}" for step in undone] or ["undone: nothing"]
+        tables = [name for step in undone for name in step.tables]
+        plan.append(f"tables that go, with all that is in them: {', '.join(tables) or 'none'}; {what}")
+        data = {"before": before, "steps": [step._asdict() for step in undone], "keep_articles": keep_articles}
+        if dry_run:
+            return Answer(data | {"would_become": revision}, [f"would go from {before or 'nothing'} to {revision}", *plan])
+        for line in plan:
+            tell(line)
+        confirm(f"Downgrade from {before or 'nothing'} to {revision}?", yes=yes)
+        _, after = schema.downgrade(store.database, revision, keep_articles=keep_articles)
+    return Answer(data | {"after": after}, [f"schema: {before or 'nothing'} -> {after or 'nothing'}; {what}"])
+
+
+def _told_of_articles(revision: str, keep_articles: bool) -> str:
+    if revision != "base":
+        return "articles stay as they are"
+    return "the articles stay as a plain table" if keep_articles else "the articles go too"
+
+
+@register
+@command(name="grant", changes=True)
+@click.argument("kind", type=click.Choice([each.value for each in grants.Kind]))
+@click.argument("role")
+@click.option("--create", is_flag=True, help="Make the role when it is not there: it may log in, and has no password yet.")
+def grant(kind: str, role: str, create: bool, reason: str, yes: bool) -> Answer:
+    """Give a role of PostgreSQL what it needs, and no more: `application` writes and searches articles, `worker` runs workers and
+    operators' commands, `owner` changes the schema. New models and new tables are given to it as well.
+
+    Example:  embedq db grant application shop --create
+    """
+    store = wiring.store(from_env(os.environ))
+    done = grants.grant(store.database, grants.Kind(kind), role, create=create)
+    store.audit.write("database", f"the role {role} was given the rights of {kind}", who=who(), reason=reason, statements=done)
     store.close()
-    return Answer({"before": before, "after": after}, [f"schema: {before or 'nothing'} -> {after or 'nothing'}; {what}"])
+    said = [*done, *([f"next: set its password: \\password {role} in psql"] if create else [])]
+    return Answer({"kind": kind, "role": role, "statements": done}, [*said])
 
 
 @register
@@ -70,7 +119,7 @@ def verify() -> Answer:
 
     Example:  embedq db verify
     """
-    store = assemble.store(from_env(os.environ))
+    store = wiring.store(from_env(os.environ))
     missing = schema.missing(store.database)
     revision = schema.current(store.database)
     store.close()
@@ -81,6 +130,13 @@ def verify() -> Answer:
     return Answer(data, said, 0) if well else Answer(data, [*said, "next: `embedq db upgrade`"], NOT_WELL)
 
 
+def _told_of_embedded(settings: Settings) -> str:
+    here = embedded_servers(settings)
+    if here is None:
+        return "no"
+    return f"yes{f', with {here.redis}' if here.redis else ''}: for one machine"
+
+
 @register
 @command(name="health")
 def health() -> Answer:
@@ -88,7 +144,8 @@ def health() -> Answer:
 
     Example:  embedq db health
     """
-    store = assemble.store(from_env(os.environ))
+    settings = from_env(os.environ)
+    store = wiring.store(settings)
     schema.check_server(store.database)
     facts = store.database.one(
         "SELECT version() AS server, pg_database_size(current_database()) AS bytes,"
@@ -98,5 +155,6 @@ def health() -> Answer:
     )
     assert facts is not None
     facts["revision"] = schema.current(store.database)
+    facts["embedded"] = _told_of_embedded(settings)
     store.close()
     return Answer(facts, [Table(("", ""), list(facts.items()))], 0 if facts["revision"] == schema.LATEST else NOT_WELL)

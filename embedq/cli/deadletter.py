@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ..decide.explaining import attempts_told
 from ..errors import InputError, NotFound
 from ..store import Store
+from ..store.bulk import Act, Picked
 from ..store.database import Row
-from ..store.operate import Act, Picked
 from .fences import opened
-from .tasks import ids_of, like, planned, retry, swept_answer
-from .voice import Answer, Table, command, confirm, who
+from .narrowing import narrowed, narrows, picked_by
+from .tasks import ids_of, planned, retry, swept_answer
+from .voice import Answer, Table, command, confirm, of_all, who
 
 CLASS = click.option("--error", "error_class", metavar="CLASS", help="Only errors of this class.")
 TENANT = click.option("--tenant", help="Only this tenant's.")
@@ -42,12 +45,12 @@ def grouped(store: Store, error_class: str | None, tenant: str | None, limit: in
 
 
 @command(name="failed")
-@click.option("--details", is_flag=True, help="Grouped by error and message, with examples.")
+@click.option("--details", "--by-error", "details", is_flag=True, help="Grouped by error and message, with examples.")
 @CLASS
 @TENANT
 @LIMIT
 def failed(details: bool, error_class: str | None, tenant: str | None, limit: int) -> Answer:
-    """List failed tasks, the last one first; with --details grouped by error.
+    """List failed tasks, the last one first; with --by-error (or --details) grouped by error.
 
     Example:  embedq failed --details
     """
@@ -55,9 +58,10 @@ def failed(details: bool, error_class: str | None, tenant: str | None, limit: in
         if details:
             return grouped(store, error_class, tenant, limit)
         rows = store.overview.failed_tasks(error_class=error_class, tenant=tenant, limit=limit)
+        total = len(rows) if len(rows) < limit else store.overview.failed(error_class=error_class, tenant=tenant)
     shown = ("id", "article_id", "tenant_id", "attempts", "error_class", "error_message", "completed_at")
     cells = [[row[key] for key in shown] for row in rows]
-    return Answer(rows, [Table(TASK_COLUMNS, cells)] if rows else ["nothing has failed"])
+    return Answer(rows, [Table(TASK_COLUMNS, cells), *of_all(len(rows), total)] if rows else ["nothing has failed"])
 
 
 @click.group(name="dead-letter")
@@ -120,27 +124,18 @@ dead_letter.add_command(retry)
 @register
 @command(name="discard", destroys=True)
 @click.argument("keys", nargs=-1, metavar="[TASK|ARTICLE]...")
-@CLASS
-@click.option("--message-like", metavar="TEXT", help="Only where the last error has this in it.")
+@narrowed
 @click.option("--all", "everything", is_flag=True, help="Every failed task.")
-def discard(
-    keys: tuple[str, ...],
-    error_class: str | None,
-    message_like: str | None,
-    everything: bool,
-    reason: str,
-    yes: bool,
-    dry_run: bool,
-) -> Answer:
+def discard(keys: tuple[str, ...], narrow: dict[str, Any], everything: bool, reason: str, yes: bool, dry_run: bool) -> Answer:
     """Give failed tasks up: they become cancelled. Their errors stay, and `embedq requeue --status cancelled` undoes it.
 
     Example:  embedq dead-letter discard --error InputRefused --reason "test texts" --yes
     """
-    if not (keys or error_class or message_like or everything):
+    if not (keys or narrows(narrow) or everything):
         raise InputError("discard what?", hint="name tasks, or --error CLASS, --message-like TEXT or --all")
     with opened() as store:
         ids = ids_of(store, keys) if keys else None
-        picked = Picked(("failed",), ids=ids, error_class=error_class, message_like=like(message_like))
+        picked = picked_by(store, Picked(("failed",), ids=ids), narrow)
         if dry_run:
             return planned(store, picked, "discard")
         confirm(f"Discard {sum(row['tasks'] for row in store.operate.count(picked))} failed tasks?", yes=yes)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import closing
 
 import click
 
-from .. import assemble
+from .. import wiring
 from ..model import Priority
 from ..settings import from_env
+from ..steward.hand_over import hand_over
 from ..store import Store
-from ..store.operate import Act, Picked, Swept
+from ..store.bulk import Act, Picked
+from ..store.control import Pauses
 from .voice import FAILED, Answer, command, confirm, who
 
 PRIORITIES = click.option("--priority", "-p", "priorities", multiple=True, type=click.Choice([p.value for p in Priority]))
 TENANTS = click.option("--tenant", "-t", "tenants", multiple=True, metavar="TENANT")
 IN_FLIGHT = Picked(statuses=("processing",))
-EMERGENCY_PATIENCE_S = 1.0
-ROUNDS = 3
 
 
 def opened() -> closing[Store]:
-    return closing(assemble.store(from_env(os.environ)))
+    return closing(wiring.store(from_env(os.environ)))
 
 
 @command(name="stop", changes=True)
@@ -46,12 +45,12 @@ def start(reason: str, yes: bool) -> Answer:
 
 def _run(running: bool, reason: str) -> Answer:
     with opened() as store:
-        before, _ = store.operate.set_running(running, who(), reason)
+        before = store.status.set_running(running, reason, who()).before
         if running:
-            store.operate.wake()
+            store.workers.wake()
     words = "workers may claim" if running else "no worker can claim; what is in flight settles"
-    same = before.get("is_running") == running
-    return Answer({"is_running": running, "was_running": before.get("is_running")}, [words + (" (as before)" if same else "")])
+    same = before.is_running == running
+    return Answer({"is_running": running, "was_running": before.is_running}, [words + (" (as before)" if same else "")])
 
 
 @command(name="pause", changes=True)
@@ -74,17 +73,15 @@ def resume(priorities: tuple[str, ...], tenants: tuple[str, ...], reason: str, y
 
     Example:  embedq resume --tenant acme
     """
-    with opened() as store:
-        live = store.status.live() or {}
-    if not priorities and not tenants:
-        priorities, tenants = tuple(live.get("paused_priorities", ())), tuple(live.get("paused_tenants", ()))
-    return _pause({"priorities": ((), priorities), "tenants": ((), tenants)}, reason or "resumed", "resume")
+    every = not priorities and not tenants
+    change: Pauses = {"priorities": ((), None if every else priorities), "tenants": ((), None if every else tenants)}
+    return _pause(change, reason or "resumed", "resume")
 
 
-def _pause(change: dict[str, tuple[Sequence[str], Sequence[str]]], why: str, category: str) -> Answer:
+def _pause(change: Pauses, why: str, category: str) -> Answer:
     with opened() as store:
-        before, after = store.operate.set_paused(change, who(), why, category)
-        store.operate.wake()
+        before, after = store.status.pause(change, why, who(), category)
+        store.workers.wake()
     said = [f"paused {part}: {', '.join(names) or 'none'}" for part, names in after.items()]
     return Answer({"paused": after, "before": before}, [*said])
 
@@ -93,7 +90,8 @@ def _pause(change: dict[str, tuple[Sequence[str], Sequence[str]]], why: str, cat
 def emergency_stop(reason: str, yes: bool, dry_run: bool) -> Answer:
     """Stop all claims and hand back every task in flight. What workers still bring is discarded; nobody is charged.
 
-    It does not need the workers' consent: a session that holds a claim or a task's row open is ended.
+    It does not need the workers' consent: a session of theirs that hangs while it holds the fence or a task is ended. A transaction of the
+    application's is not: a task whose article it writes is taken from its worker, and given back when it ends.
 
     Example:  embedq emergency-stop --yes --reason "wrong model is being paid for"
     """
@@ -102,24 +100,13 @@ def emergency_stop(reason: str, yes: bool, dry_run: bool) -> Answer:
         if dry_run:
             return Answer({"would_hand_back": held}, [f"would stop all claims and hand back {held} tasks in flight"])
         confirm(f"Stop all claims and discard the results of {held} tasks in flight?", yes=yes)
-        _, ended = store.operate.set_running(False, who(), reason or "emergency stop", force=True)
-        swept, more_ended = hand_back_all(store, reason)
-    counts = {"handed_back": swept.total, "left": swept.left, "sessions_ended": ended + more_ended}
-    data = {"is_running": False, "states": dict(swept.states), **counts}
-    said = f"stopped; {swept.total} tasks were handed back, {ended + more_ended} hanging sessions ended"
-    if swept.left:
-        return Answer(data, [said, f"{swept.left} tasks are still locked by other sessions: run it again"], FAILED)
-    return Answer(data, [said, "go on with: embedq start --reason …"])
-
-
-def hand_back_all(store: Store, reason: str) -> tuple[Swept, int]:
-    """After the fence is down: until no task is processing, ending sessions that hang on one. Returns how many were ended."""
-    act = Act("hand_back", "emergency-stop", who(), reason, {"words": "handed back by an emergency stop"})
-    total, ended = Swept(), 0
-    for _ in range(ROUNDS):
-        swept = store.operate.sweep(IN_FLIGHT, act, patience_s=EMERGENCY_PATIENCE_S)
-        total = Swept(total.states + swept.states, total.ids + swept.ids, swept.left)
-        if not swept.left:
-            break
-        ended += store.operate.end_task_holders()
-    return total, ended
+        stopped = store.status.set_running(False, reason or "emergency stop", who())
+        act = Act("hand_back", "emergency-stop", who(), reason, {"words": "handed back by an emergency stop"})
+        done = hand_over(store, IN_FLIGHT, act)
+    ended = len(stopped.ended) + done.ended
+    counts = {"handed_back": done.handed, "taken": done.taken, "left": done.left, "sessions_ended": ended}
+    data = {"is_running": False, "states": dict(done.swept.states), **counts, "warnings": done.warnings()}
+    said = [f"stopped; {done.handed} tasks were handed back, {ended} hanging sessions ended", *done.warnings()]
+    if done.left:
+        return Answer(data, [*said, "run it again when that transaction has ended"], FAILED)
+    return Answer(data, [*said, "go on with: embedq start --reason …"])

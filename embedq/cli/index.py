@@ -11,10 +11,15 @@ from ..model import Model
 from ..store import Store
 from ..store.index import Index, build_words, drop_words, words_state
 from .fences import opened
-from .voice import NOT_WELL, Answer, Table, command, confirm, lasting, who
+from .voice import NOT_WELL, Answer, Table, command, confirm, lasting, tell, who
 
 WELL_FROM = 0.95
 MANY_OPEN = 1000
+ADVICE = (
+    "what raises it: a larger K (the index then looks at more candidates), or an index built anew after many edits; memory makes the build faster, "
+    "not the index better; without an index every search is exact",
+    "next: embedq index check -k 50; embedq index drop --yes, then embedq index build",
+)
 MODEL = click.option("--model", "key", metavar="MODEL", help="Default: the active model.")
 WORDS = click.option("--words", is_flag=True, help="The index for ranking by words (search --hybrid) instead.")
 
@@ -46,7 +51,7 @@ def status() -> Answer:
     """
     with opened() as store:
         found = [(model, Index(store.database, model).state()) for model in store.models.by_id().values()]
-        words, waiting = words_state(store.database), sum(row["tasks"] for row in store.tasks.depth())
+        words, waiting = words_state(store.database), store.overview.open()
     cells = [
         (
             str(model),
@@ -64,7 +69,7 @@ def status() -> Answer:
     said: list[str | Table] = [Table(("of", "index", "rows, about", "index size", "vectors", "scans"), cells)]
     if waiting > MANY_OPEN:
         said.append(
-            f"{waiting:,} tasks are open: an index is built faster after bulk work than fed by it (`embedq wait`, then `index build`)"
+            f"about {waiting:,} tasks are open: an index is built faster after bulk work than fed by it (`embedq wait`, then `index build`)"
         )
     return Answer({"models": [{"model": str(model)} | s for model, s in found], "words": words, "open_tasks": waiting}, said)
 
@@ -120,7 +125,7 @@ class shown:
         told = progress["phase"] + (f" {10 * (10 * done // total)} %" if total else "")
         if told != self.last:
             self.last = told
-            click.echo(told, err=True)
+            tell(told)
 
 
 @register
@@ -163,5 +168,5 @@ def check(key: str | None, k: int, samples: int) -> Answer:
     speed = f"{found['index_ms']:.1f} ms a query, exact {found['exact_ms']:.1f} ms"
     said = [f"recall@{k} {found['recall']:.3f} (worst of {found['samples']}: {found['worst']:.2f}); {speed}"]
     if not well:
-        said.append("next: embedq index drop, then embedq index build --memory with more memory")
+        said += ADVICE
     return Answer(found | {"well": well}, [*said], 0 if well else NOT_WELL)

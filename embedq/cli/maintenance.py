@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from .. import assemble
-from .. import maintenance as windows
+from .. import wiring
 from ..errors import InputError
 from ..settings import from_env
+from ..steward import maintenance_window as windows
 from ..store import Store
 from .voice import Answer, Table, command, who
 
@@ -34,7 +34,7 @@ def maintenance() -> None:
 
 @contextmanager
 def opened() -> Iterator[Store]:
-    store = assemble.store(from_env(os.environ))
+    store = wiring.store(from_env(os.environ))
     try:
         yield store
     finally:
@@ -98,10 +98,10 @@ def status() -> Answer:
     Example:  embedq maintenance status
     """
     with opened() as store:
-        live = store.status.live() or {}
-    window = windows.shown(live.get("maintenance"))
-    data = {"maintenance": window, "submissions_accepted": live.get("submissions_accepted")}
-    rows = [*(window or {"state": "none"}).items(), ("submissions_accepted", live.get("submissions_accepted"))]
+        live = store.status.live()
+    window = windows.shown(live.maintenance)
+    data = {"maintenance": window, "submissions_accepted": live.submissions_accepted}
+    rows = [*(window or {"state": "none"}).items(), ("submissions_accepted", live.submissions_accepted)]
     return Answer(data, [Table(("", ""), rows)])
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import assemble
+from .. import wiring
+from ..client.judged_search import Ranking, Run
 from ..decide.ranking import overlap
 from ..errors import ConfigError, InputError
 from ..model import Model
@@ -17,10 +19,13 @@ from ..settings import Settings, from_env
 from ..store import Store
 from ..store.models import Progress
 from .fences import opened
-from .voice import NOT_WELL, Answer, Table, command, confirm, lasting, who
+from .voice import NOT_WELL, Answer, Table, command, confirm, lasting, tell, who
 
 BYTES_PER_TOKEN = 4
 SAMPLE = 20
+JUDGED = click.option(
+    "--file", type=click.Path(dir_okay=False, path_type=Path), help="Judged questions (`embedq quality add`)."
+)
 
 
 @click.group()
@@ -60,13 +65,14 @@ def add(provider: str, name: str, dimensions: int, reason: str, yes: bool) -> An
 
     Example:  embedq model add ollama nomic-embed-text 768
     """
-    from ..providers.registry import known_providers
+    from ..providers.registry import known_model, known_providers
 
     if provider not in known_providers():
         raise ConfigError(f"the provider {provider!r} is unknown", hint=f"one of: {', '.join(known_providers())}")
+    full_name, _ = known_model(provider, name) or (name, dimensions)
     with opened() as store:
         known = len(store.models.all())
-        added = store.models.add(Model(provider, name, dimensions), kept_in_step=False)
+        added = store.models.add(Model(provider, full_name, dimensions), kept_in_step=False)
         news = len(store.models.all()) > known
         if news:
             store.audit.write("model", f"add: {added}", who=who(), reason=reason, model=added.id)
@@ -87,7 +93,7 @@ def build(key: str, rate: float | None, dry_run: bool, reason: str, yes: bool) -
     Example:  embedq model build 2 --rate 50
     """
     settings = from_env(os.environ)
-    with closing(assemble.store(settings)) as store:
+    with closing(wiring.store(settings)) as store:
         chosen = store.models.named(key)
         facts = store.models.to_build(chosen)
         estimate = _estimate(settings, chosen, facts)
@@ -95,7 +101,7 @@ def build(key: str, rate: float | None, dry_run: bool, reason: str, yes: bool) -
             return Answer(
                 estimate,
                 [
-                    f"would embed {estimate['articles']:,} articles, about {estimate['tokens']:,} tokens, cost {estimate['cost']:,.2f}"
+                    f"would embed {estimate['articles']:,} articles, about {estimate['tokens']:,} tokens, cost {_price(estimate['cost'])}"
                 ],
             )
         ask_once(settings, chosen)
@@ -115,21 +121,25 @@ def _built(store: Store, chosen: Model, rate: float | None, total: int) -> int:
         return store.models.build(chosen, rate=rate, tell=show)
 
 
-def _estimate(settings: Settings, chosen: Model, facts: dict[str, Any]) -> dict[str, Any]:
-    from ..decide.prices import cost, number_for
+def _price(cost: float | None) -> str:
+    return "unknown: set EMBEDDING_PRICES" if cost is None else f"{cost:,.2f}"
 
-    tokens = int(facts["bytes"]) // BYTES_PER_TOKEN
+
+def _estimate(settings: Settings, chosen: Model, facts: dict[str, Any]) -> dict[str, Any]:
+    from ..decide.prices import cost, named_for
+
+    tokens, price = int(facts["bytes"]) // BYTES_PER_TOKEN, named_for(settings.prices, chosen)
     return {
         "model": str(chosen),
         "articles": facts["articles"],
         "tokens": tokens,
-        "cost": cost(tokens, number_for(settings.prices, chosen)),
+        "cost": None if price is None else cost(tokens, price),
     }
 
 
 def ask_once(settings: Settings, chosen: Model) -> None:
     """Raises the provider's fault when this model does not answer with vectors of its dimensions."""
-    with closing(assemble.provider_factory(settings)(chosen)) as provider:
+    with closing(wiring.provider_factory(settings)(chosen)) as provider:
         provider.embed(["embedq asks whether this model answers"])
 
 
@@ -145,8 +155,21 @@ def status(key: str | None) -> Answer:
         chosen = [store.models.named(key)] if key else list(store.models.by_id().values())
         found = [(each, store.models.progress(each)) for each in chosen]
     data = [{"id": each.id, "model": str(each)} | shown(progress) for each, progress in found]
-    cells = [(each.id, str(each), f"{p.complete:,} of {p.articles:,}", p.missing, p.behind, p.open, p.failed, f"{p.rate_per_s:.1f}/s",
-              lasting(p.eta_s) if p.open else "-", f"{p.bytes / 1e6:,.1f} MB") for each, p in found]  # fmt: skip
+    cells = [
+        (
+            each.id,
+            str(each),
+            f"{p.complete:,} of {p.articles:,}",
+            p.missing,
+            p.behind,
+            p.open,
+            p.failed,
+            f"{p.rate_per_s:.1f}/s",
+            lasting(p.eta_s) if p.open else "-",
+            f"{p.bytes / 1e6:,.1f} MB",
+        )
+        for each, p in found
+    ]
     return Answer(
         data, [Table(("id", "model", "complete", "missing", "behind", "open", "failed", "rate", "left", "size"), cells)]
     )
@@ -164,17 +187,23 @@ def shown(progress: Progress) -> dict[str, Any]:
 @click.argument("queries", nargs=-1)
 @click.option("--with", "other", metavar="MODEL", help="Compare with this one; default: the active model.")
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 100), help="Results of each query.")
-def compare(key: str, queries: tuple[str, ...], other: str | None, k: int) -> Answer:
+@JUDGED
+def compare(key: str, queries: tuple[str, ...], other: str | None, k: int, file: Path | None) -> Answer:
     """How much of the first K results two models share, query by query; without queries, for titles of 20 articles.
 
+    With judged questions (`embedq quality add`): how well each answers them, and which are won and lost.
+
     Example:  embedq model compare 2 "compress a file" "parse arguments"
+    Example:  embedq model compare 2 --file questions.jsonl
     """
     settings = from_env(os.environ)
-    with closing(assemble.store(settings)) as store:
+    with closing(wiring.store(settings)) as store:
         one = store.models.named(key)
         two = store.models.named(other) if other else store.models.active()
         if two is None or two.id == one.id:
             raise InputError("there is nothing to compare it with", hint="name another model by --with")
+        if file is not None:
+            return _judged(settings, store, [two, one], file)[1]
         asked = list(queries) or store.models.sample_titles(SAMPLE)
         ranked = [_ranked(settings, store, each, asked, k) for each in (one, two)]
     shares = [overlap(first, second, k) for first, second in zip(*ranked, strict=True)]
@@ -186,9 +215,29 @@ def compare(key: str, queries: tuple[str, ...], other: str | None, k: int) -> An
     return Answer(data, [*said, f"{one} and {two} share {mean:.0%} of the first {k} over {len(asked)} queries"])
 
 
+def _judged(settings: Settings, store: Store, models: list[Model], file: Path) -> tuple[list[Run], Answer]:
+    from .quality import changes_tables, data_of, measured, questions, scores_table
+
+    asked = questions(file)
+    runs = measured(settings, store, models, asked, [Ranking.MEANING])
+    return runs, Answer(data_of(runs, asked), [scores_table(runs), *changes_tables(runs, asked)])
+
+
+def _warn_if_worse(settings: Settings, store: Store, before: Model | None, chosen: Model, file: Path) -> None:
+    """On stderr. The operator has decided already; whether the questions stand for what is asked, only people know."""
+    if before is None or before.id == chosen.id:
+        return
+    (old, new), _ = _judged(settings, store, [before, chosen], file)
+    if new.score.mrr < old.score.mrr:
+        tell(
+            f"warning: {chosen} answers the questions of {file} worse: MRR {new.score.mrr:.3f}, {before} {old.score.mrr:.3f}"
+            f" (`embedq model compare {before.id} --file {file}` shows which; `embedq model rollback` goes back)"
+        )
+
+
 def _ranked(settings: Settings, store: Store, chosen: Model, queries: list[str], k: int) -> list[list[str]]:
     """Article ids by query. Each model's vectors are compared with its own query vectors only."""
-    with closing(assemble.provider_factory(settings)(chosen)) as provider:
+    with closing(wiring.provider_factory(settings)(chosen)) as provider:
         vectors = provider.embed(queries).vectors
     return [[row["article_id"] for row in store.search.nearest(chosen, vector, k)] for vector in vectors]
 
@@ -197,7 +246,8 @@ def _ranked(settings: Settings, store: Store, chosen: Model, queries: list[str],
 @command(name="activate", changes=True)
 @click.argument("key", metavar="MODEL")
 @click.option("--force", is_flag=True, help="Although search would not find some articles until they are embedded.")
-def activate(key: str, force: bool, reason: str, yes: bool) -> Answer:
+@JUDGED
+def activate(key: str, force: bool, file: Path | None, reason: str, yes: bool) -> Answer:
     """Let search follow this model, from one moment to the next. Refused while search would lose articles.
 
     The model before it is kept in step until it is dropped: `embedq model rollback` goes back at once.
@@ -207,6 +257,8 @@ def activate(key: str, force: bool, reason: str, yes: bool) -> Answer:
     with opened() as store:
         chosen, started = store.models.named(key), time.monotonic()
         before = store.models.active()
+        if file is not None:
+            _warn_if_worse(from_env(os.environ), store, before, chosen, file)
         progress = store.models.activate(chosen, who=who(), why=reason, force=force)
         return _switched(store, chosen, before, progress, time.monotonic() - started)
 

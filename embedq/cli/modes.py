@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from ..client import Client
-from ..decide.switching import deliveries
+from ..client.client import Client
+from ..decide.modes import deliveries
 from ..errors import InputError
 from ..model import Delivery, Mode
+from ..operations.mode_switch import Switched, switch, would_switch
 from ..store import Store
-from ..switching import Switched, switch, would_switch
-from .voice import Answer, Table, command, lasting, who
+from .voice import Answer, Table, command, lasting, tell, who
 
 
 @command(name="mode", destroys=True)
@@ -34,41 +34,32 @@ def mode(new: str | None, wait: bool, timeout: float, reason: str, yes: bool, dr
             return _would(would_switch(client.store, Mode(new)))
         if not reason:
             raise InputError("a switch needs its reason", hint='add --reason "…"; the audit log keeps it')
-        done = switch(
-            client.store,
-            Mode(new),
-            reason,
-            who(),
-            wait_s=timeout if wait else None,
-            say=lambda line: click.echo(line, err=True),
-        )
+        done = switch(client.store, Mode(new), reason, who(), wait_s=timeout if wait else None, say=tell)
     return _did(done)
 
 
 def shown(client: Client) -> Answer:
-    decision, live, workers = client.decision(), client.store.status.live() or {}, seen_by(client.store)
-    by, since, reason = _author(client.store, live)
+    decision, live, workers = client.decision(), client.store.status.live(), seen_by(client.store)
+    author = client.store.status.author(live)
+    by, since, reason = author["who"], author["at"], author["reason"]
     data: dict[str, Any] = {
-        "mode": decision.mode, "source": decision.source, "reason": reason if decision.source == "live" else decision.reason,
-        "since": since, "by": by, "is_running": live.get("is_running"), "submissions_accepted": live.get("submissions_accepted"),
-    }  # fmt: skip
+        "mode": decision.mode,
+        "source": decision.source,
+        "reason": reason if decision.source == "live" else decision.reason,
+        "since": since,
+        "by": by,
+        "is_running": live.is_running,
+        "submissions_accepted": live.submissions_accepted,
+    }
     said: list[str | Table] = [Table(("", ""), list(data.items()))]
     columns = ("worker", "delivery", "alive", "mode seen", "up to date", "may claim", "holds")
     said.append(Table(columns, [[row[key] for key in row] for row in workers], "Workers"))
     return Answer(data | {"workers": workers}, said)
 
 
-def _author(store: Store, live: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Who set the mode, when and why: the latest switch by command, unless the row says that a hand came after it."""
-    latest = store.status.latest_switch()
-    if latest and latest["after"] == live.get("mode") and latest["reason"] == live.get("reason"):
-        return latest["who"], latest["timestamp"], latest["reason"]
-    return live.get("changed_by"), live.get("changed_at"), live.get("reason")
-
-
 def seen_by(store: Store) -> list[dict[str, Any]]:
     """Workers of each delivery, whether they live, and which mode they have seen."""
-    live = Mode((store.status.live() or {"mode": Mode.CELERY})["mode"])
+    live = store.status.live().mode
     return [
         {
             "name": worker["name"],
@@ -98,6 +89,7 @@ def _did(done: Switched) -> Answer:
     if done.in_flight:
         said.append(
             f"{done.in_flight:,} tasks were in flight: {done.settled_meanwhile:,} settled meanwhile, {done.handed_over:,} handed over"
+            + (f", {done.taken + done.left:,} wait for a transaction" if done.taken + done.left else "")
         )
     said += [f"warning: {line}" for line in done.warnings]
     return Answer(asdict(done), said)

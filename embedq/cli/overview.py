@@ -6,23 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import click
 
-from ..decide.health import Finding, is_well, without_database
-from ..decide.throttle import throttle_of
+from ..decide.facts import Finding, Level
+from ..decide.health import is_well, without_database
 from ..errors import NotWell, StoreUnavailable
-from ..maintenance import shown
+from ..operations.status import ACTS, Glance, glance, told_by
 from ..settings import from_env
 from ..store import Store
-from ..wellbeing import Glance, glance
 from .fences import opened
-from .voice import FAILED, Answer, Table, command, drawn, lasting
+from .voice import FAILED, NOT_WELL, Answer, Table, command, drawn, lasting, words
 
 LOOK_EVERY_S = 0.25
-ACTS = 5
 
 
 @command(name="status")
@@ -37,37 +34,32 @@ def status(watch: bool, interval: float) -> Answer | None:
         if not watch:
             return status_answer(store)
         try:
-            _watch(lambda: status_answer(store), interval)
+            _watch(lambda: status_answer(store, watched=True), interval)
         except KeyboardInterrupt:
             pass
     return None
 
 
-def status_answer(store: Store) -> Answer:
+def status_answer(store: Store, *, watched: bool = False) -> Answer:
+    """`watched`: what is wrong comes first, because a screen shows no more than its height."""
     seen = glance(store, from_env(os.environ))
     acts = store.audit.recent(ACTS)
-    live = seen.live
-    data = {
-        "mode": live["mode"], "is_running": live["is_running"], "reason": live.get("reason"), "by": live.get("changed_by"),
-        "since": live.get("changed_at"), "maintenance": shown(live.get("maintenance")), "paused_priorities": seen.facts.paused_priorities,
-        "paused_tenants": seen.facts.paused_tenants, "throttle": live.get("throttle"),
-        "open": seen.open, "about": seen.about, "rate_per_s": seen.rate, "eta_s": seen.eta_s,
-        "oldest": seen.oldest, "tasks": seen.tasks, "broker": asdict(seen.peek) if seen.peek else None,
-        "workers": seen.workers, "findings": [finding._asdict() for finding in seen.found], "acts": acts,
-    }  # fmt: skip
-    return Answer(data, _said(seen, acts))
+    said = _said(seen, acts)
+    return Answer(
+        told_by(seen, acts),
+        [said[0], *told(seen.found), *(part for part in said[1:] if part not in told(seen.found))] if watched else said,
+    )
 
 
 def _said(seen: Glance, acts: list[dict[str, Any]]) -> list[str | Table]:
     live = seen.live
-    stopped = "" if live["is_running"] else ", STOPPED"
-    said: list[str | Table] = [
-        f"mode {live['mode']}{stopped} (since {_when(live)} by {live.get('changed_by')}: {live.get('reason')})"
-    ]
-    if live.get("maintenance"):
-        said.append(f"maintenance: {live['maintenance'].get('reason')} ({live['maintenance'].get('state')})")
-    if live.get("throttle"):
-        said.append(f"throttle: {throttle_of(live['throttle']).told()} (`embedq throttle off` ends it)")
+    said: list[str | Table] = [f"mode {live.mode}{'' if live.is_running else ', STOPPED'} ({_ordered(seen.author)})"]
+    if seen.stopped_by:
+        said.append(f"stopped ({_ordered(seen.stopped_by)}); `embedq start --reason …` goes on")
+    if live.maintenance:
+        said.append(f"maintenance: {live.maintenance.get('reason')} ({live.maintenance.get('state')})")
+    if live.throttle:
+        said.append(f"throttle: {live.throttle.told()} (`embedq throttle off` ends it)")
     said += [
         _pace(seen),
         Table(("priority", "in the table", "with the broker", "in work", "messages", "delayed"), _depth_rows(seen)),
@@ -87,9 +79,9 @@ def _worker_cells(worker: dict[str, Any]) -> tuple[object, ...]:
     return (worker["name"], worker["delivery"], worker["held"], worker["mode_seen"], queues, steward)
 
 
-def _when(live: dict[str, Any]) -> str:
-    since = live.get("changed_at")
-    return since.astimezone().strftime("%Y-%m-%d %H:%M") if since else "-"
+def _ordered(act: dict[str, Any]) -> str:
+    since = act["at"].astimezone().strftime("%Y-%m-%d %H:%M") if act["at"] else "-"
+    return f"since {since} by {act['who'] or '-'}: {act['reason']}"
 
 
 def _pace(seen: Glance) -> str:
@@ -97,7 +89,8 @@ def _pace(seen: Glance) -> str:
     if not seen.open:
         return f"nothing waits; {seen.rate:.1f} tasks/s in the last minute"
     ages = [time.time() - seen.oldest.timestamp()] if seen.oldest else []
-    eta = f"done in about {lasting(seen.eta_s)}" if seen.eta_s else "nothing was completed in the last minute"
+    cannot = "no time can be told while what is found below lasts" if seen.rate else "nothing was completed in the last minute"
+    eta = f"done in about {lasting(seen.eta_s)}" if seen.eta_s else cannot
     return f"{about}{seen.open:,} open, the oldest for {lasting(*ages) if ages else '-'}; {seen.rate:.1f}/s, {eta}"
 
 
@@ -128,7 +121,7 @@ def _broker_line(seen: Glance) -> str:
 def told(found: list[Finding]) -> list[str | Table]:
     if not found:
         return ["nothing is wrong"]
-    return [Table(("", "what", "next"), [tuple(finding) for finding in found])]
+    return [line for finding in found for line in (f"{finding.level}: {finding.what}", f"    next: {finding.next}")]
 
 
 def _watch(look: Callable[[], Answer], interval_s: float) -> None:
@@ -149,9 +142,9 @@ def _watch(look: Callable[[], Answer], interval_s: float) -> None:
 
 def _looked(look: Callable[[], Answer]) -> list[Any]:
     try:
-        return [drawn(part) if isinstance(part, Table) else part for part in look().said]
+        return [drawn(part) if isinstance(part, Table) else words(part) for part in look().said]
     except StoreUnavailable as away:
-        return [f"{time.strftime('%H:%M:%S')} {away}"]
+        return [words(f"{time.strftime('%H:%M:%S')} {away}")]
 
 
 @command(name="health")
@@ -172,33 +165,49 @@ def health() -> Answer:
 @command(name="wait")
 @click.option("--timeout", default=3600.0, show_default=True, help="Seconds.")
 def wait(timeout: float) -> Answer:
-    """Wait until no task is open. Exit code 3 when the time is up.
+    """Wait until no task is open, and tell how they ended. Exit code 3 when the time is up, or when some of them failed.
 
     Example:  embedq wait --timeout 600
     """
+    started = time.monotonic()
+    with opened() as store:
+        since = store.overview.now()
+        _wait_for_all(store, timeout)
+        ended = store.overview.ended_since(since)
+        failed_before = store.overview.failed() - ended["failed"]
+    data = ended | {"done": sum(ended.values()), "failed_before": failed_before, "seconds": time.monotonic() - started}
+    told = ", ".join(f"{number:,} {status}" for status, number in ended.items() if number) or "none ended meanwhile"
+    said = [f"nothing is open: {told}"]
+    if failed_before:
+        said.append(f"{failed_before:,} tasks had failed before: `embedq failed --details`")
+    if ended["failed"]:
+        said.append("next: embedq failed --details")
+    return Answer(data, [*said], NOT_WELL if ended["failed"] else 0)
+
+
+def _wait_for_all(store: Store, timeout: float) -> None:
     from .trying import bar
 
     started = time.monotonic()
-    with opened() as store:
-        total = left = _open(store)
-        with bar("embedding", total) as show:
-            while left:
-                if time.monotonic() - started > timeout:
-                    raise NotWell(
-                        f"{left} tasks are still open after {timeout:g} s", hint="`embedq status` shows what they wait for"
-                    )
-                looked_at = time.monotonic()
-                left = _open(store)
-                show(max(0, total - left))
-                # A look at a long queue costs more: no more than a tenth of the time is spent looking.
-                time.sleep(max(LOOK_EVERY_S, 9 * (time.monotonic() - looked_at)) if left else 0)
-    return Answer(
-        {"done": total, "seconds": time.monotonic() - started}, [f"nothing is open; {total} tasks were done meanwhile"]
+    total = left = store.overview.open()
+    with bar("embedding", total) as show:
+        while left:
+            if time.monotonic() - started > timeout:
+                raise _still_open(store, left, timeout)
+            looked_at = time.monotonic()
+            left = store.overview.open()
+            show(max(0, total - left))
+            # A look at a long queue costs more: no more than a tenth of the time is spent looking.
+            time.sleep(max(LOOK_EVERY_S, 9 * (time.monotonic() - looked_at)) if left else 0)
+
+
+def _still_open(store: Store, left: int, timeout: float) -> NotWell:
+    found = [each for each in glance(store, from_env(os.environ)).found if each.level is Level.PROBLEM]
+    why = f": {found[0].what}" if found else ""
+    return NotWell(
+        f"{left} tasks are still open after {timeout:g} s{why}",
+        hint=found[0].next if found else "`embedq status` shows what they wait for",
     )
-
-
-def _open(store: Store) -> int:
-    return sum(row["tasks"] for row in store.overview.depth())
 
 
 @command(name="recent")
@@ -227,6 +236,7 @@ def stats(hours: float) -> Answer:
         data: dict[str, Any] = {
             "hours": hours,
             "about_rows": view.about_rows(),
+            "articles": view.articles(),
             "open": view.depth(),
             "ended": view.throughput(seconds),
             "tokens": view.tokens(seconds),
@@ -237,7 +247,8 @@ def stats(hours: float) -> Answer:
         for r in data["ended"]
     ]
     said: list[str | Table] = [
-        Table(("table", "rows, about"), [*data["about_rows"].items()]),
+        Table(("table", "rows, about"), [(name, rows if rows >= 0 else "-") for name, rows in data["about_rows"].items()]),
+        "articles: " + _by_status(data["articles"]),
         Table(
             ("priority", "place", "open", "oldest"),
             [(r["priority"], r["place"], _number(r), r["oldest"]) for r in data["open"]],
@@ -248,3 +259,9 @@ def stats(hours: float) -> Answer:
     if data["failed"]:
         said.append(Table(("error", "failed tasks"), [(r["error_class"], r["tasks"]) for r in data["failed"]]))
     return Answer(data, said)
+
+
+def _by_status(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return "too many to count at a glance (`embedq verify` does)"
+    return ", ".join(f"{number:,} {status}" for status, number in counts.items()) or "none"

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from .. import assemble
-from ..decide.prices import number_for
+from .. import wiring
+from ..decide.circuit_breaker import Circuit, circuit
+from ..decide.prices import named_for, number_for
 from ..errors import ConfigError, EmbedqError, StoreUnavailable
 from ..model import Model
 from ..providers import Provider
@@ -21,6 +23,7 @@ from .voice import NOT_WELL, Answer, Table, command
 
 TEXTS = ("embedq asks whether this provider is well", "a second text", "and a third, to see their order")
 SAME_ENOUGH = 1e-3
+SAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,18 @@ def register(made: click.Command) -> click.Command:
     "--model", "key", metavar="MODEL", help="A registered model; default: the active one, without a database the settings'."
 )
 def check(key: str | None) -> Answer:
-    """Reachability, credentials, model, dimensions, order, latency and limits, by three requests. Each failure with its next step.
+    """Reachability, credentials, model, dimensions, order, latency, limits and stored vectors, by up to six requests. Each failure with its next step.
 
     Example:  embedq provider check
     """
     settings = from_env(os.environ)
-    chosen, paused = _chosen(settings, key)
-    looked = [Looked("model", str(chosen)), *paused, *_asked(settings, chosen)]
+    chosen, known = _chosen(settings, key)
+    asked = _asked(settings, chosen)
+    accepted = not any(each.next_step for each in asked)
+    paused = [_of_workers(each) if accepted and each.next_step else each for each in known]
+    looked = [Looked("model", str(chosen)), *_server(settings, chosen), *paused, *asked]
+    if not any(each.next_step for each in looked):
+        looked += _stored(settings, chosen)
     well = not any(each.next_step for each in looked)
     rows = [(each.what, each.found, each.next_step or "fine") for each in looked]
     data = {
@@ -68,23 +76,42 @@ def check(key: str | None) -> Answer:
 def _chosen(settings: Settings, key: str | None) -> tuple[Model, list[Looked]]:
     """The model to ask, and what the database knows of its provider. Without a database the settings' own model."""
     try:
-        with closing(assemble.store(settings)) as store:
-            chosen = store.models.named(key) if key else store.models.active() or assemble.wanted_model(settings)
-            state = store.models.state(chosen.provider)
+        with closing(wiring.store(settings)) as store:
+            chosen = store.models.named(key) if key else store.models.active() or wiring.wanted_model(settings)
+            state = store.providers.state(chosen.provider)
     except (StoreUnavailable, ConfigError) as away:
         if key:
             raise
-        return assemble.wanted_model(settings), [Looked("database", f"not asked: {away}")]
-    if state and state["pause_s"] > 0:
-        return chosen, [
-            Looked("paused", f"for {state['pause_s']:.0f} s more: {state['pause_reason']}", "it is asked again then by itself")
-        ]
-    return chosen, []
+        return wiring.wanted_model(settings), [Looked("database", f"not asked: {away}")]
+    if circuit(state) is Circuit.CLOSED or state is None:
+        return chosen, []
+    left = f"for {state.left_s:.0f} s more" if state.left_s else "about to be asked again"
+    return chosen, [Looked("paused", f"{left}: {state.why}", "it is asked again then by itself")]
+
+
+def _of_workers(paused: Looked) -> Looked:
+    """What this process is answered, the workers were not: they have another environment, or the provider has just come back."""
+    step = "accepted here: when it lasts, the workers have another key or address than this shell; put theirs right and restart them"
+    return Looked("workers", f"their last calls were refused; {paused.what} {paused.found}", step)
+
+
+def _server(settings: Settings, chosen: Model) -> list[Looked]:
+    """Which server this environment names, by host and port alone: the rest of an address may hold a secret."""
+    from ..providers.openai import OPENAI_URL
+
+    named = {"openai": settings.openai_base_url.secret or OPENAI_URL, "ollama": settings.ollama_base_url.secret}.get(
+        chosen.provider
+    )
+    if named is None:
+        return []
+    parts = urlsplit(named)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return [Looked("server", f"{parts.hostname}, port {port}, as this environment names it")]
 
 
 def _asked(settings: Settings, chosen: Model) -> list[Looked]:
     try:
-        with closing(assemble.provider_factory(settings)(chosen)) as asked:
+        with closing(wiring.provider_factory(settings)(chosen)) as asked:
             return [*_limits(settings, asked), *_answers(asked)]
     except EmbedqError as fault:
         return [Looked("answer", str(fault), fault.hint)]
@@ -92,6 +119,7 @@ def _asked(settings: Settings, chosen: Model) -> list[Looked]:
 
 def _limits(settings: Settings, asked: Provider) -> list[Looked]:
     limits, model = asked.limits, asked.model
+    price = named_for(settings.prices, model)
     requests, tokens = (int(number_for(raw, model)) for raw in (settings.requests_per_minute, settings.tokens_per_minute))
     return [
         Looked(
@@ -102,7 +130,9 @@ def _limits(settings: Settings, asked: Provider) -> list[Looked]:
             "budget",
             f"{requests or 'any number of'} requests and {tokens or 'any number of'} tokens a minute, for all processes",
         ),
-        Looked("price", f"{number_for(settings.prices, model):g} for a million tokens (EMBEDDING_PRICES)"),
+        Looked(
+            "price", "unknown: set EMBEDDING_PRICES" if price is None else f"{price:g} for a million tokens (EMBEDDING_PRICES)"
+        ),
     ]
 
 
@@ -122,6 +152,33 @@ def _answers(asked: Provider) -> list[Looked]:
             wrong,
         ),
         Looked("latency", f"{again_s * 1000:,.0f} ms ({first_s * 1000:,.0f} ms the first time)"),
+    ]
+
+
+def _stored(settings: Settings, chosen: Model) -> list[Looked]:
+    """Whether texts that were embedded before have the same vectors today: a server may have another model under the same name."""
+    from ..providers.answers import similar
+
+    try:
+        with closing(wiring.store(settings)) as store, closing(wiring.provider_factory(settings)(chosen)) as asked:
+            samples = store.vectors.samples(chosen.id, SAMPLES) if chosen.id else []
+            vectors = [asked.embed([sample.text]).vectors[0] for sample in samples]
+    except (StoreUnavailable, ConfigError):
+        return []
+    except EmbedqError as fault:
+        return [Looked("stored vectors", str(fault), fault.hint)]
+    if not samples:
+        return [Looked("stored vectors", "none yet to compare with")]
+    others = sum(not similar(vector, sample.vector) for vector, sample in zip(vectors, samples, strict=True))
+    if not others:
+        return [Looked("stored vectors", f"{len(samples)} texts have the same vectors as when they were stored")]
+    remedy = "bring the former model back; or stop the workers and build the new one under another name: `embedq model add`"
+    return [
+        Looked(
+            "stored vectors",
+            f"{others} of {len(samples)} texts have other vectors than those stored: it is another model",
+            remedy,
+        )
     ]
 
 

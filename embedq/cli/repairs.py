@@ -1,4 +1,4 @@
-"""`embedq articles mark-review` and `reindex`: articles in trouble (R13)."""
+"""`embedq articles mark-review` and `reindex`: articles in trouble."""
 
 from __future__ import annotations
 
@@ -40,9 +40,16 @@ def which_of(
 @which_articles
 @click.option("--clear", is_flag=True, help="Take the mark away.")
 def mark_review(
-    keys: tuple[str, ...], status: str | None, tenant: str | None, marked: bool, everything: bool, clear: bool,
-    reason: str, yes: bool, dry_run: bool,
-) -> Answer:  # fmt: skip
+    keys: tuple[str, ...],
+    status: str | None,
+    tenant: str | None,
+    marked: bool,
+    everything: bool,
+    clear: bool,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+) -> Answer:
     """Mark articles for review: their metadata gets `embedq_review` with when, by whom and why. Texts and vectors stay.
 
     `articles reindex --marked` takes them up; without arguments, and with --marked alone, those marked are listed.
@@ -80,16 +87,23 @@ def _listed(rows: list[dict[str, Any]]) -> Answer:
 @which_articles
 @click.option("--priority", type=click.Choice([p.value for p in Priority]), default="low", show_default=True)
 def reindex(
-    keys: tuple[str, ...], status: str | None, tenant: str | None, marked: bool, everything: bool, priority: str,
-    reason: str, yes: bool, dry_run: bool,
-) -> Answer:  # fmt: skip
+    keys: tuple[str, ...],
+    status: str | None,
+    tenant: str | None,
+    marked: bool,
+    everything: bool,
+    priority: str,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+) -> Answer:
     """Embed articles anew, although their vectors are of their newest text. Search goes on with the old ones until each new one is there.
 
     It is paid for again: --dry-run says how many tokens. `embedq clear --reason reindex` takes back what is not done yet.
 
     Example:  embedq articles reindex --marked --priority high --reason "the provider had returned rubbish"
     """
-    from ..backfilling import refuse_where_no_tasks_are_made
+    from ..operations.backfill import refuse_where_no_tasks_are_made
 
     with opened() as store:
         which = which_of(store, keys, status, tenant, marked, everything)

@@ -1,4 +1,4 @@
-"""`embedq rollback …`: the ways back, each one command (SPEC §6)."""
+"""`embedq rollback …`: the ways back, each one command."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any
 
 import click
 
-from .. import assemble
+from .. import wiring
 from ..decide.assess import EXIT_CODES, assess, recommended
-from ..embedded import default_home
+from ..endpoints import addresses
 from ..errors import InputError
+from ..local.servers import default_home
 from ..model import Mode
-from ..rollback.evidence import gather
-from ..rollback.kinds import KINDS, options_of, procedure
-from ..rollback.procedure import Ended, Scene, perform, planned_steps
-from ..rollback.report import chosen, report
+from ..operations.rollback.evidence import gather
+from ..operations.rollback.incident import incident, markdown, spanning
+from ..operations.rollback.procedure import Ended, Scene, perform, planned_steps
+from ..operations.rollback.procedures import KINDS, options_of, procedure
+from ..operations.rollback.report import LATELY, chosen, report
 from ..settings import from_env, home_of
-from .voice import NOT_WELL, Answer, Table, command, lasting, who
+from .voice import NOT_WELL, Answer, Table, Text, command, lasting, tell, who
 
 FOLDER = click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), help="Where backups go.  [default: EMBEDQ_HOME/rollback]"
@@ -47,9 +49,9 @@ def scene(reason: str, folder: Path | None, *, needs_reason: bool = True) -> Ite
     if needs_reason and not reason:
         raise InputError("a procedure needs its reason", hint='add --reason "…"; the audit log and the report keep it')
     settings = from_env(os.environ)
-    store, its_broker = assemble.store(settings, size=4), assemble.broker(settings)
+    store, its_broker = wiring.store(settings, size=4), wiring.broker(settings)
     try:
-        yield Scene(store, its_broker, settings, who(), reason, folder or default_folder(home_of(settings)), say=_say)
+        yield Scene(store, its_broker, settings, who(), reason, folder or default_folder(home_of(settings)), say=tell)
     finally:
         its_broker.close()
         store.close()
@@ -57,10 +59,6 @@ def scene(reason: str, folder: Path | None, *, needs_reason: bool = True) -> Ite
 
 def default_folder(home: Path | None) -> Path:
     return (home or default_home()) / "rollback"
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _go(kind: str, given: Mapping[str, Any], reason: str, folder: Path | None, dry_run: bool) -> Answer:
@@ -83,21 +81,38 @@ def _plan(kind: str, here: Scene, options: Mapping[str, Any], last: str) -> Answ
         "takes_s": round(total, 1),
         "back": its.back,
         "options": dict(options),
+        "contacts": here.settings.contacts,
     }
     said: list[str | Table] = [
-        f"{kind}: {its.about}", f"Command:  embedq rollback {kind} --reason \"…\"", Table(("", "step", "what it will do", "about"), rows),
-        f"About {lasting(total)} in all. Killed at any step, the same command goes on there. Way back: {its.back}", last,
-    ]  # fmt: skip
+        f"{kind}: {its.about}",
+        f'Command:  embedq rollback {kind} --reason "…"',
+        Table(("", "step", "what it will do", "about"), rows),
+        f"About {lasting(total)} in all. Killed at any step, the same command goes on there. Way back: {its.back}",
+        last,
+    ]
+    if here.settings.contacts:
+        said.insert(1, f"Contacts and escalation: {here.settings.contacts}")
     return Answer(data, said)
 
 
 def _ended(ended: Ended, kind: str) -> Answer:
     steps = [{"step": step} | dict(note) for step, note in ended.run.notes.items()]
-    data = {"run": ended.run.run, "kind": kind, "seconds": round(ended.seconds, 2), "resumed": ended.resumed, "exit_code": ended.exit_code,
-            "warnings": ended.warnings, "steps": steps, "verification": ended.run.notes.get("verify", {}).get("compared")}  # fmt: skip
+    data = {
+        "run": ended.run.run,
+        "kind": kind,
+        "seconds": round(ended.seconds, 2),
+        "resumed": ended.resumed,
+        "exit_code": ended.exit_code,
+        "warnings": ended.warnings,
+        "wrong": ended.wrong,
+        "steps": steps,
+        "verification": ended.run.notes.get("verify", {}).get("compared"),
+    }
     rows = [(step["step"], step["state"], lasting(step["seconds"]), step["message"]) for step in steps]
     said: list[str | Table] = [Table(("step", "", "took", "what came of it"), rows)]
     how = "ended well" if not ended.exit_code else "ended, and verify is NOT content"
+    if ended.wrong:
+        how = f"ended, but NOT as it should: {'; '.join(ended.wrong)};"
     said.append(f"{kind} {how} after {lasting(ended.seconds)} (run {ended.run.run})")
     said.append(f"way back: {KINDS[kind].back}; timeline: embedq rollback report")
     return Answer(data, said, ended.exit_code)
@@ -208,15 +223,22 @@ def rehearse(kind: str, articles: int, folder: Path | None) -> Answer:
 
     Example:  embedq rollback rehearse emergency
     """
-    from ..rollback.rehearse import rehearse as perform_rehearsal
+    from ..operations.rollback.rehearsal import rehearse as perform_rehearsal
 
     settings = from_env(os.environ)
-    where = assemble.addresses(settings)
+    where = addresses(settings)
     options = {"grace_s": 1.0, "wait_s": 1.0, "watch_s": 1.0, "quiet_s": 0.5}
     done = perform_rehearsal(
-        kind, settings, where.database_url, where.broker_url, who(), folder or default_folder(home_of(settings)),
-        articles=articles, say=_say, options=options,
-    )  # fmt: skip
+        kind,
+        settings,
+        where.database_url,
+        where.broker_url,
+        who(),
+        folder or default_folder(home_of(settings)),
+        articles=articles,
+        say=tell,
+        options=options,
+    )
     rows = [(step["step"], lasting(step["seconds"]), step["message"]) for step in done.steps]
     said: list[str | Table] = [Table(("step", "took", "what came of it"), rows)]
     said.append(
@@ -230,13 +252,25 @@ def rehearse(kind: str, articles: int, folder: Path | None) -> Answer:
 
 @command(name="report")
 @click.option("--run", help="Which run; without it the latest.")
-def report_command(run: str | None) -> Answer:
+@click.option(
+    "--markdown",
+    "as_markdown",
+    is_flag=True,
+    help="An incident report: a procedure and its undo together, with headings to fill in (root cause, follow-ups, …).",
+)
+def report_command(run: str | None, as_markdown: bool) -> Answer:
     """The timeline of a procedure, its duration, counts and verification, from the audit log.
 
     Example:  embedq rollback report
+    Example:  embedq rollback report --markdown > incident.md
     """
     with scene("", None, needs_reason=False) as here:
-        data = report(here.store, chosen(here.store, run))
+        picked = chosen(here.store, run)
+        if as_markdown:
+            runs = spanning(picked, here.store.procedures.latest(LATELY))
+            told = incident(here.store, runs, here.settings.contacts)
+            return Answer(told, [Text(markdown(told))])
+        data = report(here.store, picked)
     head = [
         (name, data[name])
         for name in (
@@ -253,8 +287,13 @@ def report_command(run: str | None) -> Answer:
         )
     ]
     said: list[str | Table] = [Table(("", ""), head)]
-    said.append(Table(("step", "", "took", "what came of it"),
-                      [(s["step"], s["state"], lasting(s["seconds"]), s["message"]) for s in data["steps"]], "Steps"))  # fmt: skip
+    said.append(
+        Table(
+            ("step", "", "took", "what came of it"),
+            [(s["step"], s["state"], lasting(s["seconds"]), s["message"]) for s in data["steps"]],
+            "Steps",
+        )
+    )
     if data["verification"]:
         said.append(
             Table(("", "before", "after"), [(name, *both) for name, both in data["verification"].items()], "Verification")
@@ -267,8 +306,13 @@ def report_command(run: str | None) -> Answer:
                 "Settled meanwhile",
             )
         )
-    said.append(Table(("when", "", "what", "message"),
-                      [(t["timestamp"], t["level"], t["category"], t["message"]) for t in data["timeline"]], "Timeline"))  # fmt: skip
+    said.append(
+        Table(
+            ("when", "", "what", "message"),
+            [(t["timestamp"], t["level"], t["category"], t["message"]) for t in data["timeline"]],
+            "Timeline",
+        )
+    )
     return Answer(data, said)
 
 

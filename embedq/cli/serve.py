@@ -7,14 +7,11 @@ import socket
 
 import click
 
-from .. import assemble, logs
-from ..errors import EmbedqError
+from ..endpoints import addresses
+from ..errors import EmbedqError, InputError
 from ..settings import Settings, from_env
-from .voice import Answer, command
-
-# Longer than clients and proxies keep an idle connection (5 to 60 s as a rule): who closes first must not be we, or the request that
-# is on its way at that moment is answered with a reset.
-KEEP_ALIVE_S = 75
+from ..telemetry import logs
+from .voice import Answer, command, tell
 
 
 @command(name="serve")
@@ -24,50 +21,59 @@ KEEP_ALIVE_S = 75
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="Port to listen on; 0: any free one."
 )
-def serve(host: str, port: int) -> Answer | None:
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that answer; one for each core that is free for it.",
+)
+def serve(host: str, port: int, workers: int) -> Answer | None:
     """Run the HTTP service: articles and search, the operator's paths, /metrics, and the cockpit at /.
 
     Example:  embedq serve --host 127.0.0.1 --port 8000
     """
     from ..http.guard import check_address
 
+    if not host.strip():  # the system would take it for all addresses
+        raise InputError("--host is empty", hint="name an address, for example 127.0.0.1; 0.0.0.0 is all of them")
     settings = from_env(os.environ)
     warning = check_address(settings, host)
-    assemble.addresses(settings)
+    addresses(settings)
     logs.set_up(settings.log_format, settings.log_level)
     if warning:
-        click.echo(f"embedq: {warning}", err=True)
-    listen(settings, host, port)
+        tell(f"embedq: {warning}")
+    listen(settings, host, port, workers)
     return None
 
 
-def listen(settings: Settings, host: str, port: int) -> None:
-    """Until TERM or Ctrl-C; requests under way are answered first."""
-    import uvicorn
-
+def listen(settings: Settings, host: str, port: int, workers: int = 1) -> None:
+    """Until TERM or Ctrl-C; requests under way are answered first. With several workers, each is a process of its own."""
     from ..http import make_app
+    from ..http.prefork import Prefork
+    from ..http.server import QUEUE, run
 
-    config = uvicorn.Config(
-        make_app(settings),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=15,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        proxy_headers=False,
-    )
-    with bound(host, port) as sock:
+    app = make_app(settings) if workers == 1 else None  # a process that forks must have no connections
+    with bound(host, port, QUEUE) as sock:
         shown = f"[{host}]" if ":" in host else host
-        click.echo(f"embedq serves http://{shown}:{sock.getsockname()[1]} (the cockpit is at /, the API at /docs)", err=True)
-        uvicorn.Server(config).run(sockets=[sock])
+        tell(f"embedq serves http://{shown}:{sock.getsockname()[1]} (the cockpit is at /, the API at /docs)")
+        if app is not None:
+            run(app, sock)
+        else:
+            Prefork(lambda: run(make_app(settings), sock), workers, tell=lambda said: tell(f"embedq: {said}")).run()
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A listening socket. Its queue is long: a burst of connections waits there and is not refused."""
+def bound(host: str, port: int, queue: int) -> socket.socket:
+    """A listening socket. What it accepts sends small answers at once (TCP_NODELAY is inherited): asyncio sets this only on
+    sockets that name TCP as their protocol, and `create_server` names none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as taken:
+        made = socket.create_server((host, port), family=family, backlog=queue)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+    except (OSError, UnicodeError) as refused:
+        said = refused.strerror if isinstance(refused, OSError) else "it is no name of a machine"
         raise EmbedqError(
-            f"{host}:{port} cannot be listened on: {taken.strerror}", hint="choose another --port, or 0 for any"
+            f"{host}:{port} cannot be listened on: {said}",
+            hint="choose another --port, or 0 for any; --host is an address or a name of this machine",
         ) from None

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import click
 
-from ..errors import InputError, NotFound, NotWell
+from ..errors import InputError, NotFound
 from ..model import OPEN, Priority, TaskStatus
+from ..operations.canary import try_one
+from ..operations.requeue import OF_ARTICLES, of_articles
 from ..settings import from_env
+from ..steward.hand_over import hand_over
 from ..store import Store
-from ..store.operate import FINISHED, Act, Picked, Swept
+from ..store.bulk import FINISHED, RETRIABLE, Act, Picked, Swept, told_states
 from .fences import PRIORITIES, TENANTS, opened
-from .voice import FAILED, Answer, Table, command, confirm, who
+from .narrowing import narrowed, narrows, picked_by
+from .voice import FAILED, Answer, Table, command, confirm, of_all, who
 
 STATUS = click.Choice([status.value for status in TaskStatus])
 PRIORITY = click.Choice([priority.value for priority in Priority])
-LOOK_EVERY_S = 0.1
 
 
 def swept_answer(swept: Swept, words: str, **more: object) -> Answer:
     """What a sweep did. Exit code 1 when others still hold some of the tasks."""
     data = {"tasks": swept.total, "states": dict(swept.states), "ids": swept.ids[:1000], "left": swept.left, **more}
-    told = ", ".join(f"{number} {status}" for status, number in sorted(swept.states.items()))
-    said = [f"{words}: {told or 'no task matched'}"]
+    said = [f"{words}: {told_states(swept.states) or 'no task matched'}"]
     if swept.left:
         said.append(f"{swept.left} more are locked by other sessions: run it again")
     return Answer(data, [*said], FAILED if swept.left else 0)
@@ -53,34 +55,49 @@ def ids_of(store: Store, keys: Sequence[str]) -> list[int]:
 
 
 @command(name="cancel", destroys=True)
-@click.argument("keys", nargs=-1, required=True, metavar="TASK|ARTICLE...")
-def cancel(keys: tuple[str, ...], reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Cancel open tasks by their id, or by their article's id or slug. A result under way is discarded.
+@click.argument("keys", nargs=-1, metavar="[TASK|ARTICLE]...")
+@narrowed
+@click.option("--status", type=click.Choice([status.value for status in OPEN]), help="Only open tasks in this status.")
+@click.option("--all", "everything", is_flag=True, help="Every open task.")
+def cancel(
+    keys: tuple[str, ...], narrow: dict[str, Any], status: str | None, everything: bool, reason: str, yes: bool, dry_run: bool
+) -> Answer:
+    """Cancel open tasks by their id, by their article's id or slug, or all that match. A result under way is discarded.
 
     `embedq requeue --status cancelled` and `embedq retry TASK` undo it.
 
     Example:  embedq cancel 1207 tea --reason "withdrawn"
     """
+    if not (keys or narrows(narrow) or status or everything):
+        raise InputError("cancel what?", hint="name tasks or articles, or a filter; --all is every open task")
     with opened() as store:
-        picked = Picked(statuses=OPEN, ids=ids_of(store, keys))
+        picked = Picked(statuses=(status,) if status else OPEN, ids=ids_of(store, keys) if keys else None)
+        picked = picked_by(store, picked, narrow)
         if dry_run:
             return planned(store, picked, "cancel")
+        if not keys:
+            confirm(f"Cancel {sum(row['tasks'] for row in store.operate.count(picked))} tasks?", yes=yes)
         words = f"cancelled by {who()}" + (f": {reason}" if reason else "")
-        return swept_answer(
-            store.operate.sweep(picked, Act("cancel_tasks", "cancel", who(), reason, {"words": words})), "cancel"
-        )
+        act = Act("cancel_tasks", "cancel", who(), reason, {"words": words})
+        return swept_answer(store.operate.sweep(picked, act), "cancel")
 
 
-@command(name="clear", destroys=True, why="--why")
+@command(name="clear", destroys=True, why=("--reason", "--why"))
 @click.option("--status", "statuses", multiple=True, type=STATUS, help="Only tasks in this status; may be repeated.")
 @PRIORITIES
 @TENANTS
-@click.option("--reason", "task_reason", help="Only tasks made for this reason: create, update, import, reconcile, …")
+@click.option("--made-for", help="Only tasks made for this reason: create, update, import, reconcile, …")
 @click.option("--all", "everything", is_flag=True, help="Every open task, when nothing narrower is named.")
 def clear(
-    statuses: tuple[str, ...], priorities: tuple[str, ...], tenants: tuple[str, ...], task_reason: str | None, everything: bool,
-    reason: str, yes: bool, dry_run: bool,
-) -> Answer:  # fmt: skip
+    statuses: tuple[str, ...],
+    priorities: tuple[str, ...],
+    tenants: tuple[str, ...],
+    made_for: str | None,
+    everything: bool,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+) -> Answer:
     """Empty the queue, or part of it; every filter that is given must match.
 
     \b
@@ -88,11 +105,11 @@ def clear(
     Finished ones (completed, failed, skipped, cancelled) are deleted, and only when their status is named.
     Articles and vectors are never touched. An article left stale by deleting is found by reconcile.
 
-    Example:  embedq clear --status pending --priority low --why "too few resources" --yes
+    Example:  embedq clear --status pending --priority low --reason "too few resources" --yes
     """
-    if not (statuses or priorities or tenants or task_reason or everything):
-        raise InputError("clear what?", hint="name --status, --priority, --tenant or --reason; --all is every open task")
-    picked = Picked(statuses or OPEN, None, priorities or None, tenants or None, task_reason)
+    if not (statuses or priorities or tenants or made_for or everything):
+        raise InputError("clear what?", hint="name --status, --priority, --tenant or --made-for; --all is every open task")
+    picked = Picked(statuses or OPEN, None, priorities or None, tenants or None, made_for)
     with opened() as store:
         if dry_run:
             return planned(store, picked, "clear")
@@ -113,8 +130,18 @@ def clear_tasks(store: Store, picked: Picked, why: str) -> Swept:
     return swept
 
 
-def retrying(picked: Picked, reason: str, *, category: str = "retry", rate: float | None = None, canary: bool = False,
-             wait_s: float = 60.0, limit: int | None = None, priority: str | None = None, dry_run: bool = False) -> Answer:  # fmt: skip
+def retrying(
+    picked: Picked,
+    reason: str,
+    *,
+    category: str = "retry",
+    rate: float | None = None,
+    canary: bool = False,
+    wait_s: float = 60.0,
+    limit: int | None = None,
+    priority: str | None = None,
+    dry_run: bool = False,
+) -> Answer:
     """Make finished tasks pending again, with a fresh allowance; `attempts` and the errors stay."""
     act = Act("revive_tasks", category, who(), reason, {"rate": rate, "priority": priority})
     with opened() as store:
@@ -126,31 +153,10 @@ def retrying(picked: Picked, reason: str, *, category: str = "retry", rate: floa
     return swept_answer(swept, category, canary=first.ids[0] if first.ids else None)
 
 
-def try_one(store: Store, picked: Picked, act: Act, wait_s: float) -> Swept:
-    """One task first. Raises NotWell, and leaves the others alone, unless it is embedded within `wait_s` seconds."""
-    first = store.operate.sweep(picked, act, limit=1)
-    if not first.ids:
-        return first
-    task, deadline = first.ids[0], time.monotonic() + wait_s
-    before = store.operate.state_of(task) or {"attempts": 0}
-    while (state := store.operate.state_of(task)) is not None and state["status"] in OPEN and time.monotonic() < deadline:
-        if state["attempts"] > before["attempts"]:
-            break
-        time.sleep(LOOK_EVERY_S)
-    if state is None or state["status"] != TaskStatus.COMPLETED:
-        found = "is gone" if state is None else f"is {state['status']}: {state['error_message'] or 'nobody has finished it'}"
-        raise NotWell(
-            f"the canary, task {task}, {found}; the others were left alone", hint=f"`embedq explain {task}` shows why"
-        )
-    return first
-
-
 @command(name="retry", destroys=True)
 @click.argument("keys", nargs=-1, metavar="[TASK|ARTICLE]...")
-@click.option("--error", "error_class", metavar="CLASS", help="Every failed task whose last error is of this class.")
-@click.option(
-    "--message-like", metavar="TEXT", help="Every failed task whose last error has this in it (% stands for anything)."
-)
+@narrowed
+@click.option("--status", type=click.Choice(RETRIABLE), help="Only finished tasks in this status; default: failed.")
 @click.option("--all", "everything", is_flag=True, help="Every failed task.")
 @click.option(
     "--rate", type=click.FloatRange(0.001, 100_000), metavar="N", help="At most N a second: each is due a little later."
@@ -158,33 +164,42 @@ def try_one(store: Store, picked: Picked, act: Act, wait_s: float) -> Swept:
 @click.option("--canary", is_flag=True, help="One first; the rest when it was embedded.")
 @click.option("--canary-timeout", default=60.0, show_default=True, help="Seconds to wait for the canary.")
 def retry(
-    keys: tuple[str, ...], error_class: str | None, message_like: str | None, everything: bool, rate: float | None, canary: bool,
-    canary_timeout: float, reason: str, yes: bool, dry_run: bool,
-) -> Answer:  # fmt: skip
-    """Try tasks again that failed: those named (also skipped and cancelled ones), or all with one kind of error.
+    keys: tuple[str, ...],
+    narrow: dict[str, Any],
+    status: str | None,
+    everything: bool,
+    rate: float | None,
+    canary: bool,
+    canary_timeout: float,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+) -> Answer:
+    """Try tasks again that failed: those named (also skipped and cancelled ones), or all that match.
 
     They get a fresh allowance of retries; their attempts and errors stay on record. A waiting task that is named is due at once.
 
     Example:  embedq retry --error ProviderBusy --canary --rate 50
     """
-    if not (keys or error_class or message_like or everything):
+    if not (keys or narrows(narrow) or status or everything):
         raise InputError(
             "retry what?", hint="name tasks, or --error CLASS, --message-like TEXT or --all; `embedq failed` lists"
         )
-    picked = Picked(("failed",), error_class=error_class, message_like=like(message_like), newest=True)
-    if keys:
-        with opened() as store:
-            picked = replace(picked, statuses=("failed", "skipped", "cancelled", "pending"), ids=ids_of(store, keys))
+    with opened() as store:
+        picked = picked_by(store, Picked((status or "failed",), newest=True), narrow)
+        if keys:
+            picked = replace(picked, statuses=(*RETRIABLE, "pending") if status is None else (status,), ids=ids_of(store, keys))
     return retrying(picked, reason, rate=rate, canary=canary, wait_s=canary_timeout, dry_run=dry_run)
-
-
-def like(text: str | None) -> str | None:
-    return f"%{text}%" if text else None
 
 
 @command(name="requeue", destroys=True)
 @click.option(
-    "--status", "statuses", multiple=True, type=click.Choice(FINISHED), help="Default: failed, skipped and cancelled."
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([*FINISHED, *OF_ARTICLES]),
+    help="Default: failed, skipped and cancelled. queued: what the broker has is sent anew; processing: what dead workers hold;"
+    " ready: what is stale.",
 )
 @TENANTS
 @click.option(
@@ -193,19 +208,41 @@ def like(text: str | None) -> str | None:
 @click.option("--limit", type=click.IntRange(1), help="No more than so many.")
 @click.option("--priority", type=PRIORITY, help="Their new priority; without it, they keep theirs.")
 def requeue(
-    statuses: tuple[str, ...], tenants: tuple[str, ...], only_missing: bool, limit: int | None, priority: str | None,
-    reason: str, yes: bool, dry_run: bool,
-) -> Answer:  # fmt: skip
-    """Queue finished tasks again, the latest of each article.
+    statuses: tuple[str, ...],
+    tenants: tuple[str, ...],
+    only_missing: bool,
+    limit: int | None,
+    priority: str | None,
+    reason: str,
+    yes: bool,
+    dry_run: bool,
+) -> Answer:
+    """Queue finished tasks again, the latest of each article; or get under way what is queued, processing, or ready and stale.
 
     Example:  embedq requeue --only-missing --tenant acme --limit 500
     """
-    usual = FINISHED if only_missing else ("failed", "skipped", "cancelled")
+    if set(statuses) & set(OF_ARTICLES):
+        return _of_articles(statuses, tenants, limit, reason, dry_run)
+    usual = FINISHED if only_missing else RETRIABLE
     picked = Picked(statuses or usual, tenants=tenants or None, newest=True, only_missing=only_missing)
     answer = retrying(picked, reason, category="requeue", limit=limit, priority=priority, dry_run=dry_run)
     if not only_missing or statuses:
         return answer
     return _with_taskless(answer, tenants, limit, priority, reason, dry_run)
+
+
+def _of_articles(statuses: Sequence[str], tenants: Sequence[str], limit: int | None, reason: str, dry_run: bool) -> Answer:
+    if len(statuses) > 1:
+        raise InputError("queued, processing and ready stand alone", hint="give one --status at a time", field="status")
+    with opened() as store:
+        if dry_run:
+            missing = len(store.operate.missing_without_task(tenants, limit))
+            return Answer({"would_make": missing}, [f"would make {missing} tasks besides; nothing was done (--dry-run)"])
+        held_s = from_env(os.environ).worker_timeout_s
+        done = of_articles(store, statuses[0], tenants or None, limit, who=who(), reason=reason, held_s=held_s)
+    said = f"{done.freed} tasks go to the broker anew, {done.revived} are pending again, {done.made} were made"
+    total = done.freed + done.revived + done.made
+    return Answer(asdict(done) | {"tasks": total}, [said], FAILED if done.left else 0)
 
 
 def _with_taskless(
@@ -247,11 +284,17 @@ def stuck(older_than: float | None, limit: int) -> Answer:
     """
     with opened() as store:
         rows = store.operate.listed(stuck_picked(older_than), limit)
+        total = sum(row["tasks"] for row in store.operate.count(stuck_picked(older_than)))
     if not rows:
         return Answer([], ["nothing is stuck"])
     cells = [(r["id"], r["article_id"], r["priority"], r["worker"], r["worker_alive"], r["held_s"]) for r in rows]
     return Answer(
-        rows, [Table(("task", "article", "priority", "held by", "alive", "for s"), cells), "next: embedq reset-stuck"]
+        rows,
+        [
+            Table(("task", "article", "priority", "held by", "alive", "for s"), cells),
+            *of_all(len(rows), total),
+            "next: embedq reset-stuck",
+        ],
     )
 
 
@@ -267,6 +310,8 @@ def reset_stuck(older_than: float | None, reason: str, yes: bool, dry_run: bool)
         if dry_run:
             return planned(store, picked, "hand back")
         act = Act("hand_back", "reset-stuck", who(), reason, {"words": "handed back by reset-stuck"})
-        swept = store.operate.sweep(picked, act)
-        store.operate.wake()
-    return swept_answer(swept, "handed back")
+        done = hand_over(store, picked, act)
+        store.workers.wake()
+    answer = swept_answer(done.swept, "handed back")
+    answer.said += done.warnings()
+    return answer

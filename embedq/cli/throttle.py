@@ -1,4 +1,4 @@
-"""`embedq throttle`: hold the work back while everything runs (R14)."""
+"""`embedq throttle`: hold the work back while everything runs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def throttle(off: str | None, rate: str | None, batch: int | None, concurrency: 
         changes = {
             name: getattr(wanted, name) for name in ("rate", "batch", "concurrency") if getattr(wanted, name) is not None
         }
-        now = Throttle() if off else replace(store.throttles.live(), **changes)
-        before, now = store.throttles.set(now, who(), reason)
-        store.operate.wake()
+        before, now = store.throttles.change(lambda held: Throttle() if off else replace(held, **changes), who(), reason)
+        store.workers.wake()
     answer = _shown(now, "in force from now on")
     answer.data["before"] = before.data()
     return answer

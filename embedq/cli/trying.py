@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import click
-
-from ..client import Client
-from ..corpus import standard_library
+from ..client.client import Client
+from ..client.importer import Imported, import_drafts
 from ..errors import NotWell
-from ..importing import Imported, import_drafts
+from ..local.sample_corpus import standard_library
 from ..model import Priority
 from ..settings import Settings
 from .articles import hits_table, progress
-from .voice import Answer, Table, lasting
+from .voice import Answer, Table, lasting, tell
 
 SEARCHES = ("compress a file", "parse command line arguments", "wait for several threads")
 LOOK_EVERY_S = 0.25
+NEXT = (
+    ("up", "run it all, and leave it running"),
+    ('search "read a csv file"', "search, while it runs"),
+    ("status", "see how it goes"),
+    ("articles import PATH…", "your own texts"),
+)
+
+
+def program() -> str:
+    """embedq as this shell finds it: its path, where the virtual environment is not active."""
+    here = Path(sys.executable).with_name("embedq")
+    found = shutil.which("embedq")
+    if found is not None and Path(found).resolve() == here.resolve():
+        return "embedq"
+    return shlex.quote(str(here)) if here.exists() else f"{shlex.quote(sys.executable)} -m embedq"
 
 
 def try_out(settings: Settings, timeout_s: float) -> Answer:
     """Import, wait until all is embedded, search."""
     with Client(settings) as client:
-        click.echo("Reading the documentation of Python's standard library from this interpreter …", err=True)
+        tell("Reading the documentation of Python's standard library from this interpreter …")
         began, before = time.monotonic(), _ready(client)
         with progress("importing") as show:
             imported = import_drafts(
                 client, standard_library(), priority=Priority.NORMAL, batch=500, reason="import", progress=show
             )
-        click.echo(
-            f"{imported.done} articles: {imported.created} new, {imported.changed} changed, {imported.unchanged} as they were.",
-            err=True,
+        tell(
+            f"{imported.done} articles: {imported.created} new, {imported.changed} changed, {imported.unchanged} as they were."
         )
         wait_until_embedded(client, timeout_s)
         ready, seconds = _ready(client), time.monotonic() - began
@@ -44,9 +59,9 @@ def try_out(settings: Settings, timeout_s: float) -> Answer:
 
 def wait_until_embedded(client: Client, timeout_s: float) -> None:
     """Until no task is open. Raises NotWell when it takes too long."""
-    started, total = time.monotonic(), _open(client)
+    started, total = time.monotonic(), client.store.overview.open()
     with bar("embedding", total) as show:
-        while (left := _open(client)) > 0:
+        while (left := client.store.overview.open()) > 0:
             show(total - left)
             if time.monotonic() - started > timeout_s:
                 raise NotWell(
@@ -59,10 +74,6 @@ def wait_until_embedded(client: Client, timeout_s: float) -> None:
 
 def _ready(client: Client) -> int:
     return client.store.articles.count_by_status().get("ready", 0)
-
-
-def _open(client: Client) -> int:
-    return sum(row["tasks"] for row in client.store.tasks.depth())
 
 
 class bar:
@@ -100,7 +111,7 @@ class bar:
             self.bar.update(self.task, completed=done, rate=f"{rate:,.0f}")
         elif self.total and (now - self.said_at > 2 or done == self.total):
             self.said_at = now
-            click.echo(f"{self.what}: {done:,} of {self.total:,} ({rate:,.0f}/s)", err=True)
+            tell(f"{self.what}: {done:,} of {self.total:,} ({rate:,.0f}/s)")
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
@@ -113,13 +124,13 @@ def _answer(imported: Imported, embedded: int, seconds: float, model: str, ready
         f"{embedded} articles were imported and embedded in {lasting(seconds)}{rate} by {model}; all in all {ready} are ready."
     ]
     said += [hits_table(hits, f'"{query}"') for query, hits in found.items()]
-    said += [
-        "Where to go next:",
-        "  embedq up                       run it all, and leave it running",
-        '  embedq search "read a csv file" search, while it runs',
-        "  embedq status                   see how it goes",
-        "  embedq articles import PATH…    your own texts",
-    ]
-    data = {"articles": imported.done, "embedded": embedded, "seconds": seconds, "ready": ready, "model": model,
-            "searches": {query: [hit._asdict() for hit in hits] for query, hits in found.items()}}  # fmt: skip
+    said += ["Where to go next:", *(f"  {program()} {words:<27}{about}" for words, about in NEXT)]
+    data = {
+        "articles": imported.done,
+        "embedded": embedded,
+        "seconds": seconds,
+        "ready": ready,
+        "model": model,
+        "searches": {query: [hit._asdict() for hit in hits] for query, hits in found.items()},
+    }
     return Answer(data, said)

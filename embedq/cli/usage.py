@@ -7,7 +7,7 @@ from contextlib import closing
 
 import click
 
-from .. import assemble
+from .. import wiring
 from ..decide.prices import cap_of
 from ..settings import from_env
 from .voice import Answer, Table, command
@@ -23,7 +23,7 @@ def usage(days: int, tenant: str | None, model: str | None) -> Answer:
     Example:  embedq usage --days 30 --tenant acme
     """
     settings = from_env(os.environ)
-    with closing(assemble.store(settings)) as store:
+    with closing(wiring.store(settings)) as store:
         rows = store.ledger.by_day(days, tenant, model)
         today = store.ledger.today()
     names = ("requests", "inputs", "reused", "tokens", "cost")

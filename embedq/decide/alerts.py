@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import health
-from .health import Facts, Finding, Level
+from .facts import Facts, Finding, Level
+from .health import NO_PROGRESS, NOTES, RULES, findings
 
 DEAD_LETTERS_BYTES = 1 << 30
-
-Rule = Callable[[Facts], Iterator[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +30,15 @@ class Alert:
     next: str = ""
 
 
-RULES: Mapping[str, Sequence[Rule]] = {
-    "stopped": (health.stopped,),
-    "broker-away": (health.broker_away,),
-    "queue-not-consumed": (health.queues_of_another_kind, health.nobody_works, health.nobody_consumes),
-    "oldest-too-old": (health.waits_too_long,),
-    "failure-rate": (health.failures,),
-    "provider-paused": (health.provider_in_trouble,),
-    "steward-missing": (health.no_steward,),
-    "tasks-stuck": (health.stuck,),
-}
-NAMES = (*RULES, "rejected-messages", "dead-letters-size")
+# Of the rules of `health`, those that can find a problem; the others are told there as notes.
+OF_HEALTH = (NO_PROGRESS, *(name for name in RULES if name not in NOTES))
+NAMES = (*OF_HEALTH, "rejected-messages", "dead-letters-size")
 
 
 def evaluated(facts: Facts, kept: Kept) -> list[Alert]:
     """Every rule, those that fire first; a note of `health` is no alert."""
-    alerts = [_of_health(name, [found for rule in rules for found in rule(facts)]) for name, rules in RULES.items()]
+    found = findings(facts)
+    alerts = [_of_health(name, [each for each in found if each.rule == name]) for name in OF_HEALTH]
     alerts += [rejected_messages(kept), dead_letters_large(kept)]
     return sorted(alerts, key=lambda alert: not alert.firing)
 
@@ -58,10 +49,10 @@ def database_away(why: str, hint: str) -> list[Alert]:
 
 
 def rejected_messages(kept: Kept) -> Alert:
+    if not kept.rejected:
+        return Alert("rejected-messages", False)
     what = f"{kept.rejected} broker messages could not be understood and nobody has looked at them"
-    return (
-        Alert("rejected-messages", True, what, "embedq broker status") if kept.rejected else Alert("rejected-messages", False)
-    )
+    return Alert("rejected-messages", True, what, "embedq broker rejected list, then retry, review or purge")
 
 
 def dead_letters_large(kept: Kept) -> Alert:

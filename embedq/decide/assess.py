@@ -1,4 +1,4 @@
-"""Which way back? (R4). Facts in, one recommendation out, with the finding that decided it."""
+"""Which way back? Facts in, one recommendation out, with the finding that decided it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..model import Mode
-from .health import MAKE_ANEW
+from ..model import Delivery, Mode
+from .health import CELERY_COMMAND, MAKE_ANEW
+from .modes import able, deliveries, dispatches, pollers_take_over
 
 SLOW_BROKER_S = 0.5
 UNCLAIMED_TOO_LONG_S = 60.0
 MANY_FAILURES = 0.2
 FEW = 10
+SEVERAL = 3
 
 
 class Way(StrEnum):
@@ -30,9 +32,15 @@ EXIT_CODES = {Way.NOTHING: 0, Way.FIX_IN_PLACE: 3, Way.PARTIAL: 10, Way.PLANNED:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was seen. Times in seconds; `None` where the broker did not answer. Counts of the last hour end in `_lately`."""
+    """What was seen. Times in seconds; `None` where the broker did not answer. Counts of the last hour end in `_lately`.
+
+    `celery_done_s_ago`: since Celery's workers last completed a task; None: not within the hour. `lost_messages_lately`: what nothing but the
+    broker can have lost. `integrity_compromised`: what is stored does not fit the articles, so search may answer wrongly. `broker_refuses`: why
+    a broker that answers takes no message.
+    """
 
     mode: Mode
+    live_row_missing: bool = False
     is_running: bool = True
     broker_answers: bool = True
     broker_answers_in_s: float | None = 0.0
@@ -43,6 +51,7 @@ class Facts:
     open_tasks: int = 0
     oldest_unclaimed_s: float | None = None
     celery_done_lately: int = 0
+    celery_done_s_ago: float | None = None
     celery_failed_lately: int = 0
     poller_done_lately: int = 0
     poller_failed_lately: int = 0
@@ -50,6 +59,8 @@ class Facts:
     lost_messages_lately: int = 0
     provider_fault: str | None = None
     integrity_problems: tuple[str, ...] = ()
+    integrity_compromised: bool = False
+    broker_refuses: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +93,48 @@ def recommended(findings: Sequence[Finding]) -> Finding:
     return max(findings, key=lambda finding: ways.index(finding.way))
 
 
-def _uses_broker(facts: Facts) -> bool:
-    return facts.mode in (Mode.CELERY, Mode.HYBRID, Mode.SYNC)
-
-
 def _broker(facts: Facts) -> Finding:
     if facts.queues_of_another_kind:
         names = ", ".join(facts.queues_of_another_kind)
-        way = Way.FIX_IN_PLACE if _uses_broker(facts) else Way.NOTHING
+        way = Way.FIX_IN_PLACE if dispatches(facts.mode) else Way.NOTHING
         return Finding("broker", f"it answers, and has queues of another kind than ours: {names}", way, MAKE_ANEW)
+    if facts.broker_answers and facts.broker_refuses and dispatches(facts.mode):
+        covered = pollers_take_over(facts.mode) and facts.pollers
+        return Finding(
+            "broker",
+            f"it answers, and takes no message: {facts.broker_refuses}",
+            Way.FIX_IN_PLACE if covered else Way.EMERGENCY,
+            "pollers carry on; give it memory, or rights, or its role back"
+            if covered
+            else "work goes on from the table within seconds",
+        )
     if facts.broker_answers:
         seconds = facts.broker_answers_in_s or 0.0
-        slow = seconds > SLOW_BROKER_S and _uses_broker(facts)
+        slow = seconds > SLOW_BROKER_S and dispatches(facts.mode)
         return Finding(
             "broker",
             f"it answers in {seconds * 1000:.0f} ms",
             Way.PARTIAL if slow else Way.NOTHING,
             "doubtful: let pollers help" if slow else "",
         )
-    if not _uses_broker(facts):
+    if not dispatches(facts.mode):
         return Finding("broker", f"it does not answer, and mode {facts.mode} does not need it", Way.NOTHING)
-    if facts.mode is Mode.HYBRID and facts.pollers:
+    if pollers_take_over(facts.mode) and facts.pollers:
         return Finding(
-            "broker", "it does not answer; pollers carry on in hybrid mode", Way.FIX_IN_PLACE, "repair or restart the broker"
+            "broker",
+            f"it does not answer; pollers carry on in {facts.mode} mode",
+            Way.FIX_IN_PLACE,
+            "repair or restart the broker",
         )
     return Finding("broker", "it does not answer", Way.EMERGENCY, "work goes on from the table within seconds")
 
 
 def _consumption(facts: Facts) -> Finding:
     seen = f"{facts.celery_workers} Celery workers and {facts.pollers} pollers live, {facts.messages_waiting:,} messages wait"
-    if facts.mode is Mode.CELERY and not facts.celery_workers and facts.open_tasks:
+    allowed = deliveries(facts.mode)
+    if not facts.open_tasks or not allowed or able(facts.mode, facts.celery_workers, facts.pollers):
+        return Finding("consumers", seen, Way.NOTHING)
+    if allowed == {Delivery.CELERY}:
         return Finding(
             "consumers",
             f"nobody consumes the queues: {seen}",
@@ -119,9 +142,10 @@ def _consumption(facts: Facts) -> Finding:
             Way.FIX_IN_PLACE if facts.queues_of_another_kind else Way.EMERGENCY,
             "or start `celery -A embedq worker`, if it only was not started",
         )
-    if facts.mode is Mode.DATABASE and not facts.pollers and facts.open_tasks:
+    if allowed == {Delivery.POLLER}:
         return Finding("consumers", f"no poller lives: {seen}", Way.FIX_IN_PLACE, "start `embedq poller`")
-    return Finding("consumers", seen, Way.NOTHING)
+    step = f"start `embedq poller`, or `{CELERY_COMMAND}`"
+    return Finding("consumers", f"no worker lives: {seen}", Way.FIX_IN_PLACE, step)
 
 
 def _delay(facts: Facts) -> Finding:
@@ -129,10 +153,12 @@ def _delay(facts: Facts) -> Finding:
         return Finding("delay", "nothing waits in the broker", Way.NOTHING)
     seen = f"the oldest task with the broker waits for {facts.oldest_unclaimed_s:.0f} s"
     late = (
-        _uses_broker(facts)
+        dispatches(facts.mode)
         and facts.oldest_unclaimed_s > UNCLAIMED_TOO_LONG_S
-        and not facts.celery_done_lately
+        and (facts.celery_done_s_ago is None or facts.celery_done_s_ago > UNCLAIMED_TOO_LONG_S)
         and facts.celery_workers > 0
+        and facts.is_running
+        and facts.provider_fault is None
         and not facts.queues_of_another_kind
     )
     return Finding("delay", seen, Way.PLANNED if late else Way.NOTHING, "workers live and complete nothing" if late else "")
@@ -159,13 +185,12 @@ def _rate(failed: int, done: int) -> float:
 
 
 def _losses(facts: Facts) -> Finding:
-    seen = (
-        f"within the hour {facts.lost_messages_lately} times messages were missing, {facts.rescues_lately} times a worker died"
-    )
-    doubtful = _uses_broker(facts) and facts.lost_messages_lately + facts.rescues_lately >= 3
-    return Finding(
-        "losses", seen, Way.PARTIAL if doubtful else Way.NOTHING, "let pollers help, and compare" if doubtful else ""
-    )
+    seen = f"within the hour the broker lost messages {facts.lost_messages_lately} times, {facts.rescues_lately} times a worker died"
+    if dispatches(facts.mode) and facts.lost_messages_lately >= SEVERAL:
+        return Finding("losses", seen, Way.PARTIAL, "let pollers help, and compare")
+    if facts.rescues_lately >= SEVERAL:
+        return Finding("losses", seen, Way.FIX_IN_PLACE, "the log of the workers says why they die; no other delivery helps")
+    return Finding("losses", seen, Way.NOTHING)
 
 
 def _provider(facts: Facts) -> Finding:
@@ -175,6 +200,10 @@ def _provider(facts: Facts) -> Finding:
 
 
 def _stopped(facts: Facts) -> Finding:
+    if facts.live_row_missing:
+        return Finding(
+            "queue", "the live row is gone, nothing can be claimed", Way.FIX_IN_PLACE, "`embedq start` makes it anew"
+        )
     if facts.is_running:
         return Finding("queue", f"it runs in mode {facts.mode}, {facts.open_tasks:,} tasks are open", Way.NOTHING)
     return Finding("queue", "it is stopped (is_running = false)", Way.FIX_IN_PLACE, "`embedq start`")
@@ -183,4 +212,5 @@ def _stopped(facts: Facts) -> Finding:
 def _integrity(facts: Facts) -> Finding:
     if not facts.integrity_problems:
         return Finding("data", "nothing is missing", Way.NOTHING)
-    return Finding("data", "; ".join(facts.integrity_problems), Way.FIX_IN_PLACE, "as each of them says; then `embedq verify`")
+    way = Way.EMERGENCY if facts.integrity_compromised and dispatches(facts.mode) else Way.FIX_IN_PLACE
+    return Finding("data", "; ".join(facts.integrity_problems), way, "as each of them says; then `embedq verify`")

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+
+from ..addresses import secret_of, shown
 
 ROUNDS = 100_000
 DIGITS = 12
@@ -31,23 +32,18 @@ class Setting:
     @property
     def hides(self) -> bool:
         """Whether it holds something that must not be shown: a secret, or an address with a user or password in it."""
-        return bool(self.value) and (self.secret or "@" in str(self.value))
+        return bool(self.value) and (self.secret or "@" in self.text or secret_of(self.text) != str(self.text))
 
     @property
     def shown(self) -> Any:
         if not self.hides:
             return self.value
-        return "(set, hidden)" if self.secret else without_credentials(str(self.value))
+        return "(set, hidden)" if self.secret else shown(self.text)
 
-
-def without_credentials(url: str) -> str:
-    """The address without user, password and query."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "(set, hidden)"
-    return urlunsplit((parts.scheme, f"{parts.hostname or ''}{port}", parts.path, "", ""))
+    @property
+    def text(self) -> str:
+        """As it was given: an Address is a string that shows what may be shown."""
+        return self.value if isinstance(self.value, str) else str(self.value)
 
 
 def kept(settings: list[Setting]) -> dict[str, Any]:
@@ -59,7 +55,7 @@ def kept(settings: list[Setting]) -> dict[str, Any]:
 
 def _kept(setting: Setting, salt: str) -> Any:
     if setting.hides:
-        return {"set": True, "shown": setting.shown, "digest": digest(setting.name, str(setting.value), salt)}
+        return {"set": True, "shown": setting.shown, "digest": digest(setting.name, secret_of(setting.text), salt)}
     return setting.value
 
 
@@ -92,7 +88,7 @@ def _same(name: str, old: Any, new: Setting | None, salt: str) -> bool:
     if old is None or new is None:
         return old is None and new is None
     if isinstance(old, dict):
-        return bool(new.hides and old["digest"] == digest(name, str(new.value), salt))
+        return bool(new.hides and old["digest"] == digest(name, secret_of(new.text), salt))
     return not new.hides and bool(old == new.value)
 
 

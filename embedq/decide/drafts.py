@@ -18,6 +18,7 @@ MAX_ID: Final = 200
 MAX_TENANT_ID: Final = 100
 MAX_SLUG: Final = 500
 MAX_METADATA_DEPTH: Final = 64
+_MAX_PATH: Final = 100
 
 # An id is a part of an address (/api/articles/ID); a slug may be a path.
 _NOT_IN_AN_ID: Final = re.compile(r"[\s/\\?#%\x00-\x1f\x7f-\x9f]")
@@ -140,9 +141,12 @@ def _parts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, object, int]]:
     while waiting:
         path, value, depth = waiting.pop()
         yield path, value, depth
+        path = path[:_MAX_PATH]  # each part has its own copy of where it is
         if isinstance(value, dict):
             waiting += [(f"a key of {path}", key, depth) for key in value]
-            waiting += [(f"{path}.{key}", inner, depth + 1) for key, inner in value.items()]
+            waiting += [
+                (f"{path}.{key[:_MAX_PATH] if isinstance(key, str) else key}", inner, depth + 1) for key, inner in value.items()
+            ]
         elif isinstance(value, (list, tuple)):
             waiting += [(f"{path}[{number}]", inner, depth + 1) for number, inner in enumerate(value)]
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..model import Mode, TaskStatus
-from .health import CELERY_COMMAND, PUBLISHING, Finding, Level
+from ..model import Delivery, Mode, TaskStatus
+from .facts import Finding, Level
+from .health import CELERY_COMMAND
+from .modes import able, deliveries, dispatches, makes_tasks
 
 
 class Place(StrEnum):
@@ -28,6 +30,7 @@ class Case:
     ready: bool
     status: TaskStatus | None
     mode: Mode
+    live_row_missing: bool = False
     is_running: bool = True
     submissions_accepted: bool = True
     is_paused: bool = False
@@ -65,39 +68,48 @@ def reasons(case: Case) -> list[Finding]:
 
 
 def _without_task(case: Case) -> Finding:
-    if case.mode is Mode.OFF:
-        return Finding(Level.NOTE, "it was saved while the mode was off: no task was made", "embedq mode celery --reason …")
+    if not makes_tasks(case.mode):
+        what = f"it was saved while the mode was {case.mode}: no task was made"
+        return Finding(Level.NOTE, what, "embedq mode celery --reason …")
     if not case.submissions_accepted:
         return Finding(Level.NOTE, "submissions are paused: it becomes a task when they are not", "embedq maintenance status")
     return Finding(Level.PROBLEM, "nobody has promised to embed its newest text", "embedq reconcile")
 
 
 def _waiting(case: Case) -> Iterator[Finding]:
-    if not case.is_running:
+    found = [*_forbidden(case), *_delivery(case)]
+    hindered = any(each.level is Level.PROBLEM for each in found)
+    if case.due_in_s > 0:
+        after = f" after: {case.error}" if case.error else ""
+        step = "nothing to do" if hindered else f"`embedq retry {case.named}` does it now"
+        found.append(Finding(Level.NOTE, f"it is tried again in {case.due_in_s:.0f} s{after}", step))
+    yield from found
+
+
+def _forbidden(case: Case) -> Iterator[Finding]:
+    if case.live_row_missing:
+        yield Finding(
+            Level.PROBLEM, "the live row (embedding_worker_status) is gone: nothing can be claimed", "embedq start --reason …"
+        )
+    elif not case.is_running:
         yield Finding(Level.PROBLEM, "everything is stopped (is_running is false)", "embedq start --reason …")
-    if case.mode is Mode.OFF:
-        yield Finding(Level.PROBLEM, "the mode is off: nobody may claim", "embedq mode celery --reason …")
+    if not deliveries(case.mode):
+        yield Finding(Level.PROBLEM, f"the mode is {case.mode}: no worker may claim", "embedq mode celery --reason …")
     if case.is_paused:
         yield Finding(Level.PROBLEM, "its priority or its tenant is paused", "embedq resume")
     if case.provider_why is not None:
         what = f"its provider is in trouble, asked again in {max(0.0, case.provider_left_s):.0f} s: {case.provider_why}"
         yield Finding(Level.PROBLEM, what, "embedq provider check")
-    if case.due_in_s > 0:
-        after = f" after: {case.error}" if case.error else ""
-        yield Finding(
-            Level.NOTE, f"it is tried again in {case.due_in_s:.0f} s{after}", f"`embedq retry {case.named}` does it now"
-        )
-    yield from _delivery(case)
 
 
 def _delivery(case: Case) -> Iterator[Finding]:
-    claimers = {Mode.CELERY: case.celery_workers, Mode.DATABASE: case.pollers, Mode.OFF: 1}
-    if not claimers.get(case.mode, case.celery_workers + case.pollers):
-        if case.mode is Mode.DATABASE:
+    allowed = deliveries(case.mode)
+    if allowed and not able(case.mode, case.celery_workers, case.pollers):
+        if Delivery.CELERY not in allowed:
             yield Finding(Level.PROBLEM, "no poller is alive", "embedq poller")
         else:
             yield Finding(Level.PROBLEM, f"no living Celery worker consumes the queue {case.priority}", CELERY_COMMAND)
-    if case.place is Place.NOWHERE and case.mode in PUBLISHING:
+    if case.place is Place.NOWHERE and dispatches(case.mode):
         what = "it was dispatched and its message is gone: the steward of a running worker frees it within seconds"
         yield Finding(Level.NOTE, what, "embedq broker rebuild")
 

@@ -1,18 +1,19 @@
-"""What is wrong, and which command helps: rules over facts that somebody else has gathered. Values in, values out."""
+"""What is wrong, and which command helps: rules over facts that the caller has gathered. Values in, values out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import NamedTuple
 
-from ..model import Mode, Priority
+from ..model import Delivery, Priority
+from .facts import Facts, Finding, Level
+from .modes import deliveries, dispatches, usual
+from .progress import CLOCK_S, LOOP, stalled_s
+from .sources import what_is_wrong
 
 OLDEST_S = 300.0
+NO_PROGRESS = "no-progress"
 FAILURES_THAT_COUNT = 10
 FAILED_SHARE = 0.1
-PUBLISHING = (Mode.CELERY, Mode.HYBRID)
 CELERY_COMMAND = "celery -A embedq worker -Q urgent,high,normal,low"
 MAKE_ANEW = "`embedq broker drain --yes --reason …` takes its messages into the table and makes it anew"
 AFTER_FAILURES = (
@@ -21,81 +22,25 @@ AFTER_FAILURES = (
 )
 
 
-class Level(StrEnum):
-    """A problem makes `embedq health` fail; a note is worth knowing."""
-
-    PROBLEM = "problem"
-    NOTE = "note"
-
-
-class Finding(NamedTuple):
-    """`next` is a command, or what to do."""
-
-    level: Level
-    what: str
-    next: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderTrouble:
-    """A provider with faults: how long it has been so, and how long its pause still lasts (seconds)."""
-
-    name: str
-    why: str
-    for_s: float
-    left_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was seen. `broker` is None when it was not looked at; `broker_why` says why it did not answer; `of_another_kind` names
-    queues in it that are not declared as ours are. `waiting`: pending tasks by priority. `consumed`, `polled`: queues that a living
-    Celery worker or poller serves. `oldest_due_s`: how long the longest waiting task has been due, None when none has been for long.
-    `failed` and `settled` are of the last hour, `failed_ever` of all time."""
-
-    mode: Mode
-    is_running: bool = True
-    submissions_accepted: bool = True
-    dispatch_held: bool = False
-    paused_priorities: Sequence[str] = ()
-    paused_tenants: Sequence[str] = ()
-    broker: bool | None = None
-    broker_why: str = ""
-    of_another_kind: Sequence[str] = ()
-    celery_workers: int = 0
-    pollers: int = 0
-    steward: bool = True
-    consumed: frozenset[str] = frozenset(Priority)
-    polled: frozenset[str] = frozenset(Priority)
-    waiting: Mapping[str, int] = field(default_factory=dict)
-    oldest_due_s: float | None = None
-    stuck: int = 0
-    troubles: Sequence[ProviderTrouble] = ()
-    failed: int = 0
-    settled: int = 0
-    failed_ever: int = 0
-
-    @property
-    def backlog(self) -> int:
-        return sum(self.waiting.values())
-
-    @property
-    def workers(self) -> int:
-        """Workers that may claim in this mode."""
-        match self.mode:
-            case Mode.CELERY:
-                return self.celery_workers
-            case Mode.DATABASE:
-                return self.pollers
-            case Mode.OFF:
-                return 0
-        return self.celery_workers + self.pollers
-
-
 def findings(facts: Facts) -> list[Finding]:
-    """Problems first, in the order in which they are worth looking at."""
-    found = [finding for rule in RULES for finding in rule(facts)]
-    return sorted(found, key=lambda finding: finding.level is not Level.PROBLEM)
+    """Problems first, in the order in which they are worth looking at; before all others, that due work does not move."""
+    found = [each._replace(rule=name) for name, rules in RULES.items() for rule in rules for each in rule(facts)]
+    found.sort(key=lambda finding: finding.level is not Level.PROBLEM)
+    return [*_nothing_moves(facts, found), *found]
+
+
+def _nothing_moves(facts: Facts, found: Sequence[Finding]) -> Iterator[Finding]:
+    still_s = stalled_s(facts.progress)
+    if still_s is None:
+        return
+    cause = next((each for each in found if each.level is Level.PROBLEM), None)
+    known = "; ".join(facts.progress.known) or ("the next finding tells why" if cause else "no cause is known")
+    yield Finding(
+        Level.PROBLEM,
+        f"tasks are due, workers are alive, and nothing has ended for {still_s:.0f} s: {known}",
+        cause.next if cause else "`embedq explain TASK` (`embedq recent` names tasks) and the log of the workers say more",
+        NO_PROGRESS,
+    )
 
 
 def is_well(found: Sequence[Finding]) -> bool:
@@ -104,11 +49,16 @@ def is_well(found: Sequence[Finding]) -> bool:
 
 def without_database(why: str, hint: str) -> list[Finding]:
     """All that can be said when PostgreSQL does not answer."""
-    return [Finding(Level.PROBLEM, why, hint)]
+    return [Finding(Level.PROBLEM, why, hint, "database-away")]
 
 
 def stopped(facts: Facts) -> Iterator[Finding]:
-    if not facts.is_running:
+    if facts.live_row_missing:
+        what = f"the live row (embedding_worker_status) is gone: nothing can be claimed, {facts.backlog} tasks wait"
+        yield Finding(
+            Level.PROBLEM, what, "embedq start --reason … (it makes the row anew); then `embedq mode` if it was not celery"
+        )
+    elif not facts.is_running:
         level = Level.PROBLEM if facts.backlog else Level.NOTE
         yield Finding(
             level, f"everything is stopped (is_running is false), {facts.backlog} tasks wait", "embedq start --reason …"
@@ -116,29 +66,55 @@ def stopped(facts: Facts) -> Iterator[Finding]:
 
 
 def switched_off(facts: Facts) -> Iterator[Finding]:
-    if facts.mode is Mode.OFF:
+    if not usual(facts.mode).search_enabled:
         yield Finding(Level.NOTE, "the mode is off: search is disabled, articles go stale", "embedq mode celery --reason …")
     if not facts.submissions_accepted:
         yield Finding(Level.NOTE, "submissions are paused: articles are saved without tasks", "embedq maintenance status")
-    if facts.dispatch_held and facts.mode in PUBLISHING:
+    if facts.dispatch_held and dispatches(facts.mode):
         yield Finding(Level.NOTE, "dispatch is held: nothing new goes to the broker", "embedq rollback assess")
 
 
 def broker_away(facts: Facts) -> Iterator[Finding]:
-    if facts.broker is not False or facts.mode not in PUBLISHING:
+    if facts.broker is not False or not dispatches(facts.mode):
         return
-    level = Level.NOTE if facts.mode is Mode.HYBRID and facts.pollers else Level.PROBLEM
-    words = "pollers do its work" if level is Level.NOTE else "tasks wait in the table"
+    level = Level.NOTE if facts.covered or not facts.has_work else Level.PROBLEM
+    words = "pollers do its work" if facts.covered else "tasks wait in the table" if facts.has_work else "nothing waits for it"
     yield Finding(
         level, f"the broker does not answer ({facts.broker_why}); {words}", 'embedq mode database --reason "broker down"'
     )
+
+
+def broker_in_a_bad_state(facts: Facts) -> Iterator[Finding]:
+    """It answers, and loses messages, or will refuse them; that it does now is `broker_refuses`'s."""
+    if not dispatches(facts.mode):
+        return
+    for state in facts.broker_states:
+        if state.refuses and facts.broker_refuses:
+            continue
+        stops = state.refuses and facts.has_work and not facts.covered
+        yield Finding(Level.PROBLEM if stops else Level.NOTE, f"the broker {state.what}", state.next)
+
+
+def broker_refuses(facts: Facts) -> Iterator[Finding]:
+    """It answers, and nothing can be published: full, a replica, without the right to write."""
+    refused = [why for why in (facts.broker_refuses, *facts.unpublished) if why]
+    if refused and facts.broker is not False and dispatches(facts.mode):
+        level = Level.NOTE if facts.covered or not facts.has_work else Level.PROBLEM
+        known = next((state for state in facts.broker_states if state.refuses), None)
+        why = "; ".join([*([f"it {known.what}"] if known else []), *refused])
+        step = '`embedq mode database --reason "the broker takes no message"` until its memory, its role (no replica) or its user\'s rights are right'
+        yield Finding(
+            level,
+            f"the broker takes no message ({why}); tasks wait in the table",
+            f"{known.next}; or {step}" if known else step,
+        )
 
 
 def queues_of_another_kind(facts: Facts) -> Iterator[Finding]:
     """Before whatever it is the cause of: no task reaches the broker and no Celery worker can begin while they are there."""
     if not facts.of_another_kind:
         return
-    covered = facts.mode not in PUBLISHING or (facts.mode is Mode.HYBRID and facts.pollers)
+    covered = facts.covered or not (dispatches(facts.mode) and facts.has_work)
     yield Finding(
         Level.NOTE if covered else Level.PROBLEM,
         f"queues of another kind than ours in RabbitMQ: {', '.join(facts.of_another_kind)}; nothing can be published there, and "
@@ -148,24 +124,24 @@ def queues_of_another_kind(facts: Facts) -> Iterator[Finding]:
 
 
 def nobody_works(facts: Facts) -> Iterator[Finding]:
-    if facts.workers or facts.mode is Mode.OFF or (facts.mode is Mode.SYNC and not facts.backlog):
+    able_to = deliveries(facts.mode)
+    if facts.workers or not able_to or not facts.has_work:
         return
-    what, command = ("poller", "embedq poller") if facts.mode is Mode.DATABASE else ("Celery worker", CELERY_COMMAND)
+    what, command = ("Celery worker", CELERY_COMMAND) if Delivery.CELERY in able_to else ("poller", "embedq poller")
     yield Finding(Level.PROBLEM, f"no {what} is alive, and the mode is {facts.mode}: nothing is embedded", command)
 
 
 def nobody_consumes(facts: Facts) -> Iterator[Finding]:
-    if facts.mode not in PUBLISHING or not facts.celery_workers:
+    if not dispatches(facts.mode) or not facts.celery_workers:
         return
     for queue in (priority for priority in Priority if priority not in facts.consumed):
         waiting = facts.waiting.get(queue, 0)
-        covered = facts.mode is Mode.HYBRID and facts.pollers
-        level = Level.PROBLEM if waiting and not covered else Level.NOTE
+        level = Level.PROBLEM if waiting and not facts.covered else Level.NOTE
         yield Finding(level, f"no Celery worker consumes the queue {queue}; {waiting} tasks wait for it", CELERY_COMMAND)
 
 
 def nobody_polls(facts: Facts) -> Iterator[Finding]:
-    if facts.mode is not Mode.DATABASE or not facts.pollers:
+    if deliveries(facts.mode) != {Delivery.POLLER} or not facts.pollers:
         return
     for queue in (priority for priority in Priority if priority not in facts.polled):
         waiting = facts.waiting.get(queue, 0)
@@ -182,9 +158,53 @@ def no_steward(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def database_read_only(facts: Facts) -> Iterator[Finding]:
+    if facts.read_only:
+        what = "PostgreSQL takes no writes from this role (transaction_read_only is on): nothing can be claimed or settled"
+        yield Finding(
+            Level.PROBLEM, what, "name the primary in DATABASE_URL, not a standby; or set default_transaction_read_only to off"
+        )
+
+
+def clock_is_behind(facts: Facts) -> Iterator[Finding]:
+    if facts.clock_behind_s > CLOCK_S:
+        what = f"PostgreSQL's clock stands {facts.clock_behind_s:.0f} s before what it has written: it was set back; tasks are due when it has caught up"
+        yield Finding(
+            Level.PROBLEM,
+            what,
+            "set the clock of the database server right (timedatectl, chrony); until then `embedq explain TASK` tells when a task is due",
+        )
+
+
+def crash_loop(facts: Facts) -> Iterator[Finding]:
+    if facts.died_young >= LOOP:
+        what = f"{facts.died_young} workers died within a minute of their start: a crash loop"
+        yield Finding(
+            Level.PROBLEM,
+            what,
+            "the log of the worker and of what starts it (journalctl, docker logs) say why; `embedq recent` shows what it held",
+        )
+
+
+def workers_are_lost(facts: Facts) -> Iterator[Finding]:
+    if facts.losing:
+        what = f"{facts.losing} tasks in work have lost their worker more than once: their texts may be why"
+        yield Finding(
+            Level.PROBLEM,
+            what,
+            "`embedq recent` names them; `embedq explain TASK` tells what happened to each; the log of the worker tells why it died",
+        )
+
+
 def stuck(facts: Facts) -> Iterator[Finding]:
     if facts.stuck:
         yield Finding(Level.PROBLEM, f"{facts.stuck} tasks are held by a dead worker, or for too long", "embedq reset-stuck")
+
+
+def threads_fail(facts: Facts) -> Iterator[Finding]:
+    if facts.failing:
+        what = f"in living workers something fails again and again: {'; '.join(facts.failing)}"
+        yield Finding(Level.PROBLEM, what, "the worker's log says why, line by line; what it names is to be put right")
 
 
 def provider_in_trouble(facts: Facts) -> Iterator[Finding]:
@@ -196,7 +216,7 @@ def provider_in_trouble(facts: Facts) -> Iterator[Finding]:
 
 
 def waits_too_long(facts: Facts) -> Iterator[Finding]:
-    if facts.oldest_due_s is not None and facts.oldest_due_s > OLDEST_S and facts.is_running and facts.mode is not Mode.OFF:
+    if facts.oldest_due_s is not None and facts.oldest_due_s > OLDEST_S and facts.is_running and deliveries(facts.mode):
         what = f"a task that is due has waited for {facts.oldest_due_s / 60:.0f} min"
         yield Finding(Level.PROBLEM, what, "`embedq recent`, then `embedq explain TASK`; more workers if all goes well")
 
@@ -209,6 +229,11 @@ def failures(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.NOTE, f"{facts.failed_ever} failed tasks wait for somebody to look", AFTER_FAILURES)
 
 
+def sources_behind(facts: Facts) -> Iterator[Finding]:
+    for source in facts.sources:
+        yield Finding(Level.PROBLEM, *what_is_wrong(source))
+
+
 def paused(facts: Facts) -> Iterator[Finding]:
     if facts.paused_priorities:
         yield Finding(Level.NOTE, f"paused priorities: {', '.join(facts.paused_priorities)}", "embedq resume")
@@ -216,30 +241,32 @@ def paused(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.NOTE, f"paused tenants: {', '.join(facts.paused_tenants)}", "embedq resume")
 
 
-RULES: Sequence[Callable[[Facts], Iterator[Finding]]] = (
-    stopped, switched_off, broker_away, queues_of_another_kind, nobody_works, nobody_consumes, nobody_polls,
-    no_steward, provider_in_trouble, stuck, waits_too_long, failures, paused,
-)  # fmt: skip
-
-COMPARED = ("wanted", "stored", "pending", "processing", "failed", "stale", "missing")
-
-
-def compare(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """Two verifications: (fact, before, after) for each fact that is compared, and what must not have happened between them."""
-    rows = [(name, _count(before, name), _count(after, name)) for name in COMPARED]
-    changed = {name: now - then for name, then, now in rows}
-    problems = []
-    if changed["wanted"] < 0:
-        problems.append(
-            f"{-changed['wanted']} articles fewer than before: were they deleted on purpose? `embedq audit` shows by whom"
-        )
-    if changed["stored"] < min(0, changed["wanted"]):
-        problems.append(f"{-changed['stored']} embeddings fewer than before: `embedq reconcile` promises them anew")
-    if changed["missing"] > 0:
-        problems.append(f"{changed['missing']} more articles are stale without a promise: `embedq reconcile`")
-    return rows, problems
-
-
-def _count(facts: Mapping[str, object], name: str) -> int:
-    value = facts.get(name)
-    return value if isinstance(value, int) else 0
+# By the name that alerts and metrics use, in the order in which they are worth looking at.
+RULES: Mapping[str, Sequence[Callable[[Facts], Iterator[Finding]]]] = {
+    "database-read-only": (database_read_only,),
+    "clock": (clock_is_behind,),
+    "stopped": (stopped,),
+    "switched-off": (switched_off,),
+    "broker-away": (broker_away, broker_refuses, broker_in_a_bad_state),
+    "queue-not-consumed": (queues_of_another_kind, nobody_works, nobody_consumes, nobody_polls),
+    "steward-missing": (no_steward,),
+    "threads-fail": (threads_fail,),
+    "provider-paused": (provider_in_trouble,),
+    "crash-loop": (crash_loop, workers_are_lost),
+    "tasks-stuck": (stuck,),
+    "oldest-too-old": (waits_too_long,),
+    "failure-rate": (failures,),
+    "source-behind": (sources_behind,),
+    "paused": (paused,),
+}
+NOTES = ("switched-off", "paused")
+# While one of these is a problem, a rate of the past says nothing about the end.
+HALTS = (
+    NO_PROGRESS,
+    "database-read-only",
+    "stopped",
+    "broker-away",
+    "queue-not-consumed",
+    "steward-missing",
+    "provider-paused",
+)

@@ -1,4 +1,4 @@
-"""What a process does in which mode (SPEC §5). The one place that decides it; everybody else asks.
+"""What a process does in which mode. The one place that decides it; everybody else asks.
 
 Two things have a say. The *live state* is the row `embedding_worker_status`, the same for every process. The *process's
 own settings* can only take away: `EMBEDDING_QUEUE_ENABLED=false` makes this process's writes embed before they return,
@@ -10,14 +10,14 @@ Neither setting gives a worker a claim that the live mode denies: a mode is a fe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
-from itertools import product
-from typing import NamedTuple, assert_never
+from typing import Any, assert_never
 
-from ..model import Mode
+from ..model import Delivery, Mode
+from .throttle import Throttle, throttle_of
 
 
 class Source(StrEnum):
@@ -39,14 +39,69 @@ class PollerClaims(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The row `embedding_worker_status`: what the operator has ordered, for every process."""
+    """The row `embedding_worker_status`: what the operator has ordered, for every process. The fields are its columns.
+
+    `missing`: the row is gone (MISSING).
+    """
 
     mode: Mode
     is_running: bool = True
     submissions_accepted: bool = True
     reason: str | None = None
-    by: str | None = None
-    since: datetime | None = None
+    changed_by: str | None = None
+    changed_at: datetime | None = None
+    dispatch_held: bool = False
+    paused_priorities: tuple[str, ...] = ()
+    paused_tenants: tuple[str, ...] = ()
+    maintenance: Mapping[str, Any] | None = field(default=None, hash=False)
+    throttle: Throttle = field(default=Throttle())
+    missing: bool = False
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any] | None) -> LiveState:
+        """From a row of the table, or those of its columns that were read; None is a row that is gone."""
+        return MISSING if row is None else cls(**{name: TYPED.get(name, _as_is)(row[name]) for name in COLUMNS if name in row})
+
+    def columns(self) -> dict[str, Any]:
+        """The values as the table keeps them."""
+        lists = {"paused_priorities": [*self.paused_priorities], "paused_tenants": [*self.paused_tenants]}
+        return {name: getattr(self, name) for name in COLUMNS} | lists | {"throttle": self.throttle.data()}
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether anything is published to the broker now."""
+        return self.is_running and not self.dispatch_held and dispatches(self.mode)
+
+    @property
+    def makes_tasks(self) -> bool:
+        """Whether a task can be made for a stale article now."""
+        return self.submissions_accepted and makes_tasks(self.mode)
+
+    @property
+    def maintenance_runs(self) -> bool:
+        return self.maintenance is not None and self.maintenance.get("state") == "running"
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+COLUMNS = tuple(each.name for each in fields(LiveState) if each.name != "missing")
+# A hand may have written the jsonb columns: what makes no sense there counts as not said.
+TYPED: Mapping[str, Callable[[Any], Any]] = {
+    "mode": Mode,
+    "paused_priorities": tuple,
+    "paused_tenants": tuple,
+    "throttle": throttle_of,
+    "maintenance": lambda window: window if isinstance(window, Mapping) else None,
+}
+# Without the row no claim finds its gate open, and the triggers make tasks as in the mode of a row that is made anew.
+MISSING = LiveState(
+    Mode.CELERY,
+    is_running=False,
+    missing=True,
+    reason="the live row (embedding_worker_status) is gone, nothing is claimed: `embedq start` makes it anew",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +131,6 @@ class Decision:
     search_enabled: bool
 
 
-class Row(NamedTuple):
-    """One line of the table: what was asked, what was decided."""
-
-    live: LiveState
-    process: ProcessEnv
-    decision: Decision
-
-
 def decide(live: LiveState, process: ProcessEnv) -> Decision:
     """What a process with these settings does while the live state is this."""
     mode, source = _mode(live, process)
@@ -94,11 +141,28 @@ def decide(live: LiveState, process: ProcessEnv) -> Decision:
 
 
 def _mode(live: LiveState, process: ProcessEnv) -> tuple[Mode, Source]:
+    match mode_of_process(process):
+        case Mode.OFF:
+            return Mode.OFF, Source.SEARCH_ENABLED
+        case Mode.SYNC if live.mode is not Mode.OFF:
+            return Mode.SYNC, Source.QUEUE_ENABLED
+        case _:
+            return live.mode, Source.LIVE
+
+
+def mode_of_process(process: ProcessEnv) -> Mode | None:
+    """The mode that its own settings ask for; None: the live mode's."""
     if not process.search_enabled:
-        return Mode.OFF, Source.SEARCH_ENABLED
-    if not process.queue_enabled and live.mode is not Mode.OFF:
-        return Mode.SYNC, Source.QUEUE_ENABLED
-    return live.mode, Source.LIVE
+        return Mode.OFF
+    return None if process.queue_enabled else Mode.SYNC
+
+
+def claims_here(process: ProcessEnv) -> bool:
+    """Whether a worker process with these settings may claim in any live mode. One that may not leaves dispatch to others as well."""
+    return mode_of_process(process) is not Mode.OFF
+
+
+CLAIMS_NOTHING = "SEMANTIC_SEARCH_ENABLED=false: this worker claims nothing, dispatches nothing and does not register; unset it and start the worker again"
 
 
 def _reason(live: LiveState, source: Source) -> str:
@@ -112,7 +176,7 @@ def _reason(live: LiveState, source: Source) -> str:
 
 
 def _of_mode(mode: Mode, source: Source, reason: str) -> Decision:
-    """The table of SPEC §5, one row a case, while everything runs."""
+    """The table of docs/reference/modes.rst, one row a case, while everything runs."""
     match mode:
         case Mode.CELERY:
             return Decision(mode, source, reason, True, False, True, True, PollerClaims.NOTHING, True)
@@ -133,10 +197,7 @@ def _claims_of_live_mode(decision: Decision, live: LiveState) -> Decision:
     """`sync` by a setting changes what this process's writes do; who may claim stays the live mode's word."""
     allowed = _of_mode(live.mode, decision.source, decision.reason)
     return replace(
-        decision,
-        dispatches=allowed.dispatches,
-        celery_claims=allowed.celery_claims,
-        poller_claims=allowed.poller_claims,
+        decision, dispatches=allowed.dispatches, celery_claims=allowed.celery_claims, poller_claims=allowed.poller_claims
     )
 
 
@@ -150,65 +211,47 @@ def _stopped_and_paused(decision: Decision, live: LiveState) -> Decision:
     return decision
 
 
-def table() -> list[Row]:
-    """Every combination of live mode, switches and settings, once, in a fixed order."""
-    return [Row(live, process, decide(live, process)) for live, process in _combinations()]
+# What a mode means for all, while everything runs ----------------------------------------------------------------------------------
 
 
-def _combinations() -> Iterator[tuple[LiveState, ProcessEnv]]:
-    both = (True, False)
-    for search, queue, running, accepted, mode in product(both, both, both, both, Mode):
-        yield LiveState(mode, running, accepted), ProcessEnv(queue_enabled=queue, search_enabled=search)
+def usual(mode: Mode) -> Decision:
+    return decide(LiveState(mode), ProcessEnv())
 
 
-HEADINGS = (
-    "live mode",
-    "is running",
-    "submissions",
-    "EMBEDDING_QUEUE_ENABLED",
-    "SEMANTIC_SEARCH_ENABLED",
-    "mode here",
-    "decided by",
-    "a write",
-    "dispatches",
-    "Celery workers claim",
-    "pollers claim",
-    "search",
-)
+def deliveries(mode: Mode) -> frozenset[Delivery]:
+    """Which deliveries may claim in this mode."""
+    decision = usual(mode)
+    poller = decision.poller_claims is not PollerClaims.NOTHING
+    return frozenset(d for d, on in ((Delivery.CELERY, decision.celery_claims), (Delivery.POLLER, poller)) if on)
 
 
-def rst_table(rows: Iterable[Row]) -> str:
-    """The rows as a reStructuredText simple table, ending in a newline. docs/reference/modes.rst is checked against it."""
-    lines = [HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    rule = "  ".join("=" * width for width in widths)
-    written = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([rule, written[0], rule, *written[1:], rule, ""])
+def dispatches(mode: Mode) -> bool:
+    """Whether tasks are published to the broker in this mode."""
+    return usual(mode).dispatches
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    live, process, decision = row
-    return (
-        live.mode,
-        _yes(live.is_running),
-        "accepted" if live.submissions_accepted else "paused",
-        str(process.queue_enabled).lower(),
-        str(process.search_enabled).lower(),
-        decision.mode,
-        decision.source,
-        _write(decision),
-        _yes(decision.dispatches),
-        _yes(decision.celery_claims),
-        decision.poller_claims,
-        "on" if decision.search_enabled else "disabled",
-    )
+def makes_tasks(mode: Mode) -> bool:
+    return usual(mode).makes_tasks
 
 
-def _write(decision: Decision) -> str:
-    if decision.embeds_on_write:
-        return "embeds"
-    return "makes a task" if decision.makes_tasks else "saves only"
+def pollers_take_over(mode: Mode) -> bool:
+    """Whether pollers claim what the broker was trusted with and does not deliver."""
+    return dispatches(mode) and Delivery.POLLER in deliveries(mode)
 
 
-def _yes(fact: bool) -> str:
-    return "yes" if fact else "no"
+def pollers_stand_back(mode: Mode) -> bool:
+    """Whether pollers leave what is free to the dispatcher for a while."""
+    return usual(mode).poller_claims is PollerClaims.UNDELIVERED
+
+
+def able(mode: Mode, celery_workers: int, pollers: int) -> int:
+    """Of so many living workers, those that may claim in this mode."""
+    alive = {Delivery.CELERY: celery_workers, Delivery.POLLER: pollers}
+    return sum(alive[delivery] for delivery in deliveries(mode))
+
+
+# As parameters of the statements that claim and dispatch.
+CLAIMING = {delivery: [mode for mode in Mode if delivery in deliveries(mode)] for delivery in Delivery}
+DISPATCHING = [mode for mode in Mode if dispatches(mode)]
+TAKING_OVER = [mode for mode in Mode if pollers_take_over(mode)]
+STANDING_BACK = [mode for mode in Mode if pollers_stand_back(mode)]

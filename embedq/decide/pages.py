@@ -1,28 +1,45 @@
-"""The bytes of a document -> its title and its text. Plain text, Markdown, reStructuredText, HTML."""
+"""The bytes of a document -> its title, its text and its metadata. Plain text, Markdown, reStructuredText, HTML, notebooks."""
 
 from __future__ import annotations
 
-import codecs
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from html import unescape
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from ..errors import InputError
+from .encodings import text_of
+from .frontmatter import front_matter
 
 MAX_TITLE: Final = 200
 
 
 class Page(NamedTuple):
-    """What a document says. `title` has at most MAX_TITLE characters, and is empty when no line has a word in it."""
+    """What a document says. `title` has at most MAX_TITLE characters, and is empty when no line has a word in it. `metadata`: what its
+    front matter says beside the title."""
 
     title: str
     text: str
+    metadata: Mapping[str, Any]
 
 
-def page_from(raw: bytes, suffix: str) -> Page:
-    """The page in a file whose name ends in `suffix` (".md"); an ending that no reader knows is read as plain text."""
-    heading, text = READERS.get(suffix.lower(), plain)(raw)
-    return Page(title_of(text, heading), text)
+class Read(NamedTuple):
+    """What a reader finds. Without a heading the first line with a word in it is the title."""
+
+    heading: str | None
+    text: str
+    metadata: Mapping[str, Any] = {}
+
+
+def page_from(raw: bytes, suffix: str, encoding: str | None = None) -> Page:
+    """The page in a file whose name ends in `suffix` (".md"); an ending that no reader knows is read as plain text. `encoding`: what the
+    caller says of it. Raises InputError for what is no text, and for an encoding that cannot be told."""
+    declared = DECLARED.search(raw[:2048]) if suffix.lower() in PAGES else None
+    text = text_of(raw, declared=declared[1].decode("ascii", "replace") if declared else None, named=encoding)
+    found = READERS.get(suffix.lower(), plain)(text)
+    return Page(title_of(found.text, found.heading), found.text, found.metadata)
 
 
 def title_of(text: str, heading: str | None = None) -> str:
@@ -36,35 +53,66 @@ def _first_line(text: str) -> str:
     return found[0] if found else ""
 
 
-def decoded(raw: bytes, declared: str = "latin-1") -> str:
-    """UTF-8 (or UTF-16 by its mark); what is neither is taken for what it declares, or for Latin-1, which any bytes are."""
-    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-    by_mark = [encoding for mark, encoding in marks.items() if raw.startswith(mark)]
-    for encoding in (*by_mark, "utf-8", declared):
-        try:
-            return raw.decode(encoding).replace("\r\n", "\n")
-        except (LookupError, ValueError):
-            continue
-    return raw.decode("latin-1").replace("\r\n", "\n")
+def plain(text: str) -> Read:
+    return Read(None, text)
 
 
-def plain(raw: bytes) -> tuple[str | None, str]:
-    return None, decoded(raw)
-
-
-FRONT_MATTER: Final = re.compile(r"---\n(.*?\n)?---\n", re.DOTALL)
 ATX_HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+(.*)")
 SETEXT_RULE: Final = re.compile(r" {0,3}(=+|-{2,})\s*")
 RST_RULE: Final = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}\s*")
 
 
-def markdown(raw: bytes) -> tuple[str | None, str]:
-    """The heading is the title of the front matter, else the first heading outside code, else the first line after both."""
-    text = decoded(raw)
-    front = FRONT_MATTER.match(text)
-    named = re.search(r"^title:[ \t]*(.+)$", front[0], re.MULTILINE) if front else None
-    rest = text[front.end() :] if front else text
-    return (named[1].strip(" \"'") if named else _markdown_heading(rest) or _first_line(rest)), text
+COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+HTML_HEADING: Final = re.compile(r"<h[1-6](?=[\s>])[^>]*>(.*?)</h[1-6]\s*>", re.DOTALL | re.IGNORECASE)
+TAG: Final = re.compile(r"<[^>]*>")
+# What is data and no text: pictures and fonts written into the page, programs, styles.
+INLINE_DATA: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.-]+)*;base64,[A-Za-z0-9+/=%\s]*+")
+PROGRAM: Final = re.compile(r"<(script|style)(?=[\s/>]).*?(?:</\1[^>]*>|\Z)", re.DOTALL | re.IGNORECASE)
+MDX_STATEMENT: Final = re.compile(r"^(?:import|export)\s[^\n]*\n", re.MULTILINE)
+FENCE: Final = re.compile(
+    r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+)
+
+
+def markdown(text: str) -> Read:
+    """The heading is the title of the front matter, else the first heading outside code, of Markdown or HTML, else the first line with a word."""
+    head = front_matter(text)
+    rest = _without_data(head.rest)
+    visible = COMMENT.sub("", rest)
+    return Read(head.title or _html_heading(visible) or _markdown_heading(visible) or _first_line(visible), rest, head.data)
+
+
+def mdx(text: str) -> Read:
+    """Markdown with statements of JavaScript, which are left out."""
+    head = front_matter(text)
+    found = markdown(_outside_code(head.rest, lambda part: MDX_STATEMENT.sub("", part)))
+    return Read(head.title or found.heading, found.text, head.data)
+
+
+def _without_data(text: str) -> str:
+    without = INLINE_DATA.sub("", text) if "base64," in text else text
+    return _outside_code(without, lambda part: PROGRAM.sub("", part)) if "<s" in without.lower() else without
+
+
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    return "".join(change(part) if is_text else part for part, is_text in _parts(text))
+
+
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    """The text in stretches: (stretch, whether it is outside a fenced block of code)."""
+    end = 0
+    for block in FENCE.finditer(text):
+        yield text[end : block.start()], True
+        yield block[0], False
+        end = block.end()
+    yield text[end:], True
+
+
+def _html_heading(text: str) -> str | None:
+    """Before anything of Markdown: many readmes begin with a heading in HTML, to centre it."""
+    found = HTML_HEADING.match(text.lstrip())
+    heading = " ".join(unescape(TAG.sub(" ", found[1])).split()) if found else ""
+    return heading or None
 
 
 def _markdown_heading(text: str) -> str | None:
@@ -85,11 +133,10 @@ def _heading_in(line: str, before: str) -> str:
     return before.strip("*_` ") if SETEXT_RULE.fullmatch(line) else ""
 
 
-def restructured(raw: bytes) -> tuple[str | None, str]:
+def restructured(text: str) -> Read:
     """The heading is the first line that is underlined as long as it is."""
-    text = decoded(raw)
     headings = (line for line, under in pairwise(text.split("\n")) if _is_underlined(line, under))
-    return next(headings, None), text
+    return Read(next(headings, None), text)
 
 
 def _is_underlined(line: str, under: str) -> bool:
@@ -118,10 +165,8 @@ MARKUP: Final = re.compile(
 )
 
 
-def html(raw: bytes) -> tuple[str | None, str]:
+def html(source: str) -> Read:
     """The text in paragraphs; scripts and styles are left out. The heading is <title>, else the first of <h1> to <h6>."""
-    declared = DECLARED.search(raw[:2048])
-    source = decoded(raw, declared[1].decode("ascii", "replace") if declared else "latin-1")
     page, position = _HtmlText(), 0
     for markup in MARKUP.finditer(source):
         page.read(source[position : markup.start()])
@@ -129,7 +174,7 @@ def html(raw: bytes) -> tuple[str | None, str]:
             page.turn(markup["tag"].lower(), is_start=not markup["end"])
         position = markup.end()
     page.read(source[position:])
-    return "".join(page.title).strip() or "".join(page.heading).strip() or None, page.text()
+    return Read("".join(page.title).strip() or "".join(page.heading).strip() or None, page.text())
 
 
 class _HtmlText:
@@ -178,10 +223,26 @@ class _HtmlText:
             self._said.append(text)
 
 
-READERS: Final[dict[str, Callable[[bytes], tuple[str | None, str]]]] = {
+def notebook(source: str) -> Read:
+    """The texts and the programs of its cells; what these have printed and drawn is left out. Raises InputError for what is no notebook."""
+    try:
+        cells = json.loads(source)["cells"]
+        parts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError("it is no notebook", hint="save it as version 4 of the format", field="paths") from None
+    shown = [f"```\n{text.rstrip()}\n```" if kind == "code" else text.strip() for kind, text in parts if text.strip()]
+    return markdown("\n\n".join(shown))
+
+
+PAGES: Final = (".html", ".htm", ".xhtml")
+READERS: Final[dict[str, Callable[[str], Read]]] = {
     ".md": markdown,
+    ".markdown": markdown,
+    ".mdx": mdx,
     ".rst": restructured,
     ".txt": plain,
     ".html": html,
     ".htm": html,
+    ".xhtml": html,
+    ".ipynb": notebook,
 }

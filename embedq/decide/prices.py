@@ -38,9 +38,14 @@ def numbers(raw: str) -> dict[str, float]:
 
 def number_for(raw: str, model: Model) -> float:
     """The number of the longest name that means this model; 0 when none does."""
+    return named_for(raw, model) or 0.0
+
+
+def named_for(raw: str, model: Model) -> float | None:
+    """The same; None when none does."""
     known = numbers(raw)
     names = (str(model), f"{model.provider}/{model.name}", model.provider, "")
-    return next((known[name] for name in names if name in known), 0.0)
+    return next((known[name] for name in names if name in known), None)
 
 
 def cost(tokens: int, price: float) -> float:

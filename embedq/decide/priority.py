@@ -1,4 +1,4 @@
-"""In which order a worker looks at the priorities (SPEC M3)."""
+"""In which order a worker looks at the priorities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a failed task runs again, and how long a troubled provider is left alone. Values in, values out.
+"""When a failed task runs again. Values in, values out.
 
 Jitter is *full jitter without its lowest tenth*: a wait is spread evenly over 10 % to 100 % of its bound. Plain full
 jitter starts at zero, and three retries that all fall on zero are spent before the fault had a chance to pass.
@@ -7,17 +7,10 @@ jitter starts at zero, and three retries that all fall on zero are spent before 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 LOWEST_SHARE = 0.1
-PAUSE_BASE_S = 1.0
-PAUSE_CAP_S = 60.0
-# A provider that answers "Retry-After: 0" and refuses again is still left alone for longer and longer, from here on.
-NAMED_PAUSE_BASE_S = 0.1
-# No wish of a provider is honoured beyond a day: a header in milliseconds must not switch embedding off for a month.
-LONGEST_NAMED_PAUSE_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +39,27 @@ class GiveUp:
 
 def wait_s(attempt: int, policy: RetryPolicy, dice: float) -> float:
     """Seconds to wait after failed run number `attempt` (1 is the first): 10 % to 100 % of min(cap, base * 2^(attempt-1))."""
-    return _jittered(_doubling(policy.base_s, attempt, policy.cap_s), dice)
+    return jittered(doubling(policy.base_s, attempt, policy.cap_s), dice)
 
 
 def after_failure(attempts: int, message: str, policy: RetryPolicy, now: datetime, dice: float) -> RetryAt | GiveUp:
     """What becomes of a task whose run number `attempts` failed by its own fault. `max_retries=3` means four runs in all,
-    as Celery counts. A provider's fault never comes here (SPEC G6)."""
+    as Celery counts. A provider's fault never comes here (G6)."""
     if attempts > policy.max_retries:
         return GiveUp(reason=f"gave up after {_runs(attempts)}: {message}")
     return RetryAt(at=now + timedelta(seconds=wait_s(attempts, policy, dice)), reason=message)
 
 
-def provider_pause_s(consecutive_faults: int, retry_after_s: float | None, dice: float) -> float:
-    """Seconds a provider is paused after fault number `consecutive_faults` in a row (1 is the first). Count pauses, not
-    calls: those that were already under way when a pause began, and fail during it, belong to that pause.
-
-    Retry-After is a floor, with up to a tenth added so that not all processes return at once. Without it (or with one
-    that is no number): 10 % to 100 % of 1, 2, 4, … 60 s. No pause is longer than a day and a tenth.
-    """
-    if retry_after_s is None or not math.isfinite(retry_after_s):
-        return _jittered(_doubling(PAUSE_BASE_S, consecutive_faults, PAUSE_CAP_S), dice)
-    least_s = _doubling(NAMED_PAUSE_BASE_S, consecutive_faults, PAUSE_CAP_S)
-    return min(max(retry_after_s, least_s), LONGEST_NAMED_PAUSE_S) * (1 + LOWEST_SHARE * dice)
-
-
-def _doubling(base_s: float, number: int, cap_s: float) -> float:
+def doubling(base_s: float, number: int, cap_s: float) -> float:
+    """The bound of wait number `number` (1 is the first), seconds."""
     if number < 1:
         raise ValueError(f"runs and faults are counted from 1, not {number}")
     # Beyond 2^1000 a float overflows; every cap is reached long before.
     return min(cap_s, base_s * 2.0 ** min(number - 1, 1000))
 
 
-def _jittered(bound_s: float, dice: float) -> float:
+def jittered(bound_s: float, dice: float) -> float:
+    """A wait within its bound, seconds."""
     return bound_s * (LOWEST_SHARE + (1 - LOWEST_SHARE) * dice)
 
 

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from ..model import Delivery, Mode
-from .modes import LiveState, PollerClaims, ProcessEnv, decide
-
-
-def deliveries(mode: Mode) -> frozenset[Delivery]:
-    """Which deliveries may claim in this mode."""
-    decision = decide(LiveState(mode), ProcessEnv())
-    poller = decision.poller_claims is not PollerClaims.NOTHING
-    return frozenset(d for d, on in ((Delivery.CELERY, decision.celery_claims), (Delivery.POLLER, poller)) if on)
+from .modes import deliveries, makes_tasks
 
 
 def switched_off(before: Mode, after: Mode) -> frozenset[Delivery]:
     """The deliveries whose claims end with this switch."""
     return deliveries(before) - deliveries(after)
-
-
-def dispatches(mode: Mode) -> bool:
-    return decide(LiveState(mode), ProcessEnv()).dispatches
-
-
-def makes_tasks(mode: Mode) -> bool:
-    return decide(LiveState(mode), ProcessEnv()).makes_tasks
 
 
 def begins_making_tasks(before: Mode, after: Mode) -> bool:

@@ -1,4 +1,4 @@
-"""How much may be done at once, and how fast, while an operator holds the work back (R14). Values in, values out."""
+"""How much may be done at once, and how fast, while an operator holds the work back. Values in, values out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Throttle:
         return min(wanted, max(self.stretch_tasks, self.batch or 1)) if self.rate else wanted
 
     def wait_s(self, place: int) -> float:
-        """When the task at this place (1, 2, …) of those that found no room may be tried again."""
+        """When the task at this place (1, 2, …) among those beyond the rate may be tried again."""
         return min(LONGEST_WAIT_S, 60.0 * place / self.rate) if self.rate else 0.0
 
     def data(self) -> dict[str, float | int]:
@@ -59,9 +59,9 @@ class Throttle:
         return ", ".join(part for part in parts if part) or "none"
 
 
-def throttle_of(kept: Mapping[str, Any] | None) -> Throttle:
+def throttle_of(kept: Any) -> Throttle:
     """From the live row, which a hand may have written: what makes no sense counts as not said."""
-    given = kept or {}
+    given: Mapping[str, Any] = kept if isinstance(kept, Mapping) else {}
     return Throttle(_positive(given.get("rate_per_min")), _whole(given.get("batch")), _whole(given.get("concurrency")))
 
 

@@ -1,4 +1,7 @@
-"""The HTTP service: articles and search, the operator's paths, metrics, and the cockpit. `make_app(settings)` is the whole."""
+"""The HTTP service: articles and search, the operator's paths, metrics, and the cockpit. `make_app(settings)` is the whole.
+
+Imported by cli only.
+"""
 
 from __future__ import annotations
 

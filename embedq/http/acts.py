@@ -7,101 +7,131 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .. import maintenance
-from ..embedded import default_home
 from ..errors import InputError, NotFound
-from ..logs import request_id
+from ..local.servers import default_home
 from ..model import Mode, Priority
-from ..rollback.kinds import options_of, procedure
-from ..rollback.procedure import Scene, perform
+from ..operations.authentication import acting
+from ..operations.mode_switch import switch
+from ..operations.requeue import OF_ARTICLES, of_articles
+from ..operations.rollback.procedure import Scene, perform
+from ..operations.rollback.procedures import options_of, procedure
 from ..settings import home_of
-from ..store.operate import FINISHED, Act, Picked
-from ..switching import live_mode, switch
+from ..steward import maintenance_window
+from ..store.bulk import FINISHED, RETRIABLE, Act, Picked
+from ..store.control import Pauses
+from ..telemetry.logs import request_id
 
 if TYPE_CHECKING:
     from .service import Service
 
 log = logging.getLogger(__name__)
 
-RETRIABLE = ("failed", "skipped", "cancelled")
-
 Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who acts, and why. `who` is what the audit log names; it holds the request's id, by which the log tells the rest."""
+    """Who acts, and why. `who` is what the audit log names: the token, and the request's id, by which the log tells the rest."""
 
     peer: str
     reason: str
 
     @property
     def who(self) -> str:
-        return f"admin@{self.peer} (HTTP {request_id.get()[:12]})"
+        return f"{acting.get().name}@{self.peer} (HTTP {request_id.get()[:12]})"
 
 
 def change_mode(service: Service, mode: Mode, by: Operator) -> Answer:
     done = switch(service.client.store, mode, by.reason, by.who)
     return {
-        "before": done.before, "after": done.after, "fenced_s": done.fenced_s, "tasks_freed": done.freed, "tasks_made": done.made,
-        "tasks_in_flight": done.in_flight, "warnings": done.warnings,
-    }  # fmt: skip
+        "before": done.before,
+        "after": done.after,
+        "fenced_s": done.fenced_s,
+        "tasks_freed": done.freed,
+        "tasks_made": done.made,
+        "tasks_in_flight": done.in_flight,
+        "warnings": done.warnings,
+    }
 
 
 def set_running(service: Service, running: bool, by: Operator) -> Answer:
-    before, _ = service.client.store.operate.set_running(running, by.who, by.reason)
-    service.client.store.operate.wake()
-    return {"is_running": running, "was_running": bool(before.get("is_running"))}
+    before = service.client.store.status.set_running(running, by.reason, by.who).before
+    service.client.store.workers.wake()
+    return {"is_running": running, "was_running": before.is_running}
 
 
 def set_paused(service: Service, priorities: list[Priority], paused: bool, by: Operator) -> Answer:
     """Pause these priorities, or end their pause; with none named, all of them."""
     store = service.client.store
     names = [priority.value for priority in priorities or Priority]
-    change = {"priorities": (names, []) if paused else ([], names), "tenants": ([], [])}
-    _, after = store.operate.set_paused(change, by.who, by.reason, "pause" if paused else "resume")
-    store.operate.wake()
+    change: Pauses = {"priorities": (names, []) if paused else ([], names), "tenants": ([], [])}
+    _, after = store.status.pause(change, by.reason, by.who, "pause" if paused else "resume")
+    store.workers.wake()
     return {"paused_priorities": after["priorities"]}
 
 
 def set_submissions(service: Service, accepted: bool, by: Operator) -> Answer:
     """While they are paused articles are saved without tasks; when they go on, these get theirs."""
-    store = service.client.store
-    live = store.status.live() or {}
-    store.status.set_maintenance(live.get("maintenance"), by.who, accepted=accepted)
-    made = store.care.reconcile_if_tasks_are_made() if accepted else 0
-    words = "go on" if accepted else "are paused"
-    store.audit.write("maintenance", f"submissions {words}: {by.reason}", who=by.who, reason=by.reason, made=made)
-    store.switches.wake()
+    made = maintenance_window.set_submissions(service.client.store, accepted, by.reason, by.who)
     return {"submissions_accepted": accepted, "tasks_made": made}
 
 
-def schedule(service: Service, starts_at: datetime, minutes: float | None, pause: bool, by: Operator) -> Answer:
+def schedule(
+    service: Service,
+    starts_at: datetime,
+    minutes: float | None,
+    by: Operator,
+    *,
+    pause_submissions: bool = False,
+    webhook: str | None = None,
+    notify_users: bool = False,
+) -> Answer:
     length = None if minutes is None else timedelta(minutes=minutes)
-    window = maintenance.schedule(
-        service.client.store, starts_at.astimezone(UTC), length, by.reason, by.who, pause_submissions=pause
+    window = maintenance_window.schedule(
+        service.client.store,
+        starts_at.astimezone(UTC),
+        length,
+        by.reason,
+        by.who,
+        pause_submissions=pause_submissions,
+        webhook=webhook,
+        notify_users=notify_users,
     )
-    return {"maintenance": maintenance.shown(window)}
+    return {"maintenance": maintenance_window.shown(window), "webhook_failed": maintenance_window.announce(window, "scheduled")}
+
+
+def pause_for(service: Service, minutes: float, webhook: str | None, by: Operator) -> Answer:
+    """Submissions are paused as a maintenance window, which a running worker's steward ends."""
+    length = timedelta(minutes=minutes)
+    window = maintenance_window.start(service.client.store, length, by.reason, by.who, pause_submissions=True, webhook=webhook)
+    failed = maintenance_window.announce(window, "started")
+    return {
+        "submissions_accepted": False,
+        "tasks_made": 0,
+        "maintenance": maintenance_window.shown(window),
+        "webhook_failed": failed,
+    }
 
 
 def emergency(service: Service, by: Operator) -> Answer:
-    """Off the broker in seconds (SPEC R1): the same procedure, with the same journal, as `embedq rollback emergency`."""
-    return _performed(service, "emergency", by)
+    """Off the broker in seconds: the same procedure, with the same journal, as `embedq rollback emergency`."""
+    return perform_procedure(service, "emergency", by)
 
 
 def end_emergency(service: Service, by: Operator) -> Answer:
     """Back to the mode before: the latest procedure is undone; where there was none, the latest switch is."""
     store = service.client.store
     try:
-        done = _performed(service, "undo", by)
+        done = perform_procedure(service, "undo", by)
     except NotFound:
         latest = store.status.latest_switch()
         done = change_mode(service, Mode(latest["before"]) if latest else Mode.CELERY, by)
-    window, made = maintenance.end(store, by.reason, by.who)
+    window, made = maintenance_window.end(store, by.reason, by.who)
     return done | {"maintenance_ended": window is not None, "tasks_made": made}
 
 
-def _performed(service: Service, kind: str, by: Operator) -> Answer:
+def perform_procedure(service: Service, kind: str, by: Operator) -> Answer:
+    """A rollback procedure with its usual options, to its end."""
     store, settings = service.client.store, service.settings
     folder = (home_of(settings) or default_home()) / "rollback"
     scene = Scene(store, service.client.broker, settings, by.who, by.reason, folder, say=log.info)
@@ -112,16 +142,29 @@ def _performed(service: Service, kind: str, by: Operator) -> Answer:
         for name, note in ended.run.notes.items()
     ]
     return {
-        "run": ended.run.run, "before": options["mode_before"], "after": live_mode(store), "seconds": round(ended.seconds, 2),
-        "verified": ended.exit_code == 0, "warnings": ended.warnings, "steps": steps,
-    }  # fmt: skip
+        "run": ended.run.run,
+        "before": options["mode_before"],
+        "after": store.status.live().mode,
+        "seconds": round(ended.seconds, 2),
+        "verified": ended.exit_code == 0,
+        "warnings": [*ended.wrong, *ended.warnings],
+        "steps": steps,
+    }
 
 
 def requeue(
     service: Service, tenant: str | None, status: str | None, only_missing: bool, taskless: bool, limit: int, by: Operator
 ) -> Answer:
-    """Finished tasks become pending again. `only_missing`: of articles whose newest text has no vector. `taskless`: such articles
+    """Finished tasks become pending again; of an article's status, what should be under way (`requeuing`).
+
+    `only_missing`: of articles whose newest text has no vector. `taskless`: such articles
     without any task get one."""
+    if status in OF_ARTICLES:
+        held_s = service.settings.worker_timeout_s
+        done = of_articles(
+            service.client.store, status, [tenant] if tenant else None, limit, who=by.who, reason=by.reason, held_s=held_s
+        )
+        return {"requeued": done.freed + done.revived, "freed": done.freed, "made": done.made, "left": done.left}
     if status is not None and status not in FINISHED:
         raise InputError(f"status {status!r} cannot be requeued", hint=f"one of: {', '.join(FINISHED)}", field="status")
     statuses = (status,) if status else FINISHED if only_missing else RETRIABLE
@@ -134,7 +177,7 @@ def requeue(
     if taskless and swept.total < limit:
         made = store.operate.want(store.operate.missing_without_task(tenants, limit - swept.total), None, "requeue")
         store.audit.write("requeue", f"{made} articles without a task got one", who=by.who, reason=by.reason)
-    store.operate.wake()
+    store.workers.wake()
     return {"requeued": swept.total, "made": made, "left": swept.left}
 
 
@@ -143,5 +186,5 @@ def retry(service: Service, error_class: str | None, by: Operator) -> Answer:
     picked = Picked(("failed",), error_class=error_class, newest=True)
     act = Act("revive_tasks", "retry", by.who, by.reason, {"rate": None, "priority": None})
     swept = service.client.store.operate.sweep(picked, act)
-    service.client.store.operate.wake()
+    service.client.store.workers.wake()
     return {"retried": swept.total, "left": swept.left}

@@ -1,27 +1,25 @@
-"""/admin: what an operator looks at and does (SPEC H2)."""
+"""/admin: what an operator looks at and does."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import AwareDatetime, Field
+from pydantic import AliasChoices, AwareDatetime, Field
 
 from ..decide.health import is_well
-from ..maintenance import shown
 from ..model import Mode
-from ..wellbeing import Glance, glance
+from ..operations.status import ACTS, Glance, glance, told_by
 from . import acts
+from .doors import Door
 from .problems import told
-from .service import Service, TheService, with_admin_token
-from .shapes import NO_NUL, Strict, TenantId, with_example
+from .service import ADMIN_BEARER, Service, TheService
+from .shapes import NO_NUL, WHOLE, Strict, TenantId, with_example
 
-router = APIRouter(prefix="/admin", tags=["operator"], dependencies=[Depends(with_admin_token)])
+router = APIRouter(prefix="/admin", tags=["operator"], route_class=Door, dependencies=[Depends(ADMIN_BEARER)])
 
-CHANGES = told(400, 401, 403, 409, 413, 422, 503)
-LOOKS = told(401, 503)
+CHANGES = told(409)
 WHY = Annotated[
     str,
     Field(
@@ -32,15 +30,38 @@ WHY = Annotated[
         examples=["Redis is being replaced"],
     ),
 ]
+WEBHOOK = Annotated[
+    str | None,
+    Field(
+        max_length=2000,
+        pattern=r"^https?://[^\s\x00]+$",
+        description="An http(s) URL that is told (POST, JSON) when it is scheduled, begins and ends. It may fail; nothing else does.",
+    ),
+]
 Anything = dict[str, Any]
 # Beyond these no calendar can add a length or change the zone.
-EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1999, 12, 30, tzinfo=UTC), datetime(2200, 1, 2, tzinfo=UTC)
 
 
 class Why(Strict):
     model_config = with_example(reason="Redis is being replaced")
 
     reason: WHY = "no reason was given"
+
+
+class Pause(Strict):
+    model_config = with_example(reason="Redis is being replaced", minutes=30)
+
+    reason: WHY = "no reason was given"
+    minutes: float | None = Field(
+        default=None,
+        validation_alias=AliasChoices("minutes", "duration"),
+        strict=True,
+        gt=0,
+        le=525_600,
+        description="It ends by itself then. Null: until somebody resumes. `duration` is another name.",
+    )
+    webhook: WEBHOOK = None
 
 
 class Because(Strict):
@@ -60,8 +81,10 @@ class Requeue(Strict):
     model_config = with_example(status="failed", limit=100, reason="the provider is well again")
 
     tenant_id: TenantId | None = None
-    status: Literal["failed", "skipped", "cancelled", "completed"] | None = Field(
-        None, description="Null: failed, skipped and cancelled."
+    status: Literal["failed", "skipped", "cancelled", "completed", "queued", "processing", "ready"] | None = Field(
+        None,
+        description="Null: failed, skipped and cancelled. queued: sent to the broker anew; processing: handed back where a worker is dead or"
+        " too slow; ready: a task for what is stale; these three also give a task to articles that have none and need one.",
     )
     only_missing_embedding: bool = Field(
         default=False, strict=True, description="Only tasks of articles whose newest text has no vector."
@@ -69,7 +92,7 @@ class Requeue(Strict):
     backfill_ready: bool = Field(
         default=False, strict=True, description="Also give a task to articles without a vector that have none at all."
     )
-    limit: int = Field(default=1000, strict=True, ge=1, le=1_000_000)
+    limit: Annotated[int, Field(strict=True, ge=1, le=1_000_000), WHOLE] = 1000
     reason: WHY = "requeued over HTTP"
 
 
@@ -78,8 +101,27 @@ class Window(Strict):
         starts_at="2030-05-01T22:00:00+00:00", minutes=30, pause_submissions=True, reason="PostgreSQL is upgraded"
     )
 
-    starts_at: AwareDatetime = Field(ge=EARLIEST, le=LATEST, examples=["2030-05-01T22:00:00+00:00"])
-    minutes: float | None = Field(default=None, strict=True, gt=0, le=525_600, description="Null: until somebody ends it.")
+    starts_at: AwareDatetime = Field(
+        validation_alias=AliasChoices("starts_at", "start_time"),
+        ge=EARLIEST,
+        le=LATEST,
+        examples=["2030-05-01T22:00:00+00:00"],
+        json_schema_extra={"pattern": "^2[01][0-9]{2}-"},
+    )
+    minutes: float | None = Field(
+        default=None,
+        validation_alias=AliasChoices("minutes", "duration"),
+        strict=True,
+        gt=0,
+        le=525_600,
+        description="Null: until somebody ends it. `duration` is another name.",
+    )
+    webhook: WEBHOOK = None
+    notify_users: bool = Field(
+        default=False,
+        strict=True,
+        description="Kept with the window, for the application: GET /health and the webhook show it.",
+    )
     pause_submissions: bool = Field(default=False, strict=True)
     reason: WHY
 
@@ -88,50 +130,46 @@ def operator(request: Request, reason: str) -> acts.Operator:
     return acts.Operator(request.client.host if request.client else "unknown", reason)
 
 
-def told_by(seen: Glance) -> Anything:
-    """The queue as `embedq status --json` tells it."""
-    live = seen.live
-    return {
-        "mode": live["mode"], "is_running": live["is_running"], "reason": live.get("reason"), "by": live.get("changed_by"),
-        "since": live.get("changed_at"), "submissions_accepted": live.get("submissions_accepted", True),
-        "maintenance": shown(live.get("maintenance")), "paused_priorities": seen.facts.paused_priorities,
-        "paused_tenants": seen.facts.paused_tenants, "open": seen.open, "about": seen.about, "rate_per_s": seen.rate, "eta_s": seen.eta_s,
-        "oldest": seen.oldest, "tasks": seen.tasks, "broker": asdict(seen.peek) if seen.peek else None,
-        "workers": seen.workers, "findings": [finding._asdict() for finding in seen.found],
-    }  # fmt: skip
-
-
 def look(service: Service) -> Glance:
     return glance(service.client.store, service.settings)
 
 
-@router.get("/embedding/status", summary="What runs, what waits, what is wrong", responses=LOOKS)
+@router.get("/embedding/status", summary="What runs, what waits, what is wrong")
 def embedding_status(service: TheService) -> Anything:
-    return told_by(look(service))
+    return told_by(look(service), service.client.store.audit.recent(ACTS))
 
 
 @router.post("/embedding/requeue", summary="Queue finished tasks again", responses=CHANGES)
 def requeue(service: TheService, request: Request, wanted: Requeue) -> Anything:
     return acts.requeue(
-        service, wanted.tenant_id, wanted.status, wanted.only_missing_embedding, wanted.backfill_ready, wanted.limit,
+        service,
+        wanted.tenant_id,
+        wanted.status,
+        wanted.only_missing_embedding,
+        wanted.backfill_ready,
+        wanted.limit,
         operator(request, wanted.reason),
-    )  # fmt: skip
+    )
 
 
-@router.get("/queue/health", summary="Is the queue well?", responses=LOOKS)
+@router.get("/queue/health", summary="Is the queue well?")
 def queue_health(service: TheService) -> Anything:
     """`well` is false when something needs an operator; each finding names the command that helps."""
     seen = look(service)
     return {"well": is_well(seen.found), "findings": [finding._asdict() for finding in seen.found]}
 
 
-@router.get("/queue/stats", summary="Depth, rates, latencies, failures", responses=LOOKS)
+@router.get("/queue/stats", summary="Depth, rates, latencies, failures")
 def queue_stats(service: TheService) -> Anything:
     overview = service.client.store.overview
     return {
-        "depth": overview.depth(), "last_minute": overview.throughput(60.0), "last_hour": overview.throughput(3600.0),
-        "failed": overview.failed_groups(limit=20), "rows": overview.about_rows(),
-    }  # fmt: skip
+        "depth": overview.depth(),
+        "last_minute": overview.throughput(60.0),
+        "last_hour": overview.throughput(3600.0),
+        "failed": overview.failed_groups(limit=20),
+        "rows": overview.about_rows(),
+        "articles": overview.articles(),
+    }
 
 
 @router.post("/queue/shutdown-workers", summary="Stop every worker's claims", responses=CHANGES)
@@ -160,12 +198,25 @@ def disable_emergency_mode(service: TheService, request: Request, why: Why | Non
 @router.post("/maintenance/schedule", summary="Announce a maintenance window", responses=CHANGES)
 def schedule(service: TheService, request: Request, window: Window) -> Anything:
     starts_at: datetime = window.starts_at
-    return acts.schedule(service, starts_at, window.minutes, window.pause_submissions, operator(request, window.reason))
+    return acts.schedule(
+        service,
+        starts_at,
+        window.minutes,
+        operator(request, window.reason),
+        pause_submissions=window.pause_submissions,
+        webhook=window.webhook,
+        notify_users=window.notify_users,
+    )
 
 
 @router.post("/maintenance/pause-task-submission", summary="Save articles without tasks", responses=CHANGES)
-def pause_task_submission(service: TheService, request: Request, why: Why | None = None) -> Anything:
-    return acts.set_submissions(service, False, operator(request, (why or Why()).reason))
+def pause_task_submission(service: TheService, request: Request, wanted: Pause | None = None) -> Anything:
+    """With `minutes`, as a maintenance window that ends by itself."""
+    pause = wanted or Pause()
+    by = operator(request, pause.reason)
+    if pause.minutes is not None:
+        return acts.pause_for(service, pause.minutes, pause.webhook, by)
+    return acts.set_submissions(service, False, by)
 
 
 @router.post(

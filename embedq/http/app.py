@@ -5,22 +5,37 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 
 from .._version import __version__
-from ..client import Client
+from ..client.client import Client
 from ..errors import EmbedqError
+from ..operations.authentication import Admission
 from ..settings import Settings
-from . import admin, articles, cockpit, exposition, health, problems, reference, searching
-from .envelope import BODY_MAX, PATIENCE_S, Envelope
-from .guard import guard_of
+from . import admin, articles, cockpit, console, document, exposition, health, mcp, problems, reference, searching, sources
+from .bodies import Bodies
+from .envelope import Envelope
+from .needs import need_of
+from .paths import Paths
 from .service import CONNECTIONS, LOCK_TIMEOUT_S, THREADS, Service
 
 log = logging.getLogger(__name__)
 
+ROUTERS = (
+    articles.router,
+    searching.router,
+    admin.router,
+    sources.router,
+    exposition.router,
+    health.router,
+    cockpit.router,
+    cockpit.forms,
+    reference.router,
+    *console.ROUTERS,
+)
 ABOUT = """
 Save articles, find them by meaning, and operate the queue in between.
 
@@ -28,31 +43,47 @@ Save articles, find them by meaning, and operate the queue in between.
 * Errors are `application/problem+json`: what is wrong, in which `field`, and the `next_step`.
 * `ETag` changes with every edit; sent back as `If-Match`, it keeps an edit or a delete from undoing somebody else's.
 * `X-Request-ID` comes back with every answer and is in the service's log and in the audit log.
-* Every read and write is of **one tenant** (`tenant_id`, else `default`).
+* Every read and write is of **one tenant** (`tenant_id`, else the token's, else `default`).
+* A named token (`embedq token create`) has a scope: `read`, `write` or `admin`. What a path needs stands beside its token.
 """
 TAGS = [
-    {"name": "articles", "description": "With `Authorization: Bearer` and the value of AUTH_TOKEN."},
+    {"name": "articles", "description": "With `Authorization: Bearer` and the value of AUTH_TOKEN, or a named token."},
     {"name": "search", "description": "With the same token."},
-    {"name": "operator", "description": "With the value of ADMIN_TOKEN. The cockpit for people is at `/`."},
+    {
+        "name": "operator",
+        "description": "With the value of ADMIN_TOKEN, or a named token of all tenants. The cockpit for people is at `/`.",
+    },
     {"name": "health", "description": "Without a token."},
 ]
 
 
-def make_app(settings: Settings, *, body_max: int = BODY_MAX, patience_s: float = PATIENCE_S) -> FastAPI:
+def make_app(settings: Settings, *, body_within_s: float | None = None) -> FastAPI:
     """The service over these settings. The database may come later; the first request after it answers."""
-    guard = guard_of(settings)
     client = Client(settings, connections=CONNECTIONS)
     client.store.database.lock_timeout_s = LOCK_TIMEOUT_S
-    service = Service(settings, guard, client)
+    service = Service(settings, client, Admission(settings, lambda: client.store.tokens), bodies=Bodies(body_within_s))
     app = FastAPI(
-        title="embedq", version=__version__, description=ABOUT, openapi_tags=TAGS, docs_url=None, redoc_url=None, lifespan=_lifespan
-    )  # fmt: skip
+        title="embedq",
+        version=__version__,
+        description=ABOUT,
+        openapi_tags=TAGS,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+        redirect_slashes=False,  # it would lead to whatever the client's Host names
+    )
     app.state.service = service
-    for part in (articles, searching, admin, exposition, health, cockpit, reference):
-        app.include_router(part.router)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.state.mcp, its_route = mcp.route()
+    app.router.routes.append(its_route)
     problems.install(app)
-    app.add_middleware(Envelope, guard=guard, body_max=body_max, patience_s=patience_s)
-    _describe(app, settings)
+    for route in app.routes:
+        for method in getattr(route, "methods", None) or ():
+            need_of(method, getattr(route, "path", ""))  # a path about which nothing is said is an error here, and no open door
+    paths = Paths((route for router in ROUTERS for route in router.routes), others={"/openapi.json": "GET", mcp.PATH: "POST"})
+    app.add_middleware(Envelope, admission=service.admission, paths=paths)
+    document.describe(app, settings)
     return app
 
 
@@ -60,7 +91,10 @@ def make_app(settings: Settings, *, body_max: int = BODY_MAX, patience_s: float 
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     await anyio.to_thread.run_sync(_warm_up, app.state.service)
-    yield
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(app.state.mcp.run)
+        yield
+        tasks.cancel_scope.cancel()
     app.state.service.client.close()
 
 
@@ -71,22 +105,3 @@ def _warm_up(service: Service) -> None:
         service.pace.flow()
     except EmbedqError as away:
         log.warning("the service starts all the same: %s", away)
-
-
-def _describe(app: FastAPI, settings: Settings) -> None:
-    """OpenAPI as FastAPI makes it, with what only we know: problems, and the batch's bound."""
-    made = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            told = made()
-            schemas = told["components"]["schemas"]
-            shape = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= shape.pop("$defs", {}) | {"Problem": shape}
-            schemas["Batch"]["properties"]["articles"]["maxItems"] = settings.article_batch_max
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
-            app.openapi_schema = told
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

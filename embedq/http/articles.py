@@ -4,49 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from ..decide.estimate import Estimate, estimate
+from ..decide.drafts import check_draft
 from ..errors import InputError, NotFound
-from ..model import Article, Priority
+from ..model import Article, ArticleDraft
+from ..operations.embedding_status import state_of
 from . import batches, etags, shapes
+from .doors import Door
 from .idempotent import create_once
 from .problems import told
-from .service import Service, TheService, no_strange_query, with_auth_token
+from .service import ARTICLES_BEARER, Service, TheService, no_strange_query
 from .shapes import ArticleKey, TenantQuery
 
 router = APIRouter(
-    prefix="/api/articles", tags=["articles"], dependencies=[Depends(with_auth_token), Depends(no_strange_query)]
+    prefix="/api/articles",
+    tags=["articles"],
+    route_class=Door,
+    dependencies=[Depends(ARTICLES_BEARER), Depends(no_strange_query)],
 )
 
 KEY = Annotated[
     str | None,
     Header(
-        alias="Idempotency-Key", min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$",
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
         description="Repeating a create with the same key and body answers as the first time did, and writes nothing.",
     ),
-]  # fmt: skip
+]
 TAGGED = "3-6274f1b0c8d40"
 IF_MATCH = Annotated[
     str | None,
     Header(
-        alias="If-Match", max_length=1000,
+        alias="If-Match",
+        max_length=1000,
         description=f'The ETag that was read, e.g. "{TAGGED}": refused (412) if title, content, slug or metadata have changed since.',
     ),
-]  # fmt: skip
+]
 IF_NONE_MATCH = Annotated[
     str | None,
     Header(alias="If-None-Match", max_length=1000, description="`*`: refused (412), because an edit never makes an article."),
 ]
-ETAG_OUT = {
+ETAG_OUT: dict[str, Any] = {
     "headers": {
         "ETag": {
             "description": "Stands for title, content, slug and metadata; not for the state of the embedding.",
             "schema": {"type": "string", "examples": [f'"{TAGGED}"']},
         }
+    }
+}
+
+CREATED: dict[str, Any] = {
+    "headers": ETAG_OUT["headers"]
+    | {
+        "Location": {
+            "description": "Where it can be read.",
+            "required": True,
+            "schema": {"type": "string", "format": "uri-reference"},
+        },
+        "Idempotent-Replayed": {
+            "description": "The Idempotency-Key was sent before; nothing was written.",
+            "schema": {"type": "string", "enum": ["true"]},
+        },
     }
 }
 
@@ -56,7 +81,7 @@ ETAG_OUT = {
     status_code=201,
     summary="Create an article",
     response_model=shapes.ArticleOut,
-    responses={201: ETAG_OUT, **told(400, 401, 403, 409, 410, 413, 422, 503)},
+    responses={201: CREATED, **told(409, 410)},
 )
 def create(service: TheService, new: shapes.NewArticle, key: KEY = None) -> Response:
     """Saved at once, with a task to embed it in the same transaction; neither the broker nor the provider is waited for."""
@@ -65,19 +90,25 @@ def create(service: TheService, new: shapes.NewArticle, key: KEY = None) -> Resp
         article, repeated = create_once(service.client, new, key)
     else:
         article = service.client.create(
-            new.title, new.content, id=new.id, slug=new.slug, tenant_id=new.tenant_id, metadata=new.metadata,
-            priority=new.priority, reason=new.reason,
-        )  # fmt: skip
+            new.title,
+            new.content,
+            id=new.id,
+            slug=new.slug,
+            tenant_id=new.tenant_id,
+            metadata=new.metadata,
+            priority=new.priority,
+            reason=new.reason,
+        )
     headers = {"Location": f"/api/articles/{quote(article.id, safe='')}"} | (
         {"Idempotent-Replayed": "true"} if repeated else {}
     )
     return answered(service, article, 201, headers)
 
 
-@router.get("", summary="List articles", responses=told(401, 422, 503))
+@router.get("", summary="List articles", responses=told(422))
 def list_articles(
     service: TheService,
-    tenant_id: TenantQuery = "default",
+    tenant_id: TenantQuery,
     status: Annotated[shapes.Status | None, Query(description="Only articles in this state of embedding.")] = None,
     after: Annotated[str, Query(max_length=500, pattern=shapes.NO_NUL, description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -88,14 +119,14 @@ def list_articles(
     return shapes.ArticlePage(articles=page, next=page[-1].id if len(rows) > limit else None)
 
 
-@router.post("/batch", status_code=200, summary="Write many articles", responses=told(400, 401, 403, 409, 413, 422, 503))
+@router.post("/batch", status_code=200, summary="Write many articles", responses=told(409))
 def write_batch(service: TheService, batch: shapes.Batch) -> shapes.BatchDone:
     """In one transaction: all are written, or none. At most ARTICLE_BATCH_MAX."""
     return batches.write(service, batch)
 
 
-@router.get("/{article_id:path}/versions", summary="An article's history", responses=told(401, 404, 422, 503))
-def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery = "default") -> shapes.Versions:
+@router.get("/{article_id:path}/versions", summary="An article's history", responses=told(404, 422))
+def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery) -> shapes.Versions:
     """Every text it had, the newest last; also of a deleted article, by its id, until clean-up."""
     store = service.client.store
     try:
@@ -113,9 +144,9 @@ def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery
     "/{article_id:path}",
     summary="Read an article",
     response_model=shapes.ArticleOut,
-    responses={200: ETAG_OUT, **told(401, 404, 422, 503)},
+    responses={200: ETAG_OUT, **told(404, 422)},
 )
-def read(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery = "default") -> Response:
+def read(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery) -> Response:
     """With the state of its embedding, and when it may be expected."""
     return answered(service, service.client.get(article_id, tenant_id=tenant_id))
 
@@ -124,21 +155,25 @@ def read(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery = "
     "/{article_id:path}",
     summary="Edit an article",
     response_model=shapes.ArticleOut,
-    responses={200: ETAG_OUT, **told(400, 401, 403, 404, 409, 412, 413, 422, 503)},
+    responses={200: ETAG_OUT, **told(404, 409, 412)},
 )
 def edit(
     service: TheService,
     article_id: ArticleKey,
     changes: shapes.Edit,
-    tenant_id: TenantQuery = "default",
+    tenant_id: TenantQuery,
     if_match: IF_MATCH = None,
     if_none_match: IF_NONE_MATCH = None,
 ) -> Response:
     """Changes what is named and leaves the rest, as null does. A changed text is embedded anew; the old one stays in the history."""
-    wanted = changes.model_dump(exclude={"priority", "reason"}, exclude_none=True)
+    named = {name: getattr(changes, name) for name in ("title", "content", "slug", "metadata")}
+    wanted = {name: value for name, value in named.items() if value is not None}
     if not wanted:
         raise InputError("nothing is to be changed", hint="name title, content, slug or metadata", field="body")
     article = service.client.get(article_id, tenant_id=tenant_id)
+    if if_match is not None or if_none_match is not None:
+        # What would be refused anyway is refused for that, whatever the precondition says (RFC 9110, 13.2.1).
+        check_draft(ArticleDraft(**({"title": article.title, "content": article.content} | wanted)))
     as_read = etags.condition(article, if_match, if_none_match)
     with changed_since_told(service, article, as_read):
         edited = service.client.edit(
@@ -147,8 +182,8 @@ def edit(
     return answered(service, edited)
 
 
-@router.delete("/{article_id:path}", status_code=204, summary="Delete an article", responses=told(401, 403, 404, 412, 422, 503))
-def delete(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery = "default", if_match: IF_MATCH = None) -> None:
+@router.delete("/{article_id:path}", status_code=204, summary="Delete an article", responses=told(404, 412, 422))
+def delete(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery, if_match: IF_MATCH = None) -> None:
     """With its vectors and open tasks. Its last text stays in the history until clean-up."""
     article = service.client.get(article_id, tenant_id=tenant_id)
     as_read = etags.condition(article, if_match)
@@ -176,25 +211,7 @@ def answered(service: Service, article: Article, status: int = 200, headers: Map
 
 
 def embedding_of(service: Service, article: Article) -> shapes.Embedding:
-    state = shapes.Embedding(status=article.embedding_status)  # type: ignore[arg-type]
-    task = service.client.store.watch.task_of(article.id)
-    if task is None:
-        state.waits_for = None if state.status == "ready" else "it has no task: submissions are paused, or the mode makes none"
-        return state
-    state.task_id, state.priority, state.attempts = task["id"], Priority(task["priority"]), task["attempts"]
-    state.error = task["error_class"] if state.status != "ready" else None
-    if task["status"] == "processing":
-        state.place = "worker"
-    elif task["status"] == "pending":
-        state.place = "broker" if task["dispatched"] else "table"
-        state.retry_at = task["scheduled_at"] if task["due_in_s"] > 1 else None
-    if state.place is not None:
-        state.eta_s, state.waits_for = _estimated(service, article, task)
-    return state
-
-
-def _estimated(service: Service, article: Article, task: dict[str, Any]) -> Estimate:
-    return estimate(service.pace.flow(), Priority(task["priority"]), article.tenant_id, due_in_s=max(0.0, task["due_in_s"]))
+    return shapes.Embedding(**asdict(state_of(service.client.store, service.pace, article)))
 
 
 def _earlier(row: dict[str, Any]) -> shapes.Version:
@@ -205,6 +222,12 @@ def _earlier(row: dict[str, Any]) -> shapes.Version:
 
 def _newest(article: Article) -> shapes.Version:
     return shapes.Version(
-        version=article.version, title=article.title, content=article.content, slug=article.slug, metadata=dict(article.metadata),
-        created_at=article.updated_at, superseded_at=None, deleted=False,
-    )  # fmt: skip
+        version=article.version,
+        title=article.title,
+        content=article.content,
+        slug=article.slug,
+        metadata=dict(article.metadata),
+        created_at=article.updated_at,
+        superseded_at=None,
+        deleted=False,
+    )

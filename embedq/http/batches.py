@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..decide.drafts import check_draft
 from ..errors import InputError
@@ -19,7 +20,23 @@ def write(service: Service, batch: shapes.Batch) -> shapes.BatchDone:
     if len(batch.articles) > most:
         raise InputError(f"the batch has {len(batch.articles)} articles", hint=f"send at most {most} at once", field="articles")
     drafts = [_draft(one, batch) for one in batch.articles]
-    _check(drafts)
+    _check_names(drafts)
+    return _written(service, batch, [draft if _has_text(draft) else None for draft in drafts])
+
+
+def _has_text(one: ArticleDraft) -> bool:
+    return bool((one.title + one.content).strip())
+
+
+def _check_names(drafts: Sequence[ArticleDraft]) -> None:
+    """Also of an article that is skipped: as if it had a text."""
+    _check([draft if _has_text(draft) else replace(draft, title="x") for draft in drafts])
+
+
+def _written(service: Service, batch: shapes.Batch, every: Sequence[ArticleDraft | None]) -> shapes.BatchDone:
+    """None: an article without text, which is skipped."""
+    _check(every)
+    drafts = [draft for draft in every if draft is not None]
     store = service.client.store
     ids = [draft.id for draft in drafts if draft.id]
     if store.watch.of_others(ids, batch.tenant_id):
@@ -27,8 +44,10 @@ def write(service: Service, batch: shapes.Batch) -> shapes.BatchDone:
             409, "conflict", "It exists already", "an id of this batch is taken", "choose other ids", field="articles"
         )
     known = _known(service, drafts, batch.tenant_id)
+    if not drafts:
+        return _told(every, {}, {}, set())
     written = service.client.put(drafts, priority=batch.priority, reason=batch.reason, replace=batch.replace)
-    return _told(drafts, known, _known(service, drafts, batch.tenant_id), set(written.ids))
+    return _told(every, known, _known(service, drafts, batch.tenant_id), set(written.ids))
 
 
 def _draft(one: shapes.BatchArticle, batch: shapes.Batch) -> ArticleDraft:
@@ -37,9 +56,11 @@ def _draft(one: shapes.BatchArticle, batch: shapes.Batch) -> ArticleDraft:
     return ArticleDraft(one.title, one.content, article_id, one.slug, batch.tenant_id, one.metadata)
 
 
-def _check(drafts: Sequence[ArticleDraft]) -> None:
+def _check(drafts: Sequence[ArticleDraft | None]) -> None:
     seen: set[tuple[str, str]] = set()
     for number, draft in enumerate(drafts):
+        if draft is None:
+            continue
         try:
             check_draft(draft)
         except InputError as wrong:
@@ -60,12 +81,18 @@ def _known(service: Service, drafts: Sequence[ArticleDraft], tenant_id: str) -> 
 
 
 def _told(
-    drafts: Sequence[ArticleDraft], before: dict[tuple[str, str], str], after: dict[tuple[str, str], str], written: set[str]
+    drafts: Sequence[ArticleDraft | None],
+    before: dict[tuple[str, str], str],
+    after: dict[tuple[str, str], str],
+    written: set[str],
 ) -> shapes.BatchDone:
     found, existed = [], set(before.values())
     for draft in drafts:
+        if draft is None:
+            found.append(shapes.BatchDone.One(id=None, slug=None, outcome="skipped"))
+            continue
         article_id = after[("id", draft.id)] if draft.id else after[("slug", draft.slug or "")]
         outcome = "unchanged" if article_id not in written else "changed" if article_id in existed else "created"
         found.append(shapes.BatchDone.One(id=article_id, slug=draft.slug, outcome=outcome))  # type: ignore[arg-type]
-    counts = {name: sum(one.outcome == name for one in found) for name in ("created", "changed", "unchanged")}
+    counts = {name: sum(one.outcome == name for one in found) for name in ("created", "changed", "unchanged", "skipped")}
     return shapes.BatchDone(articles=found, **counts)

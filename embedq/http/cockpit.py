@@ -7,73 +7,133 @@ in by cookie, and on record like the commands'.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
+from math import ceil
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-import jinja2
 from fastapi import APIRouter, Form, Header, Query, Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from .._version import __version__
+from ..decide.access import ANYBODY, Principal, why_not
 from ..errors import EmbedqError, InputError
 from ..model import Mode, Priority
+from ..operations.authentication import acting
 from . import acts, session
-from .guard import Area
-from .picture import Picture, ceiling, line, moment, picture, span
+from .doors import Door
+from .gate import forbidden
+from .guard import peer_of
+from .needs import TO_ACT, TO_LOOK
+from .picture import Picture, picture, span
 from .problems import Refusal
+from .rendering import SECTIONS, file, page, pages, theme_of
 from .service import Service, TheService
 from .shapes import NO_NUL
 
-router = APIRouter(include_in_schema=False)
 
-POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-ASSETS = {"cockpit.css": "text/css", "cockpit.js": "text/javascript"}
+def may_act(principal: Principal) -> bool:
+    """Whether this session may change anything: the one check of every act of the cockpit and the console."""
+    return why_not(principal, TO_ACT) is None
+
+
+async def refused(service: Service, request: Request, *, to_act: bool) -> Response | None:
+    """For forms: who has no cookie of ours is sent to sign in, and whose token may not act is refused (Refusal), before a byte of
+    the form is read."""
+    cookie = request.cookies.get(session.COOKIE, "")
+    if session.token_of(cookie):
+        await service.gate.look()
+    principal = service.sessions.principal(cookie) if session.is_valid(service.admission, cookie) else None
+    if principal is None:
+        return RedirectResponse("/", 303)
+    if to_act and (said := why_not(principal, TO_ACT)):
+        raise forbidden(said, TO_ACT)
+    acting.set(principal)
+    return None
+
+
+class SessionDoor(Door):
+    """For forms of the cockpit."""
+
+    async def refusal(self, service: Service, request: Request) -> Response | None:
+        return await refused(service, request, to_act="act" in request.path_params)
+
+
+router = APIRouter(route_class=Door, include_in_schema=False)
+forms = APIRouter(route_class=SessionDoor, include_in_schema=False)
+
+ASSETS = {
+    "cockpit.css": "text/css",
+    "console.css": "text/css",
+    "cockpit.js": "text/javascript",
+    "console.js": "text/javascript",
+}
 RESULTS = 8
-BEARER = "bearer"
-
-pages = jinja2.Environment(
-    loader=jinja2.PackageLoader("embedq.http", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
-pages.filters.update(span=span, moment=moment, line=line, ceiling=ceiling)
+SETTING = "ADMIN_TOKEN"
 
 Text = Annotated[str, Form(max_length=500, pattern=NO_NUL)]
 
 
-def signed_in(service: Service, request: Request, authorization: str | None) -> str | None:
-    """The session's cookie (BEARER for who sends the token itself), None for a stranger."""
+def signed_in(service: Service, request: Request, authorization: str | None) -> tuple[Principal | None, str]:
+    """Who it is, None for a stranger, and the session's cookie, empty for who sends the token itself."""
     given = (authorization or "").removeprefix("Bearer ").strip()
-    if given and service.guard.admits(Area.ADMIN, given):
-        return BEARER
-    cookie = request.cookies.get(session.COOKIE)
-    return cookie if cookie is not None and session.is_valid(service.guard, cookie) else None
+    if given and (principal := admitted(service, request, given)):
+        return principal, ""
+    cookie = request.cookies.get(session.COOKIE, "")
+    return service.sessions.open(cookie or None), cookie
+
+
+def admitted(service: Service, request: Request, token: str) -> Principal | None:
+    """Who may look at the cockpit with this token. Raises Refusal (429) when too many wrong tokens came before it."""
+    peer = peer_of(request.client.host if request.client else None)
+    wait_s = service.attempts.take(peer)
+    if wait_s > 0:
+        raise Refusal(
+            429,
+            "attempts",
+            "Too many wrong tokens",
+            "too many wrong tokens were tried",
+            f"try again in {ceil(wait_s)} s",
+            headers={"Retry-After": str(ceil(wait_s))},
+        )
+    principal = service.admission.who(token) or (ANYBODY if service.admission.everything_open else None)
+    if principal is None or why_not(principal, TO_LOOK):
+        return None
+    service.attempts.was_right(peer)
+    return principal
 
 
 @router.get("/")
 def cockpit(
-    service: TheService, request: Request, authorization: Annotated[str | None, Header()] = None,
+    service: TheService,
+    request: Request,
+    authorization: Annotated[str | None, Header()] = None,
     q: Annotated[str, Query(max_length=1000, pattern=NO_NUL)] = "",
-    tenant: Annotated[str, Query(max_length=100, pattern=NO_NUL)] = "", said: str = "", seal: str = "",
-) -> Response:  # fmt: skip
+    tenant: Annotated[str, Query(max_length=100, pattern=NO_NUL)] = "",
+    said: str = "",
+    seal: str = "",
+) -> Response:
     """The page; the sign-in form for a stranger."""
-    cookie = signed_in(service, request, authorization)
-    if cookie is None and not service.guard.everything_open:
-        return page("signin.html", 401 if authorization else 200, closed=service.guard.closed(Area.ADMIN))
-    fresh = session.new_cookie(service.guard) if cookie in (None, BEARER) else None
-    cookie = fresh or cookie or ""
+    try:
+        principal, cookie = signed_in(service, request, authorization)
+    except EmbedqError as away:
+        return page("away.html", 503, why=str(away), hint=away.hint)
+    fresh = ""
+    if principal is None or not cookie:
+        if principal is None and not service.admission.everything_open:
+            closed = service.admission.closed(SETTING)
+            return page("signin.html", 401 if authorization else 200, closed=closed, theme=theme_of(request))
+        principal = principal or ANYBODY
+        cookie = fresh = session.new_cookie(service.admission, principal)
     # Only what this session was told itself is shown: an address with words in it, made by somebody else, says nothing.
-    told = said if said and session.form_token_fits(service.guard, cookie + said, seal) else ""
-    answer = _shown(service, cookie, told, q, tenant)
+    told = said if said and session.form_token_fits(service.admission, cookie, seal, said) else ""
+    answer = _shown(service, principal, cookie, told, q, tenant, theme_of(request))
     if fresh:
-        _set_cookie(request, answer, fresh)
+        set_cookie(request, answer, fresh)
     return answer
 
 
-def _shown(service: Service, cookie: str, told: str, q: str, tenant: str) -> Response:
-    form, found, complaint = session.form_token(service.guard, cookie), None, ""
+def _shown(service: Service, principal: Principal, cookie: str, told: str, q: str, tenant: str, theme: str) -> Response:
+    form, found, complaint = session.form_token(service.admission, cookie), None, ""
     try:
         seen: Picture | None = picture(service)
     except EmbedqError as away:
@@ -84,69 +144,122 @@ def _shown(service: Service, cookie: str, told: str, q: str, tenant: str) -> Res
         except EmbedqError as failed:
             complaint = f"{failed} — {failed.hint}"
     return page(
-        "cockpit.html", 200, p=seen, form=form, told=told, q=q, tenant=tenant, found=found, complaint=complaint, modes=tuple(Mode),
-        priorities=tuple(Priority), version=__version__, open_house=service.guard.everything_open,
-    )  # fmt: skip
+        "cockpit.html",
+        200,
+        p=seen,
+        form=form,
+        told=told,
+        q=q,
+        tenant=tenant,
+        found=found,
+        complaint=complaint,
+        modes=tuple(Mode),
+        priorities=tuple(Priority),
+        version=__version__,
+        open_house=service.admission.everything_open,
+        who=principal.name,
+        may_act=may_act(principal),
+        sections=SECTIONS,
+        theme=theme,
+    )
 
 
 @router.get("/cockpit/live")
 def live(service: TheService, request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
     """What the page renews: rendered parts by their element's id, and the charts' series."""
-    if signed_in(service, request, authorization) is None:
+    if signed_in(service, request, authorization)[0] is None:
         raise Refusal(401, "token", "Signed out", "the session is over", "sign in again at /")
     seen = picture(service)
     macros: Any = pages.get_template("parts.html").module
     parts = {
         name: str(getattr(macros, name)(seen)) for name in ("summary", "numbers", "places", "workers", "findings", "audit")
     }
-    return JSONResponse({"parts": parts, "depth": seen.depth, "rate": seen.rate, "mode": seen.seen.live["mode"]})
+    return JSONResponse({"parts": parts, "depth": seen.depth, "rate": seen.rate, "mode": seen.seen.live.mode})
 
 
 @router.post("/cockpit/signin")
-def sign_in(service: TheService, request: Request, token: Annotated[str, Form(max_length=1000)]) -> Response:
-    if not service.guard.admits(Area.ADMIN, token.strip()):
-        return page("signin.html", 401, wrong=True, closed=service.guard.closed(Area.ADMIN))
-    answer = RedirectResponse("/", 303)
-    _set_cookie(request, answer, session.new_cookie(service.guard))
+def sign_in(
+    service: TheService,
+    request: Request,
+    token: Annotated[str, Form(max_length=1000)],
+    back: Annotated[str, Form(max_length=4000)] = "/",
+) -> Response:
+    try:
+        principal = admitted(service, request, token.strip())
+    except Refusal as wait:
+        answer = page("signin.html", wait.status, wait_s=wait.headers["Retry-After"], back=back)
+        answer.headers.update(wait.headers)
+        return answer
+    except EmbedqError as away:
+        return page("away.html", 503, why=str(away), hint=away.hint)
+    if principal is None:
+        return page("signin.html", 401, wrong=True, closed=service.admission.closed(SETTING), back=back)
+    answer = RedirectResponse(session.own_path(back), 303)
+    set_cookie(request, answer, session.new_cookie(service.admission, principal))
     return answer
 
 
-@router.post("/cockpit/signout")
-def sign_out() -> Response:
-    answer = RedirectResponse("/", 303)
-    answer.delete_cookie(session.COOKIE)
+@forms.post("/cockpit/signout")
+def sign_out(service: TheService, request: Request, form: Text = "") -> Response:
+    """The cookie opens nothing afterwards, whoever kept a copy of it, in any process of the service."""
+    cookie = own_form(service, request, form)
+    answer: Response = RedirectResponse("/", 303)
+    try:
+        if service.sessions.open(cookie):
+            service.sessions.end(cookie, f"{acting.get().name}@{host_of(request)}")
+    except EmbedqError as away:
+        why = f"Signed out here. The other processes of the service could not be told: {away}"
+        answer = page("away.html", 503, why=why, hint=away.hint)
+    answer.delete_cookie(session.COOKIE, httponly=True, samesite="strict")
     return answer
 
 
-def _set_cookie(request: Request, answer: Response, cookie: str) -> None:
+def own_form(service: Service, request: Request, form: str) -> str:
+    """The session's cookie, when the form is of its own page. Raises Refusal."""
+    cookie = request.cookies.get(session.COOKIE, "")
+    if not session.form_token_fits(service.admission, cookie, form):
+        raise Refusal(
+            403, "elsewhere", "The form is not from this page", "its token does not fit", "open the cockpit anew and try again"
+        )
+    return cookie
+
+
+def host_of(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+def set_cookie(request: Request, answer: Response, cookie: str) -> None:
     # Behind a proxy with TLS the browser's own word (Origin) tells that the cookie travels over https.
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
     answer.set_cookie(session.COOKIE, cookie, max_age=session.LASTS_S, httponly=True, samesite="strict", secure=secure)
 
 
-@router.post("/cockpit/{act}")
+@forms.post("/cockpit/{act}")
 def do(
-    service: TheService, request: Request, act: str, reason: Text = "", form: Text = "", mode: Text = "", priority: Text = "",
-    error_class: Text = "", sure: Text = "",
-) -> Response:  # fmt: skip
+    service: TheService,
+    request: Request,
+    act: str,
+    reason: Text = "",
+    form: Text = "",
+    mode: Text = "",
+    priority: Text = "",
+    error_class: Text = "",
+    sure: Text = "",
+) -> Response:
     """One act, then the page again with what came of it."""
-    cookie = request.cookies.get(session.COOKIE)
-    if cookie is None or not session.is_valid(service.guard, cookie):
+    cookie = own_form(service, request, form)
+    if not service.sessions.open(cookie):
         return RedirectResponse("/", 303)
-    if not session.form_token_fits(service.guard, cookie, form):
-        raise Refusal(
-            403, "elsewhere", "The form is not from this page", "its token does not fit", "open the cockpit anew and try again"
-        )
     if act not in LEVERS:
         raise Refusal(404, "not-found", "There is no such act", act[:40], "the cockpit shows what can be done")
-    peer = request.client.host if request.client else "unknown"
+    peer = host_of(request)
     try:
         said = _act(
             service, act, reason.strip(), peer, {"mode": mode, "priority": priority, "error_class": error_class, "sure": sure}
         )
     except EmbedqError as refused:
         said = f"Not done: {refused} — {refused.hint}"
-    seal = session.form_token(service.guard, cookie + said)
+    seal = session.form_token(service.admission, cookie, said)
     return RedirectResponse("/?" + urlencode({"said": said, "seal": seal}), 303)
 
 
@@ -201,18 +314,19 @@ def _retry(service: Service, by: acts.Operator, given: dict[str, str]) -> str:
 
 
 LEVERS: dict[str, Callable[[Service, acts.Operator, dict[str, str]], str]] = {
-    "mode": _mode, "pause": _pause(True), "resume": _pause(False), "stop": _run(False), "start": _run(True), "emergency": _emergency,
-    "end-emergency": _end_emergency, "retry": _retry,
-}  # fmt: skip
+    "mode": _mode,
+    "pause": _pause(True),
+    "resume": _pause(False),
+    "stop": _run(False),
+    "start": _run(True),
+    "emergency": _emergency,
+    "end-emergency": _end_emergency,
+    "retry": _retry,
+}
 
 
 @router.get("/cockpit/assets/{name}")
 def asset(name: str) -> Response:
     if name not in ASSETS:
         raise Refusal(404, "not-found", "There is no such file", name[:40], "the cockpit is at /")
-    text = files("embedq.http").joinpath("pages", name).read_text(encoding="utf-8")
-    return Response(text, media_type=ASSETS[name], headers={"Cache-Control": "no-cache"})
-
-
-def page(name: str, status: int, **facts: Any) -> Response:
-    return HTMLResponse(pages.get_template(name).render(**facts), status, {"Content-Security-Policy": POLICY})
+    return Response(file("embedq.http", "pages", name), media_type=ASSETS[name], headers={"Cache-Control": "no-cache"})

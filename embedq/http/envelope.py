@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, a limit of size, no other site's pages, a line in the log, and the numbers."""
+"""What surrounds every request: an id, no other site's pages, a method that the path takes, a line in the log, and the numbers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import logging
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import anyio
 from starlette.datastructures import Headers, MutableHeaders
 
-from ..logs import request_id
-from ..meter import METER
+from ..telemetry.logs import request_id
+from ..telemetry.meter import METER
 from . import problems
-from .guard import Guard, from_elsewhere, host_is_local
+from .bodies import has_body
+from .guard import from_elsewhere, host_is_local
+from .paths import Paths
 from .problems import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from ..operations.authentication import Admission
+
 log = logging.getLogger("embedq.access")
 
-BODY_MAX = 16 * 1024 * 1024
-# Between two pieces of a body; a client that went silent holds its part of the body in memory for so long.
-PATIENCE_S = 30.0
+PIECE = 64 * 1024
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE = ("GET", "HEAD", "OPTIONS")
 # A page that is meant to be looked at brings a policy of its own.
@@ -40,8 +41,8 @@ HEADERS = {
 class Envelope:
     """ASGI middleware, outermost."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, body_max: int = BODY_MAX, patience_s: float = PATIENCE_S) -> None:
-        self.app, self.guard, self.body_max, self.patience_s = app, guard, body_max, patience_s
+    def __init__(self, app: ASGIApp, admission: Admission, paths: Paths) -> None:
+        self.app, self.admission, self.paths = app, admission, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,22 +65,18 @@ class _Request:
         self._receive, self._send = receive, send
         self.started = time.monotonic()
         self.status = 0
-        self.received = 0
-        self.complete = False
-        self.refused: Refusal | None = None
+        self.body_is_read = not has_body(headers)
 
     async def run(self) -> None:
         try:
             self.check()
-            await self.envelope.app(self.asked, self.receive, self.send_its_own)
-            if self.refused is not None:
-                raise self.refused
+            await self.envelope.app(self.asked, self.receive, self.send)
         except Refusal as refused:
             await self.answer(problems.of_refusal(refused))
         except Exception as error:
             if self.status:
                 raise
-            await self.answer(problems.unexpected(error))
+            await self.answer(problems.of_any(error))
         finally:
             self.note()
 
@@ -92,7 +89,7 @@ class _Request:
                 "the Origin is not this service",
                 "call it from a program or its own page",
             )
-        if self.envelope.guard.everything_open and not host_is_local(self.headers):
+        if self.envelope.admission.everything_open and not host_is_local(self.headers):
             raise Refusal(
                 403,
                 "elsewhere",
@@ -100,41 +97,34 @@ class _Request:
                 "the Host is not this machine",
                 "ask for 127.0.0.1, or set tokens",
             )
-        length = self.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.envelope.body_max:
-            raise too_large(self.envelope.body_max)
+        self.envelope.paths.check(self.scope["path"], self.scope["method"])
 
     async def receive(self) -> Message:
-        """The next piece of the body, within bounds of size and patience; after it, whatever the server has to say."""
-        if self.complete:
-            return await self._receive()
-        with anyio.move_on_after(self.envelope.patience_s) as waited:
-            message = await self._receive()
-        if waited.cancelled_caught:
-            self.refuse(too_slow(self.envelope.patience_s))
-        self.received += len(message.get("body", b""))
-        if self.received > self.envelope.body_max:
-            self.refuse(too_large(self.envelope.body_max))
-        self.complete = not message.get("more_body", False)
+        message = await self._receive()
+        self.body_is_read = self.body_is_read or not message.get("more_body", False)
         return message
-
-    def refuse(self, refusal: Refusal) -> NoReturn:
-        self.refused = refusal
-        raise refusal
-
-    async def send_its_own(self, message: Message) -> None:
-        """FastAPI takes whatever happens while a body is read for bad JSON: its word does not count then."""
-        if self.refused is None:
-            await self.send(message)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = request_id.get()
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-        await self._send(message)
+            self.begin(message)
+        body = message.get("body", b"")
+        if len(body) <= PIECE:
+            await self._send(message)
+            return
+        # The server waits after each piece for a client that is slow to read, instead of holding a copy of everything.
+        for at in range(0, len(body), PIECE):
+            more = message.get("more_body", False) or at + PIECE < len(body)
+            await self._send({**message, "body": body[at : at + PIECE], "more_body": more})
+
+    def begin(self, message: Message) -> None:
+        self.status = message["status"]
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-ID"] = request_id.get()
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        if not self.body_is_read:
+            # What was sent of the body is still on the way: the connection cannot be used again.
+            headers["Connection"] = "close"
 
     async def answer(self, response: ASGIApp) -> None:
         if not self.status:
@@ -150,16 +140,3 @@ class _Request:
             peer = (self.scope.get("client") or ("-",))[0]
             facts = {"method": method, "path": route, "status": self.status, "seconds": round(seconds, 4), "peer": peer}
             log.info("%s %s %d", method, route, self.status, extra=facts)
-
-
-def too_large(limit: int) -> Refusal:
-    said = f"it is larger than {limit // 1024 // 1024} MiB"
-    return Refusal(413, "too-large", "The body is too large", said, "send fewer or shorter articles at once", field="body")
-
-
-def too_slow(patience_s: float) -> Refusal:
-    said = f"nothing came for {patience_s:g} s"
-    # What was sent of the body is still on the way: the connection cannot be used again.
-    return Refusal(
-        408, "too-slow", "The body did not come", said, "send it again", field="body", headers={"Connection": "close"}
-    )

@@ -1,51 +1,15 @@
-"""Who may ask for what (SPEC H3). Two tokens, two areas; without tokens the service stays on loopback."""
+"""Where the service may listen, and from where a request comes; without tokens the service stays on loopback."""
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..settings import Settings
 
 LOCAL_NAMES = ("localhost", "testserver")
-
-
-class Area(StrEnum):
-    """What a token opens; the value is the setting that holds it."""
-
-    ARTICLES = "AUTH_TOKEN"
-    ADMIN = "ADMIN_TOKEN"
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """`everything_open`: neither token is set, which is allowed on loopback only. With one of them set, an area whose own
-    token is missing is closed: behind a proxy on this machine everybody comes from loopback."""
-
-    tokens: Mapping[Area, str]
-
-    @property
-    def everything_open(self) -> bool:
-        return not any(self.tokens.values())
-
-    def admits(self, area: Area, token: str | None) -> bool:
-        """Compared in constant time. Without any token set, everybody is admitted."""
-        if self.everything_open:
-            return True
-        wanted = self.tokens.get(area, "")
-        return bool(wanted) and hmac.compare_digest(wanted.encode(), (token or "").encode())
-
-    def closed(self, area: Area) -> bool:
-        return not self.everything_open and not self.tokens.get(area)
-
-
-def guard_of(settings: Settings) -> Guard:
-    return Guard({Area.ARTICLES: settings.auth_token, Area.ADMIN: settings.admin_token})
 
 
 def is_loopback(host: str) -> bool:
@@ -78,9 +42,20 @@ def check_address(settings: Settings, host: str) -> str | None:
     return f"{missing[0]} is not set: what it opens stays closed"
 
 
+def peer_of(host: str | None) -> str:
+    """Whose address it is, for counting: of IPv6 the network of 64 bits, which one person has."""
+    try:
+        address = ipaddress.ip_address((host or "").partition("%")[0])
+    except ValueError:
+        return host or "unknown"
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
 def from_elsewhere(headers: Mapping[str, str]) -> bool:
     """Whether a browser sends this for another site's page (CSRF). Programs send neither header."""
-    if headers.get("sec-fetch-site", "") == "cross-site":
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return True
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host", "")

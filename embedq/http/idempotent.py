@@ -16,7 +16,7 @@ from ..errors import InputError
 from .problems import Refusal
 
 if TYPE_CHECKING:
-    from ..client import Client
+    from ..client.client import Client
     from ..model import Article
     from .shapes import NewArticle
 
@@ -42,9 +42,15 @@ def create_once(client: Client, new: NewArticle, key: str) -> tuple[Article, boo
         )
     try:
         made = client.create(
-            new.title, new.content, id=article_id, slug=new.slug, tenant_id=new.tenant_id, metadata=new.metadata,
-            priority=new.priority, reason=new.reason,
-        )  # fmt: skip
+            new.title,
+            new.content,
+            id=article_id,
+            slug=new.slug,
+            tenant_id=new.tenant_id,
+            metadata=new.metadata,
+            priority=new.priority,
+            reason=new.reason,
+        )
     except InputError as taken:
         if not isinstance(taken.__cause__, psycopg.errors.UniqueViolation) or not _same(client, article_id, new):
             raise

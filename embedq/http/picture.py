@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..maintenance import shown
 from ..model import Priority
-from ..wellbeing import Glance, glance
+from ..operations.status import Glance, glance
+from ..steward.maintenance_window import shown
 from .service import Service
 
 WINDOW_S, STEP_S = 600, 10
@@ -38,7 +38,7 @@ class Picture:
 
     @property
     def maintenance(self) -> dict[str, Any] | None:
-        return shown(self.seen.live.get("maintenance"))
+        return shown(self.seen.live.maintenance)
 
     def now(self, priority: str, place: str) -> int:
         return sum(row["tasks"] for row in self.seen.tasks if (row["priority"], row["place"]) == (priority, place))

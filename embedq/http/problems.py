@@ -14,8 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from ..errors import BrokerUnavailable, EmbedqError, InputError, InputRefused, NotFound, NotWell, ProviderBusy, StoreUnavailable
-from ..logs import request_id
+from ..decide import refusals
+from ..errors import (
+    BrokerUnavailable,
+    EmbedqError,
+    InputError,
+    InputRefused,
+    NotFound,
+    NotWell,
+    ProviderBusy,
+    StoreMissing,
+    StoreRefused,
+    StoreUnavailable,
+)
+from ..telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +37,20 @@ RETRY_AFTER_S = 2
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 PLACES = ("body", "query", "path", "header")
 WORDS = {
-    400: "The body is not JSON",
+    400: "The body is not JSON, or has too many parts",
     401: "No token, or a wrong one",
-    403: "Asked for by another site's page",
+    403: "The token may not do this, or another site's page asked",
     404: "There is no such article",
     409: "It exists already, or cannot be done now",
     410: "It was deleted since",
     412: "The article is not as it was read any more",
-    408: "The body did not come",
+    405: "The path takes other methods; see Allow",
+    408: "The body did not come in time",
     413: "The body is too large",
+    415: "The body is of another kind than application/json",
     422: "The input is wrong",
+    429: "More requests than the token's rate, or wrong tokens at the sign-in; see Retry-After",
+    500: "A mistake of the service; its log says more under the request's id",
     503: "Something needed is away; see Retry-After",
 }
 
@@ -53,12 +69,18 @@ class Problem(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "type": "urn:embedq:input", "title": "The input is wrong", "status": 422, "detail": "title and content are both empty",
-                    "field": "content", "next_step": "there must be something to embed", "request_id": "3f0c…", "errors": [],
+                    "type": "urn:embedq:input",
+                    "title": "The input is wrong",
+                    "status": 422,
+                    "detail": "title and content are both empty",
+                    "field": "content",
+                    "next_step": "there must be something to embed",
+                    "request_id": "3f0c…",
+                    "errors": [],
                 }
             ]
         }
-    )  # fmt: skip
+    )
 
     type: str
     title: str
@@ -74,22 +96,42 @@ class Refusal(Exception):
     """Raised by the doors for what is HTTP's own business: tokens, preconditions, sizes."""
 
     def __init__(
-        self, status: int, kind: str, title: str, detail: str, next_step: str, *,
-        field: str | None = None, headers: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        status: int,
+        kind: str,
+        title: str,
+        detail: str,
+        next_step: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status, self.kind, self.title, self.detail, self.next_step = status, kind, title, detail, next_step
         self.field, self.headers = field, dict(headers or {})
 
 
 def answer(
-    status: int, kind: str, title: str, detail: str, next_step: str, *,
-    field: str | None = None, errors: Sequence[Wrong] = (), headers: Mapping[str, str] | None = None,
-) -> JSONResponse:  # fmt: skip
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    next_step: str,
+    *,
+    field: str | None = None,
+    errors: Sequence[Wrong] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     told = Problem(
-        type=f"urn:embedq:{kind}", title=title, status=status, detail=detail, field=field, next_step=next_step,
-        request_id=request_id.get(), errors=list(errors),
-    )  # fmt: skip
+        type=f"urn:embedq:{kind}",
+        title=title,
+        status=status,
+        detail=detail,
+        field=field,
+        next_step=next_step,
+        request_id=request_id.get(),
+        errors=list(errors),
+    )
     return JSONResponse(told.model_dump(), status, dict(headers or {}), MEDIA_TYPE)
 
 
@@ -122,6 +164,15 @@ def of_error(error: EmbedqError) -> JSONResponse:
             return answer(409, "not-now", "This cannot be done now", detail, hint)
         case ProviderBusy():
             return _later("provider-busy", "The provider does not answer", detail, hint, error.retry_after_s)
+        case StoreRefused():
+            log.error("%s; next: %s", error, hint)
+            return _later("database-refuses", "The database refuses", "PostgreSQL refuses what the service needs", hint)
+        case StoreMissing():
+            log.error("%s; next: %s", error, hint)
+            step = "`embedq db upgrade` makes it (after an uninstall: `embedq restore FILE` as well)"
+            return _later(
+                "database-not-set-up", "embedq is not set up", "PostgreSQL answers, and embedq's schema is not there", step
+            )
         case StoreUnavailable():
             step = "try again; a create with its Idempotency-Key is done once, however often it is tried"
             return _later("database-away", "The database cannot be reached", "PostgreSQL did not answer", step)
@@ -142,9 +193,14 @@ def of_validation(wrong: RequestValidationError) -> JSONResponse:
     found = [Wrong(field=_field(error["loc"]), reason=_reason(error)) for error in wrong.errors()][:20]
     first = found[0] if found else Wrong(field="body", reason="cannot be understood")
     return answer(
-        422, "input", "The input is wrong", f"{first.field}: {first.reason}", "correct it; /docs shows what is expected",
-        field=first.field, errors=found,
-    )  # fmt: skip
+        422,
+        "input",
+        "The input is wrong",
+        f"{first.field}: {first.reason}",
+        "correct it; /docs shows what is expected",
+        field=first.field,
+        errors=found,
+    )
 
 
 def _field(location: Sequence[Any]) -> str:
@@ -186,6 +242,12 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
             raise error
 
 
+def of_any(error: Exception) -> JSONResponse:
+    """What PostgreSQL, the broker or the operating system refuses in embedq's words; the rest as a mistake of ours."""
+    refused = refusals.of_error(error)
+    return unexpected(error) if refused is None else of_error(refused)
+
+
 def unexpected(error: Exception) -> JSONResponse:
     """A mistake of ours: the log has the traceback under the request's id, the answer has the id."""
     log.error("unexpected: %s", type(error).__name__, exc_info=error)
@@ -204,10 +266,5 @@ def install(app: FastAPI) -> None:
 
 
 def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of the problems that a path may answer with; whoever takes a body may wait for it in vain."""
-    if 413 in statuses:
-        statuses = tuple(sorted({*statuses, 408}))
-    return {
-        status: {"description": WORDS[status], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-        for status in statuses
-    }
+    """The problems that only this path may answer with; `document` adds those that every path has."""
+    return {status: {"description": WORDS[status]} for status in statuses}

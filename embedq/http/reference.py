@@ -4,15 +4,14 @@ reader's browser asks nobody else, and the page needs no internet.
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from .cockpit import page
+from .doors import Door
 from .problems import Refusal
+from .rendering import file, page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=Door, include_in_schema=False)
 
 # name -> (package, folder, media type). Swagger UI is Apache-2.0.
 ASSETS = {
@@ -32,5 +31,4 @@ def asset(name: str) -> Response:
     if name not in ASSETS:
         raise Refusal(404, "not-found", "There is no such file", name[:40], "the reference is at /docs")
     package, folder, media_type = ASSETS[name]
-    body = files(package).joinpath(folder, name).read_bytes()
-    return Response(body, media_type=media_type, headers={"Cache-Control": "private, max-age=3600"})
+    return Response(file(package, folder, name), media_type=media_type, headers={"Cache-Control": "private, max-age=3600"})

@@ -1,9 +1,12 @@
-"""Providers: the services that embed. The promise each keeps is here; who keeps it is in the modules beside."""
+"""Providers: the services that embed. The promise each keeps is here; who keeps it is in the modules beside.
+
+May be imported by engine and above; uses decide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold. Tokens are estimates (SPEC P6)."""
+    """What one request may hold. Tokens are estimates."""
 
     max_inputs: int
     max_tokens: int
@@ -29,11 +32,34 @@ class Embedded:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """How to reach the providers. Times in seconds; `timeout_s` bounds a whole request, from the connection to the end of the answer.
+
+    `headers` are sent with each request. `max_input_tokens`: what the model takes, 0 when it is not known. The key, the headers and passwords
+    in addresses are not in its repr.
+    """
+
+    openai_api_key: str | None = field(default=None, repr=False)
+    openai_base_url: str | None = field(default=None, repr=False)
+    ollama_base_url: str = field(default="http://127.0.0.1:11434", repr=False)
+    openai_organization: str | None = None
+    openai_project: str | None = None
+    timeout_s: float = 60.0
+    connect_timeout_s: float = 5.0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    max_input_tokens: int = 0
+
+
 class Provider(Protocol):
     """What the engine asks of a provider. Implementations may be called from several threads at once."""
 
     model: Model
-    limits: Limits
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may hold, as far as is known now; it may become less when the server refuses."""
+        ...
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """One vector per text, in order; count, order, dimensions and finiteness are checked before it returns.

@@ -15,4 +15,8 @@ def refuse_bad_address(setting: str, address: str) -> None:
     except ValueError:
         usable = False
     if not usable or any(character.isspace() for character in address):
-        raise ConfigError(f"{setting} is not an http address", hint=f"set {setting} like http://127.0.0.1:11434")
+        raise unusable(setting)
+
+
+def unusable(setting: str) -> ConfigError:
+    return ConfigError(f"{setting} is not an http address", hint=f"set {setting} like http://127.0.0.1:11434")

@@ -1,4 +1,4 @@
-"""Reads and checks what a provider returned: nothing leaves here that could be stored as a wrong vector (SPEC G4).
+"""Reads and checks what a provider returned: nothing leaves here that could be stored as a wrong vector (G4).
 
 jiter (which the openai package brings) and pybase64 read an answer ten times faster than the standard library.
 """
@@ -6,9 +6,11 @@ jiter (which the openai package brings) and pybase64 read an answer ten times fa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import jiter
 import numpy as np
@@ -16,22 +18,33 @@ from pybase64 import b64decode
 
 from ..errors import Fault
 from ..model import Model
-from .faults import MAX_READ, Cause, cause_of_status, fault
+from . import Embedded
+from .faults import MAX_READ, OUR_PARAMETERS, Cause, cause_of_status, fault
+from .limits import estimate_tokens
 from .waits import retry_after_s
 
 _LITTLE_ENDIAN: Final = np.dtype("<f4")
 
 
+# An error is no longer than that, or it is none.
+LONGEST_ERROR: Final = 1_000_000
+# In a larger answer is counted what would take many times its size when it is parsed (`[],` 20 times); so much of it may be there.
+UNCOUNTED: Final = 4_000_000
+BRACKETS, BRACKETS_A_TEXT = b"[{", 8
+QUOTES, QUOTES_A_TEXT = b'"', 64
+BESIDE_THE_TEXTS: Final = 10_000
+COUNTED_AT_ONCE: Final = 65_536
+TOKENS_BESIDE_THE_TEXT: Final = 1_000
+SAME_COSINE: Final = 0.999
+
+
 def answered(
-    provider: str, status: int, headers: Mapping[str, str], body: bytes, secrets: Iterable[str | None]
+    provider: str, status: int, headers: Mapping[str, str], body: bytes, secrets: Iterable[str | None], count: int = 1
 ) -> dict[str, Any]:
-    """The JSON object of a good answer. Raises the fault that the status, or an error in the body, stands for."""
+    """The JSON object of a good answer for `count` texts. Raises the fault that the status, or an error in the body, stands for."""
     if status != 200:
         raise fault_of_answer(provider, status, headers, body, secrets)
-    try:
-        found = jiter.from_json(body)
-    except ValueError:
-        found = None
+    found = _only_one(_parsed(body, count))
     if found is None:
         raise fault(provider, _cause_of_nonsense(body), _beginning(body), secrets=secrets)
     if not isinstance(found, dict):
@@ -41,30 +54,96 @@ def answered(
     return found
 
 
+def _only_one(found: object) -> object:
+    """Gemini's compatible server puts the object of an error into a list."""
+    return found[0] if isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict) else found
+
+
+def _parsed(body: bytes, count: int) -> object:
+    """None for what is not JSON, is nested too deep, or holds more values than an answer for `count` texts has."""
+    if len(body) > UNCOUNTED and (
+        _occurrences(body, BRACKETS) > BESIDE_THE_TEXTS + count * BRACKETS_A_TEXT
+        or _occurrences(body, QUOTES) > BESIDE_THE_TEXTS + count * QUOTES_A_TEXT
+    ):
+        return None
+    try:
+        return jiter.from_json(body)
+    except ValueError:
+        return None
+
+
+def _occurrences(body: bytes, characters: bytes) -> int:
+    """By NumPy and piece by piece, which takes a tenth of what bytes.count does."""
+    pieces = (np.frombuffer(body[at : at + COUNTED_AT_ONCE], np.uint8) for at in range(0, len(body), COUNTED_AT_ONCE))
+    return sum(int(np.count_nonzero(piece == character)) for piece in pieces for character in characters)
+
+
 def fault_of_answer(
     provider: str, status: int, headers: Mapping[str, str], body: bytes, secrets: Iterable[str | None]
 ) -> Fault:
     """The fault of an answer that is not vectors. An error sent with status 200 may carry the real status as its code."""
-    code, param, message = _error_in(body)
+    headers = {name.lower(): value for name, value in headers.items()}
+    code, param, message, wait_s = _error_in(body)
     if status == 200:
-        status = int(code) if code is not None and code.isdecimal() and 400 <= int(code) <= 599 else 500
+        status = int(code) if code in _ERRORS else 500
     cause = cause_of_status(status, code=code, param=param, message=message)
-    wait_s = retry_after_s({name.lower(): value for name, value in headers.items()}, datetime.now(UTC))
-    return fault(provider, cause, f"HTTP {status}: {message}".rstrip(": "), retry_after_s=wait_s, secrets=secrets)
+    said = _elsewhere(headers) if cause is Cause.REDIRECTED else message
+    if param in OUR_PARAMETERS and str(param) not in said:
+        said = f"{said} (parameter {param})"
+    named_s = retry_after_s(headers, datetime.now(UTC))
+    wait_s = wait_s if named_s is None else named_s
+    return fault(provider, cause, f"HTTP {status}: {said}".rstrip(": "), retry_after_s=wait_s, secrets=secrets)
 
 
-def _error_in(body: bytes) -> tuple[str | None, str | None, str]:
-    """code, param and message of an error body: OpenAI's {"error": {…}}, Ollama's {"error": "…"}, FastAPI's {"detail": …}."""
+_ERRORS: Final = frozenset(map(str, range(400, 600)))
+
+
+def _elsewhere(headers: Mapping[str, str]) -> str:
+    """Where a redirect leads: host and port alone, because the rest of an address may hold a secret."""
     try:
-        found = json.loads(body)
+        target = urlsplit(headers.get("location", "").strip())
+        port = f":{target.port}" if target.port else ""
+    except ValueError:
+        return "to an address that is none"
+    if not target.hostname:
+        return "to another path of the same server"
+    return f"to {target.scheme or 'the same scheme'}, host {target.hostname}{port}"
+
+
+class _Error(NamedTuple):
+    """What an error body says. `wait_s`: seconds to wait, where the body names them and not a header."""
+
+    code: str | None = None
+    param: str | None = None
+    message: str = ""
+    wait_s: float | None = None
+
+
+def _error_in(body: bytes) -> _Error:
+    """Of OpenAI's {"error": {…}}, Gemini's [{"error": {…}}], Ollama's {"error": "…"}, FastAPI's {"detail": …}, vLLM's {"message": …}."""
+    try:
+        found = _only_one(json.loads(body)) if len(body) <= LONGEST_ERROR else None
+        if found is None:
+            return _Error(message=_beginning(body))
+        return _told(found.get("error", found) if isinstance(found, dict) else found)
     except (ValueError, RecursionError):
-        return None, None, _beginning(body)
-    error = found.get("error", found) if isinstance(found, dict) else found
+        return _Error(message=_beginning(body))
+
+
+def _told(error: object) -> _Error:
     if not isinstance(error, dict):
-        return None, None, str(error)
+        return _Error(message=str(error))
     code, param = error.get("code") or error.get("type"), error.get("param")
     message = error.get("message") or error.get("detail") or ""
-    return _text(code), _text(param), message if isinstance(message, str) else json.dumps(message)
+    said = message if isinstance(message, str) else json.dumps(message)
+    return _Error(_text(code), _text(param), said, _retry_delay_s(error.get("details")))
+
+
+def _retry_delay_s(details: object) -> float | None:
+    """Google's RetryInfo: {"retryDelay": "34s"}."""
+    delays = [each.get("retryDelay") for each in details if isinstance(each, dict)] if isinstance(details, list) else []
+    delay = next((each for each in delays if isinstance(each, str)), None)
+    return None if delay is None else retry_after_s({"retry-after": delay.removesuffix("s")}, datetime.now(UTC))
 
 
 def _text(value: object) -> str | None:
@@ -80,16 +159,28 @@ def _beginning(body: bytes) -> str:
     return body[: 5 * MAX_READ].decode("utf-8", "replace")
 
 
-def in_order(provider: str, data: object, count: int) -> list[object]:
-    """The `embedding` of every datum of an OpenAI answer, by `index`. Raises unless the indices are 0 to count-1, each once."""
+class Ordered(NamedTuple):
+    """`indexed`: whether the answer said itself which embedding is whose."""
+
+    embeddings: list[object]
+    indexed: bool
+
+
+def in_order(provider: str, data: object, count: int) -> Ordered:
+    """The `embedding` of every datum of an OpenAI answer, by `index`. Data without an index take the places that are left, in order: some
+    servers leave out an index of 0, some every index, and some say 0 of each. Raises unless the indices are each of 0 to count-1 once."""
     if not isinstance(data, list) or not all(isinstance(datum, dict) and "embedding" in datum for datum in data):
         raise fault(provider, Cause.MALFORMED, "`data` is not a list of embeddings")
     if len(data) != count:
         raise wrong_count(provider, count, len(data))
-    found = {datum["index"]: datum.pop("embedding") for datum in data if isinstance(datum.get("index"), int)}
+    said = [datum["index"] if type(datum.get("index")) is int else None for datum in data]  # true is no index
+    indexed = count == 1 or any(said)
+    free = iter(sorted(set(range(count)) - set(said)) if indexed else range(count))
+    places = [next(free, None) if index is None or not indexed else index for index in said]
+    found = dict(zip(places, (datum.pop("embedding") for datum in data), strict=True))
     if found.keys() != set(range(count)):
         raise fault(provider, Cause.WRONG_ORDER, f"{count} texts sent, {len(found)} different indices returned")
-    return [found[position] for position in range(count)]
+    return Ordered([found[position] for position in range(count)], indexed)
 
 
 def wrong_count(provider: str, sent: int, returned: int) -> Fault:
@@ -118,21 +209,28 @@ def _decoded(provider: str, embedding: object) -> np.ndarray:
         if isinstance(embedding, list):
             return _from_numbers(embedding)
         reason = f"it is {type(embedding).__name__}"
-    except (ValueError, TypeError) as error:  # binascii.Error is a ValueError
+    except (ValueError, TypeError, OverflowError) as error:  # binascii.Error is a ValueError
         reason = str(error)
     raise fault(provider, Cause.MALFORMED, f"an embedding cannot be read: {reason}")
 
 
-def _from_numbers(numbers: list[object]) -> np.ndarray:
+def _from_numbers(numbers: list[Any]) -> np.ndarray:
+    """Raises TypeError for strings, null and lists, which NumPy itself would make numbers of, and for true and false."""
+    vector = np.asarray(array("d", numbers))
+    # Only among zeros and ones can true and false be; to look at the type of every number takes longer than to read it.
+    if ((vector == 0) | (vector == 1)).any() and bool in set(map(type, numbers)):
+        raise TypeError("true and false are no numbers")
     with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
-        vector = np.asarray(numbers, dtype=np.float32)
-    if vector.ndim != 1:
-        raise ValueError(f"a list of {vector.ndim} levels")
-    return vector
+        return vector.astype(np.float32)
 
 
 def _wrong_dimensions(provider: str, model: Model, returned: int) -> Fault:
     return fault(provider, Cause.WRONG_DIMENSIONS, f"{model.name} returned {returned}, {model.dimensions} are expected")
+
+
+def nothing(model: Model) -> Embedded:
+    """The answer to no texts."""
+    return Embedded(np.empty((0, model.dimensions), dtype=np.float32), 0)
 
 
 def checked(vectors: np.ndarray, count: int, model: Model) -> np.ndarray:
@@ -149,6 +247,18 @@ def checked(vectors: np.ndarray, count: int, model: Model) -> np.ndarray:
     return vectors
 
 
+def similar(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two vectors can be of the same text by the same model: a cosine of more than 0.999. Servers compute in several precisions."""
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    return bool(first @ second > SAME_COSINE * np.linalg.norm(first) * np.linalg.norm(second))
+
+
 def _refuse_first(provider: str, cause: Cause, bad: np.ndarray) -> None:
     if bad.any():
         raise fault(provider, cause, f"vector {int(bad.argmax())} of {len(bad)}")
+
+
+def charged(said: object, texts: Sequence[str]) -> int:
+    """The tokens that the provider says it charged; estimated, when it names none or more than the texts can have."""
+    most = sum(len(text.encode("utf-8", "replace")) + TOKENS_BESIDE_THE_TEXT for text in texts)
+    return said if type(said) is int and 0 < said <= most else sum(map(estimate_tokens, texts))

@@ -12,13 +12,14 @@ Whoever writes a provider subclasses `ProviderContract` in a test file and overr
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from ..errors import InputRefused
-from . import Provider
+from . import Embedded, Provider, asynchronous
 
 # Several rows of one batch may be computed in another order than alone.
 TOLERANCE = 1e-4
@@ -39,6 +40,15 @@ class ProviderContract:
 
         alone = np.concatenate([provider.embed([text]).vectors for text in TEXTS])
         np.testing.assert_allclose(together, alone, atol=TOLERANCE)
+
+    def test_an_event_loop_gets_the_same_vectors(self, provider: Provider) -> None:
+        async def ask() -> Embedded:
+            try:
+                return await asynchronous.embed(provider, TEXTS)
+            finally:
+                await asynchronous.close(provider)
+
+        np.testing.assert_allclose(asyncio.run(ask()).vectors, provider.embed(TEXTS).vectors, atol=TOLERANCE)
 
     def test_vectors_are_float32_of_the_dimensions_of_the_model(self, provider: Provider) -> None:
         vectors = provider.embed(TEXTS).vectors

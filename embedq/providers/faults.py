@@ -9,6 +9,7 @@ Sources: RFC 9110 (statuses, Retry-After), OpenAI API reference (error codes, x-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final, NamedTuple, assert_never
@@ -38,6 +39,7 @@ class Cause(StrEnum):
     QUOTA = "has no quota left for this account"
     NOT_FOUND = "does not know the model or the address"
     MISUSED = "does not take requests of this form"
+    REDIRECTED = "sends its requests elsewhere"
     RATE_LIMITED = "asks for fewer requests"
     OVERLOADED = "is overloaded or being restarted"
     UNREACHABLE = "cannot be reached"
@@ -45,6 +47,7 @@ class Cause(StrEnum):
     BROKEN = "failed inside"
     NO_ANSWER_IN_TIME = "did not answer in time"
     CUT_OFF = "broke off the answer"
+    TOO_LARGE = "answered with more than was asked for"
     NOT_JSON = "did not answer in JSON"
     MALFORMED = "answered in a form that is not understood"
     WRONG_COUNT = "returned another number of vectors than texts were sent"
@@ -56,7 +59,7 @@ class Cause(StrEnum):
 
 
 class Row(NamedTuple):
-    """One line of the table. `statuses` are HTTP's; `exceptions` are class names of httpx and of the standard library."""
+    """One line of the table. `statuses` are HTTP's; `exceptions` are class names of httpcore, httpx and the standard library."""
 
     verdict: Verdict
     hint: str
@@ -77,6 +80,11 @@ TABLE: Final[dict[Cause, Row]] = {
         (405, 406, 411, 415, 431, 501, 505),
         ("UnsupportedProtocol", "InvalidURL", "LocalProtocolError", "TooManyRedirects"),
     ),
+    Cause.REDIRECTED: Row(
+        Verdict.CONFIGURE,
+        "set OPENAI_BASE_URL or OLLAMA_BASE_URL to the final address; texts go to no server that a setting does not name",
+        (300, 301, 302, 303, 304, 305, 307, 308),
+    ),
     Cause.RATE_LIMITED: Row(Verdict.WAIT, "wait, or lower the rate: `embedq throttle`", (429,)),
     Cause.OVERLOADED: Row(Verdict.WAIT, "wait; see the provider's status page", (408, 409, 425, 502, 503, 504, 522, 524, 529)),
     Cause.UNREACHABLE: Row(
@@ -90,7 +98,7 @@ TABLE: Final[dict[Cause, Row]] = {
     ),
     Cause.BROKEN: Row(Verdict.SUSPECT, "see the provider's log or status page; it is tried again", (500, 520)),
     Cause.NO_ANSWER_IN_TIME: Row(
-        Verdict.SUSPECT, "lower EMBEDDING_BATCH_SIZE, or raise EMBEDDING_WORKER_TIMEOUT", (), ("ReadTimeout", "TimeoutError")
+        Verdict.SUSPECT, "lower EMBEDDING_BATCH_SIZE, or raise EMBEDDING_PROVIDER_TIMEOUT", (), ("ReadTimeout", "TimeoutError")
     ),
     Cause.CUT_OFF: Row(
         Verdict.SUSPECT,
@@ -105,6 +113,9 @@ TABLE: Final[dict[Cause, Row]] = {
             "ConnectionResetError",
             "BrokenPipeError",
         ),
+    ),
+    Cause.TOO_LARGE: Row(
+        Verdict.CONFIGURE, "nothing was stored; check the base URL and EMBEDDING_DIMENSIONS: another service may be answering"
     ),
     Cause.NOT_JSON: Row(Verdict.SUSPECT, "check the base URL: a proxy or a web page may be answering"),
     Cause.MALFORMED: Row(Verdict.SUSPECT, _VERSION),
@@ -127,7 +138,7 @@ CODES: Final[dict[str, Cause]] = {
 }
 
 # A 400 about one of our own parameters is a setting's fault, not the article's.
-_OUR_PARAMETERS: Final = frozenset({"model", "dimensions", "encoding_format", "truncate"})
+OUR_PARAMETERS: Final = frozenset({"model", "dimensions", "encoding_format", "truncate"})
 
 # Messages of servers that send neither code nor param; only beginnings, as a text that is quoted later proves nothing.
 _BEGINNINGS: Final = (
@@ -135,6 +146,12 @@ _BEGINNINGS: Final = (
     ("incorrect api key", Cause.CREDENTIALS),
     ("invalid api key", Cause.CREDENTIALS),
     ("this model does not support embeddings", Cause.NOT_FOUND),
+    ("unexpected endpoint or method", Cause.NOT_FOUND),
+)
+
+# Servers that answer 500, or an error with status 200, to what they will never take; only beginnings, as above. llama.cpp, LM Studio.
+_REFUSALS: Final = re.compile(
+    r"(?i)\s*(?:input \([0-9]+ tokens\) is too large|unexpected endpoint or method|the input length exceeds)"
 )
 
 _BY_STATUS: Final = {status: cause for cause, row in TABLE.items() for status in row.statuses}
@@ -147,14 +164,14 @@ def cause_of_status(status: int, *, code: str | None = None, param: str | None =
         return CODES[code]
     cause = _BY_STATUS.get(status)
     if cause is None:
-        return Cause.BROKEN if status >= 500 else Cause.MISUSED
-    if cause is Cause.REFUSED:
+        return Cause.BROKEN if status >= 500 else Cause.REDIRECTED if 300 <= status < 400 else Cause.MISUSED
+    if cause is Cause.REFUSED or (cause is Cause.BROKEN and _REFUSALS.match(message)):
         return _cause_of_refusal(param, message.lower().lstrip())
     return cause
 
 
 def _cause_of_refusal(param: str | None, message: str) -> Cause:
-    if param in _OUR_PARAMETERS:
+    if param in OUR_PARAMETERS:
         return Cause.MISUSED
     return next((cause for beginning, cause in _BEGINNINGS if message.startswith(beginning)), Cause.REFUSED)
 
@@ -172,7 +189,12 @@ def fault(
 ) -> Fault:
     """The error to raise: says who, what and the provider's own words, masked and cut to 500 characters."""
     said = _tidy(detail, secrets)
-    message = f"{provider} {cause}: {said}" if said else f"{provider} {cause}"
+    made = _fault(cause, f"{provider} {cause}: {said}" if said else f"{provider} {cause}", retry_after_s)
+    made.cause = cause
+    return made
+
+
+def _fault(cause: Cause, message: str, retry_after_s: float | None) -> Fault:
     row = TABLE[cause]
     match row.verdict:
         case Verdict.REFUSED:

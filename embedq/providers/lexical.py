@@ -82,8 +82,32 @@ _LONG_FORMS: Final = {
 }
 
 # Longest first, so that the first that fits is the one to take off.
-_SUFFIXES: Final = ("izations", "ization", "ations", "ation", "ators", "ator", "ments", "ingly", "ings", "ions", "ing", "ion",
-                    "ors", "ers", "ies", "ied", "ed", "er", "or", "ly", "es", "s", "y", "e")  # fmt: skip
+_SUFFIXES: Final = (
+    "izations",
+    "ization",
+    "ations",
+    "ation",
+    "ators",
+    "ator",
+    "ments",
+    "ingly",
+    "ings",
+    "ions",
+    "ing",
+    "ion",
+    "ors",
+    "ers",
+    "ies",
+    "ied",
+    "ed",
+    "er",
+    "or",
+    "ly",
+    "es",
+    "s",
+    "y",
+    "e",
+)
 
 
 def terms(text: str) -> list[str]:

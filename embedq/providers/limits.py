@@ -12,50 +12,93 @@ from ..decide.tokens import estimate_tokens
 from ..model import Model
 from . import Limits
 
-__all__ = ["CAUTIOUS", "LIMITS", "LimitsRow", "estimate_tokens", "limits_for"]
+__all__ = ["CAUTIOUS", "INPUT_TOKENS", "LIMITS", "InputRow", "LimitsRow", "estimate_tokens", "limits_for"]
 
 
 class LimitsRow(NamedTuple):
-    """Limits of the models of `provider` whose names begin with `prefix`. `source`: where the numbers are written."""
+    """What one request to `provider` may hold. `source`: where the numbers are written. Its `max_input_tokens` is for models that
+    `INPUT_TOKENS` does not know."""
 
     provider: str
-    prefix: str
     limits: Limits
     source: str
 
 
-_OPENAI: Final = Limits(max_inputs=2_048, max_tokens=300_000, max_input_tokens=8_191)
+class InputRow(NamedTuple):
+    """What one text of the models may have whose names begin with `prefix`, in tokens of their own vocabularies."""
+
+    prefix: str
+    max_tokens: int
+    source: str
+
+
 _OPENAI_SOURCE: Final = "OpenAI API reference, embeddings: 2,048 inputs, 300,000 tokens a request; 8,191 an input (guide)"
 _OWN_CHOICE: Final = "own choice: one request stays short enough for a local server to answer within the time-out"
 
 LIMITS: Final[tuple[LimitsRow, ...]] = (
-    LimitsRow("openai", "text-embedding-3-", _OPENAI, _OPENAI_SOURCE),
-    LimitsRow("openai", "text-embedding-ada-002", _OPENAI, _OPENAI_SOURCE),
-    LimitsRow("openai", "", Limits(2_048, 300_000, 8_191), f"{_OPENAI_SOURCE}; assumed for compatible servers"),
-    LimitsRow("ollama", "nomic-embed-text", Limits(256, 100_000, 2_048), "Ollama library, nomic-embed-text: num_ctx 2048"),
-    LimitsRow("ollama", "all-minilm", Limits(256, 100_000, 256), "Ollama library, all-minilm: context length 256"),
-    LimitsRow("ollama", "mxbai-embed-large", Limits(256, 100_000, 512), "Ollama library, mxbai-embed-large: context 512"),
-    LimitsRow("ollama", "bge-m3", Limits(256, 100_000, 8_192), "Ollama library, bge-m3: context length 8192"),
-    LimitsRow("ollama", "snowflake-arctic-embed", Limits(256, 100_000, 512), "Ollama library, snowflake-arctic-embed: 512"),
-    LimitsRow("ollama", "", Limits(256, 100_000, 2_048), f"Ollama FAQ: num_ctx; {_OWN_CHOICE}"),
-    LimitsRow("sentence-transformers", "", Limits(256, 100_000, 256), f"all-MiniLM-L6-v2 card: 256 word pieces; {_OWN_CHOICE}"),
-    LimitsRow("hashing", "", Limits(2_048, 2_000_000, 4_096), "own choice: one vector of more words tells them apart badly"),
+    LimitsRow(
+        "openai", Limits(2_048, 300_000, 8_191), f"{_OPENAI_SOURCE}; assumed for compatible servers, which teach their own"
+    ),
+    LimitsRow("ollama", Limits(256, 100_000, 2_048), f"Ollama FAQ: num_ctx; {_OWN_CHOICE}"),
+    LimitsRow("sentence-transformers", Limits(256, 100_000, 256), f"all-MiniLM-L6-v2 card: 256 word pieces; {_OWN_CHOICE}"),
+    LimitsRow("local", Limits(64, 16_000, 256), f"all-MiniLM-L6-v2 card: 256 word pieces; {_OWN_CHOICE}"),
+    LimitsRow("hashing", Limits(2_048, 2_000_000, 4_096), "own choice: one vector of more words tells them apart badly"),
+)
+
+# By the name without the publisher ("BAAI/bge-m3") and the tag ("bge-m3:latest"), in lower case. The longest prefix counts.
+INPUT_TOKENS: Final[tuple[InputRow, ...]] = (
+    InputRow("text-embedding-3-", 8_191, "OpenAI guide, embeddings"),
+    InputRow("text-embedding-ada-002", 8_191, "OpenAI guide, embeddings"),
+    InputRow("nomic-embed-text", 2_048, "Ollama library, nomic-embed-text: num_ctx 2048"),
+    InputRow("nomic-embed-text-v2-moe", 512, "model card: maximum sequence length 512"),
+    InputRow("all-minilm", 256, "model card of all-MiniLM-L6-v2: 256 word pieces; Ollama library: context length 256"),
+    InputRow("all-mpnet-base", 384, "model card: 384 word pieces"),
+    InputRow("paraphrase-multilingual", 128, "model cards: 128 word pieces"),
+    InputRow("mxbai-embed-large", 512, "model card: 512"),
+    InputRow("bge-", 512, "model cards of bge small, base and large: 512"),
+    InputRow("bge-m3", 8_192, "model card: 8192"),
+    InputRow("e5-", 512, "model cards: 512"),
+    InputRow("multilingual-e5-", 512, "model cards: 512"),
+    InputRow("gte-", 512, "model cards of gte small, base and large: 512"),
+    InputRow("gte-qwen2", 32_000, "model card: 32k"),
+    InputRow("snowflake-arctic-embed", 512, "model cards: 512"),
+    InputRow("snowflake-arctic-embed2", 8_192, "Ollama library: 8192"),
+    InputRow("snowflake-arctic-embed-l-v2", 8_192, "model card: 8192"),
+    InputRow("snowflake-arctic-embed-m-v2", 8_192, "model card: 8192"),
+    InputRow("granite-embedding", 512, "model cards: 512"),
+    InputRow("embeddinggemma", 2_048, "model card: 2048"),
+    InputRow("qwen3-embedding", 32_000, "model card: 32k"),
+    InputRow("jina-embeddings-v2", 8_192, "model card: 8192"),
+    InputRow("jina-embeddings-v3", 8_192, "model card: 8192"),
+    InputRow("mistral-embed", 8_192, "Mistral documentation, embeddings: 8k"),
+    InputRow("embed-english-v3", 512, "Cohere documentation: 512"),
+    InputRow("embed-multilingual-v3", 512, "Cohere documentation: 512"),
+    InputRow("gemini-embedding", 2_048, "Gemini API, embeddings: 2,048"),
+    InputRow("text-embedding-004", 2_048, "Gemini API, embeddings: 2,048"),
+    InputRow("text-embedding-v3", 8_192, "DashScope documentation: 8,192"),
+    InputRow("text-embedding-v4", 8_192, "DashScope documentation: 8,192"),
+    InputRow("hashing-", 4_096, "own choice: one vector of more words tells them apart badly"),
 )
 
 CAUTIOUS: Final = Limits(max_inputs=64, max_tokens=16_000, max_input_tokens=512)
 
-# Our estimate is low where a token is shorter than four bytes: about 3 in source code, 2 in Chinese, Japanese and long
-# numbers. A batch that turns out too long is halved by the engine, but an input that does would be refused for good.
+# The estimate is rough: vocabularies differ by half. A request that turns out too long is halved, and a text is cut; both cost requests.
 INPUT_MARGIN: Final = 0.5
 
 
-def limits_for(model: Model) -> Limits:
-    """The limits of a model, by its own row, else its provider's, else the cautious ones; in estimated tokens.
+def limits_for(model: Model, max_input_tokens: int = 0) -> Limits:
+    """The limits of a model: its provider's, with what its own row says of one text, else the cautious ones; in estimated tokens.
 
-    `max_input_tokens` is half of what the table says, because it is compared with an estimate.
+    `max_input_tokens` is what the operator says of one text, 0 for nothing. Half of it, or of what the table says, is taken, because it is
+    compared with an estimate.
     """
-    name = model.name.removesuffix(":latest")
-    fitting = (row for row in LIMITS if row.provider == model.provider and name.startswith(row.prefix))
+    limits = next((row.limits for row in LIMITS if row.provider == model.provider), CAUTIOUS)
+    longest = max_input_tokens or _longest(model.name) or limits.max_input_tokens
+    return replace(limits, max_tokens=max(limits.max_tokens, longest), max_input_tokens=max(1, int(longest * INPUT_MARGIN)))
+
+
+def _longest(name: str) -> int:
+    bare = name.rpartition("/")[2].partition(":")[0].lower()
+    fitting = (row for row in INPUT_TOKENS if bare.startswith(row.prefix))
     best = max(fitting, key=lambda row: len(row.prefix), default=None)
-    limits = best.limits if best else CAUTIOUS
-    return replace(limits, max_input_tokens=int(limits.max_input_tokens * INPUT_MARGIN))
+    return best.max_tokens if best else 0

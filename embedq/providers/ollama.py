@@ -11,17 +11,13 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-import httpx
-import numpy as np
-
 from ..model import Model
-from . import Embedded, Limits
-from .addresses import refuse_bad_address
-from .answers import answered, checked, matrix, wrong_count
-from .faults import Cause, cause_of_exception, fault
+from . import Embedded, Limits, ProviderSettings
+from .answers import answered, charged, checked, matrix, nothing, wrong_count
+from .exchange import Answer, Exchange, most_bytes
+from .faults import Cause, fault
 from .inputs import refuse_unembeddable
-from .limits import estimate_tokens, limits_for
-from .registry import ProviderSettings
+from .limits import limits_for
 
 NAME: Final = "ollama"
 
@@ -34,14 +30,19 @@ class OllamaProvider:
 
     def __init__(self, model: Model, settings: ProviderSettings) -> None:
         """Raises ConfigError when OLLAMA_BASE_URL is not an http address. Contacts nobody."""
-        refuse_bad_address("OLLAMA_BASE_URL", settings.ollama_base_url)
-        url = httpx.URL(settings.ollama_base_url)
         self.model = model
-        self.limits: Limits = limits_for(model)
-        self._secrets = (url.password,)
+        self.limits: Limits = limits_for(model, settings.max_input_tokens)
         # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
         self._reading = threading.Lock()
-        self._client = httpx.Client(base_url=url, timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s))
+        self._exchange = Exchange(
+            NAME,
+            "OLLAMA_BASE_URL",
+            settings.ollama_base_url,
+            timeout_s=settings.timeout_s,
+            connect_timeout_s=settings.connect_timeout_s,
+            headers=settings.headers,
+            secrets=settings.headers.values(),
+        )
 
     def __repr__(self) -> str:
         return f"OllamaProvider({self.model})"
@@ -52,26 +53,30 @@ class OllamaProvider:
         Raises ProviderBusy when the same call may succeed later, InputRefused when not.
         """
         refuse_unembeddable(texts)
-        if not texts:
-            return Embedded(np.empty((0, self.model.dimensions), dtype=np.float32), 0)
-        response = self._post(texts)
+        return self._read(self._exchange.post(*self._question(texts)), texts) if texts else nothing(self.model)
+
+    async def aembed(self, texts: Sequence[str]) -> Embedded:
+        """As `embed`, without a thread."""
+        refuse_unembeddable(texts)
+        return self._read(await self._exchange.apost(*self._question(texts)), texts) if texts else nothing(self.model)
+
+    def _question(self, texts: Sequence[str]) -> tuple[str, dict[str, Any], int]:
+        return "api/embed", self._request(texts), most_bytes(len(texts), self.model.dimensions)
+
+    def _read(self, raw: Answer, texts: Sequence[str]) -> Embedded:
         with self._reading:
-            answer = answered(NAME, response.status_code, response.headers, response.content, self._secrets)
+            answer = answered(NAME, *raw, self._exchange.secrets, len(texts))
+            del raw
             vectors = matrix(NAME, _embeddings(answer, len(texts)), self.model)
-        return Embedded(checked(vectors, len(texts), self.model), _tokens(answer, texts))
+        return Embedded(checked(vectors, len(texts), self.model), charged(answer.get("prompt_eval_count"), texts))
 
     def close(self) -> None:
         """Give back connections. Safe to call twice."""
-        self._client.close()
+        self._exchange.close()
 
-    def _post(self, texts: Sequence[str]) -> httpx.Response:
-        # The fault is raised outside `except`, so that no traceback shows the transport's error beside it.
-        try:
-            return self._client.post("api/embed", json=self._request(texts))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            cause = cause_of_exception(error) or Cause.UNREACHABLE
-            trouble = fault(NAME, cause, f"{type(error).__name__}: {error}".rstrip(": "), secrets=self._secrets)
-        raise trouble
+    async def aclose(self) -> None:
+        """Give back the connections of `aembed`. Safe to call twice."""
+        await self._exchange.aclose()
 
     def _request(self, texts: Sequence[str]) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self.model.name, "input": list(texts), "truncate": False}
@@ -87,8 +92,3 @@ def _embeddings(answer: dict[str, Any], count: int) -> list[object]:
     if len(found) != count:
         raise wrong_count(NAME, count, len(found))
     return found
-
-
-def _tokens(answer: dict[str, Any], texts: Sequence[str]) -> int:
-    counted = answer.get("prompt_eval_count")
-    return counted if isinstance(counted, int) and counted > 0 else sum(map(estimate_tokens, texts))

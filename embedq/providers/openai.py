@@ -1,28 +1,29 @@
 """The `openai` provider: OpenAI, and any server that speaks its embeddings API.
 
 Vectors are asked for in base64 and go from the bytes into one array; a server that sends lists of numbers anyway is
-understood too. The SDK retries nothing: who waits, and for how long, is embedq's decision.
-Source: OpenAI API reference, embeddings: create.
+understood too. Not by OpenAI's SDK: its one request needs the bounds of `exchange`, and the SDK takes a second and 30 MB to import.
+Source: OpenAI API reference, embeddings: create; authentication (organization and project).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import numpy as np
-import openai
 
-from ..errors import ConfigError, Fault
+from ..errors import ConfigError, Fault, InputRefused
 from ..model import Model
-from . import Embedded, Limits
-from .addresses import refuse_bad_address
-from .answers import answered, checked, fault_of_answer, in_order, matrix
-from .faults import Cause, cause_of_exception, fault
+from . import Embedded, Limits, ProviderSettings
+from .answers import answered, charged, checked, in_order, matrix, nothing, similar
+from .dialect import Dialect, learnt, smaller
+from .exchange import Answer, Exchange, most_bytes
+from .faults import Cause, fault
 from .inputs import refuse_unembeddable
 from .limits import estimate_tokens, limits_for
-from .registry import ProviderSettings
 
 NAME: Final = "openai"
 OPENAI_URL: Final = "https://api.openai.com/v1"
@@ -30,25 +31,33 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 # Only these models can be asked for fewer dimensions; others refuse the parameter.
 _SHORTENABLE: Final = "text-embedding-3-"
 
+# What is posted: path, body, and the most bytes that the answer may have.
+Question = tuple[str, dict[str, Any], int]
+# Yields what is to be posted, is sent the answer (or thrown the fault), and returns the vectors: the same for threads and event loops.
+Conversation = Generator[Question, Answer, Embedded]
+
 
 class OpenAIProvider:
-    """Embeds over HTTP. Safe to share between threads; make it in the process that uses it, after any fork."""
+    """Embeds over HTTP. Safe to share between threads; make it in the process that uses it, after any fork.
+
+    `limits` and `dialect` are what is known of the server by now; threads replace them whole.
+    """
 
     def __init__(self, model: Model, settings: ProviderSettings) -> None:
         """Raises ConfigError when the key or the address is missing or cannot be one. Contacts nobody."""
-        url = settings.openai_base_url or OPENAI_URL
-        refuse_bad_address("OPENAI_BASE_URL", url)
         self.model = model
-        self.limits: Limits = limits_for(model)
-        self._secrets = (settings.openai_api_key,)
+        self.limits: Limits = limits_for(model, settings.max_input_tokens)
+        self.dialect = Dialect(dimensions=model.name.startswith(_SHORTENABLE))
         # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
         self._reading = threading.Lock()
-        self._client = openai.OpenAI(
-            api_key=_usable_key(settings),
-            admin_api_key="",  # or the SDK would look for one in the environment
-            base_url=url,
-            max_retries=0,
-            timeout=openai.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
+        self._exchange = Exchange(
+            NAME,
+            "OPENAI_BASE_URL",
+            settings.openai_base_url or OPENAI_URL,
+            timeout_s=settings.timeout_s,
+            connect_timeout_s=settings.connect_timeout_s,
+            headers=dict(_headers(settings)),
+            secrets=(settings.openai_api_key, *settings.headers.values()),
         )
 
     def __repr__(self) -> str:
@@ -57,67 +66,137 @@ class OpenAIProvider:
     def embed(self, texts: Sequence[str]) -> Embedded:
         """One vector per text, in order, shape (len(texts), dimensions), float32. `tokens` as charged, else estimated.
 
-        Raises ProviderBusy when the same call may succeed later, InputRefused when not.
+        One request; more while the server is new and refuses what the first ones ask for (`dialect`). Raises ProviderBusy when the same call
+        may succeed later, InputRefused when not.
         """
         refuse_unembeddable(texts)
         if not texts:
-            return Embedded(np.empty((0, self.model.dimensions), dtype=np.float32), 0)
-        status, headers, body = self._post(texts)
-        with self._reading:
-            answer = answered(NAME, status, headers, body, self._secrets)
-            del body  # four megabytes that a thread need not hold while it makes vectors of them
-            vectors = matrix(NAME, in_order(NAME, answer.get("data"), len(texts)), self.model)
-        return Embedded(checked(vectors, len(texts), self.model), _tokens(answer.get("usage"), texts))
+            return nothing(self.model)
+        conversation = self._understood(texts)
+        question = next(conversation)
+        while True:
+            try:
+                raw: Answer | Fault = self._exchange.post(*question)
+            except Fault as refused:
+                raw = refused
+            try:
+                question = _told(conversation, raw)
+            except StopIteration as done:
+                return cast(Embedded, done.value)
+
+    async def aembed(self, texts: Sequence[str]) -> Embedded:
+        """As `embed`, without a thread."""
+        refuse_unembeddable(texts)
+        if not texts:
+            return nothing(self.model)
+        conversation = self._understood(texts)
+        question = next(conversation)
+        while True:
+            try:
+                raw: Answer | Fault = await self._exchange.apost(*question)
+            except Fault as refused:
+                raw = refused
+            try:
+                question = _told(conversation, raw)
+            except StopIteration as done:
+                return cast(Embedded, done.value)
+
+    def _understood(self, texts: Sequence[str]) -> Conversation:
+        """Asks in one dialect after the other until the server understands. Raises the first fault when none helps."""
+        dialect, first, tried = self.dialect, None, set[Dialect]()
+        while True:
+            tried.add(dialect)
+            try:
+                embedded = yield from self._asked(texts, dialect)
+            except Fault as refused:
+                following = learnt(dialect, refused)
+                if following is None:
+                    self._learn_size(texts, refused)
+                    raise
+                first, dialect = first or refused, following
+            else:
+                self.dialect = replace(dialect, in_order=self.dialect.in_order)
+                return embedded
+            if dialect in tried:
+                raise first
 
     def close(self) -> None:
         """Give back connections. Safe to call twice."""
-        self._client.close()
+        self._exchange.close()
 
-    def _post(self, texts: Sequence[str]) -> tuple[int, dict[str, str], bytes]:
-        # The fault is raised outside `except`, so that no traceback shows the SDK's error, which quotes the server.
-        try:
-            raw = self._client.embeddings.with_raw_response.create(
-                input=[],
-                # The SDK walks through `input` text by text; what is in here goes out as it is, in its place.
-                extra_body={"input": list(texts)},
-                model=self.model.name,
-                encoding_format="base64",
-                dimensions=self.model.dimensions if self.model.name.startswith(_SHORTENABLE) else openai.omit,
+    async def aclose(self) -> None:
+        """Give back the connections of `aembed`. Safe to call twice."""
+        await self._exchange.aclose()
+
+    def _asked(self, texts: Sequence[str], dialect: Dialect) -> Conversation:
+        raw = yield "embeddings", self._request(texts, dialect), most_bytes(len(texts), self.model.dimensions)
+        with self._reading:
+            answer = answered(NAME, *raw, self._exchange.secrets, len(texts))
+            del raw  # four megabytes that a thread need not hold while it makes vectors of them
+            found = in_order(NAME, answer.get("data"), len(texts))
+            vectors = checked(matrix(NAME, found.embeddings, self.model), len(texts), self.model)
+        if not found.indexed and len(texts) > 1:
+            yield from self._see_order(texts, vectors, dialect)
+        return Embedded(vectors, _tokens(answer.get("usage"), texts))
+
+    def _see_order(self, texts: Sequence[str], vectors: np.ndarray, dialect: Dialect) -> Generator[Question, Answer, None]:
+        """A server that sends no indices is asked once for the last text alone. Raises ProviderBusy when its vectors are in no order."""
+        last = next((place for place in range(len(texts) - 1, 0, -1) if texts[place] != texts[0]), 0)
+        if self.dialect.in_order or last == 0:
+            return
+        alone = yield from self._asked([texts[last]], dialect)
+        if not similar(alone.vectors[0], vectors[last]):
+            raise fault(
+                NAME, Cause.WRONG_ORDER, "its answer has no indices, and a text alone has another vector than in its place"
             )
-            return raw.http_response.status_code, dict(raw.http_response.headers), raw.http_response.content
-        except Exception as error:
-            trouble = self._fault_of(error)
-            if trouble is None:
-                raise
-        raise trouble
+        self.dialect = replace(self.dialect, in_order=True)
 
-    def _fault_of(self, error: Exception) -> Fault | None:
-        if isinstance(error, openai.APIStatusError):
-            answer = error.response
-            return fault_of_answer(NAME, answer.status_code, answer.headers, answer.content, self._secrets)
-        cause = cause_of_exception(error)
-        if cause is None and isinstance(error, openai.OpenAIError):
-            cause = Cause.MALFORMED
-        return fault(NAME, cause, _words(error), secrets=self._secrets) if cause else None
+    def _learn_size(self, texts: Sequence[str], refused: Fault) -> None:
+        if isinstance(refused, InputRefused):
+            self.limits = smaller(self.limits, str(refused), len(texts), sum(map(estimate_tokens, texts)))
+
+    def _request(self, texts: Sequence[str], dialect: Dialect) -> dict[str, Any]:
+        request: dict[str, Any] = {"model": self.model.name, "input": list(texts)}
+        if dialect.encoding_format:
+            request["encoding_format"] = dialect.encoding_format
+        if dialect.dimensions:
+            request["dimensions"] = self.model.dimensions
+        return request
 
 
-def _words(error: BaseException) -> str:
-    """The transport's own words say more than the SDK's "Connection error."."""
-    root = error.__cause__ or error
-    return f"{type(root).__name__}: {root}".rstrip(": ")
-
-
-def _usable_key(settings: ProviderSettings) -> str:
-    key = (settings.openai_api_key or "").strip()
+def _headers(settings: ProviderSettings) -> Iterator[tuple[str, str]]:
+    key = _sendable("OPENAI_API_KEY", settings.openai_api_key)
     if not key and settings.openai_base_url is None:
         raise ConfigError("OPENAI_API_KEY is not set", hint="set it, or OPENAI_BASE_URL for a server that needs no key")
-    if not (key.isascii() and key.isprintable()) or " " in key:
+    if key:
+        yield ("api-key", key) if _is_azure(settings.openai_base_url) else ("Authorization", f"Bearer {key}")
+    if organization := _sendable("OPENAI_ORG_ID", settings.openai_organization):
+        yield "OpenAI-Organization", organization
+    if project := _sendable("OPENAI_PROJECT_ID", settings.openai_project):
+        yield "OpenAI-Project", project
+    yield from settings.headers.items()
+
+
+def _is_azure(address: str | None) -> bool:
+    """Azure takes the key in a header of its own; its addresses name the version of the API, or its domain."""
+    parts = urlsplit(address or "")
+    return "api-version=" in parts.query or (parts.hostname or "").endswith(".azure.com")
+
+
+def _sendable(setting: str, value: str | None) -> str:
+    text = (value or "").strip()
+    if not (text.isascii() and text.isprintable()) or " " in text:
         raise ConfigError(
-            "OPENAI_API_KEY has characters that no header can carry", hint="copy the key again, without quotes or line ends"
+            f"{setting} has characters that no header can carry", hint="copy it again, without quotes or line ends"
         )
-    return key or "none"  # the SDK insists on one; servers without keys ignore it
+    return text
 
 
 def _tokens(usage: object, texts: Sequence[str]) -> int:
-    charged = usage.get("total_tokens", usage.get("prompt_tokens")) if isinstance(usage, dict) else None
-    return charged if isinstance(charged, int) and charged > 0 else sum(map(estimate_tokens, texts))
+    said = usage.get("total_tokens", usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+    return charged(said, texts)
+
+
+def _told(conversation: Conversation, answer: Answer | Fault) -> Question:
+    """The next question after this answer. Raises StopIteration with the vectors, or the fault that ends it."""
+    return conversation.throw(answer) if isinstance(answer, Fault) else conversation.send(answer)

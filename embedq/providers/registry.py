@@ -8,31 +8,16 @@ callable `(model, settings) -> Provider`. A built-in name cannot be taken over. 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final, cast
 
 from ..errors import ConfigError
 from ..model import Model
-from . import Provider
+from . import Provider, ProviderSettings
 from .secrets import mask
 
 ENTRY_POINT_GROUP: Final = "embedq.providers"
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderSettings:
-    """How to reach the providers. Times in seconds; `timeout_s` bounds each of write, read and wait for a connection.
-
-    The key and passwords in addresses are not in its repr.
-    """
-
-    openai_api_key: str | None = field(default=None, repr=False)
-    openai_base_url: str | None = field(default=None, repr=False)
-    ollama_base_url: str = field(default="http://127.0.0.1:11434", repr=False)
-    timeout_s: float = 60.0
-    connect_timeout_s: float = 5.0
 
 
 Factory = Callable[[Model, ProviderSettings], Provider]
@@ -56,6 +41,12 @@ def _hashing(model: Model, settings: ProviderSettings) -> Provider:
     return HashingProvider(model)
 
 
+def _local(model: Model, settings: ProviderSettings) -> Provider:
+    from .local import LocalProvider
+
+    return LocalProvider(model)
+
+
 def _sentence_transformers(model: Model, settings: ProviderSettings) -> Provider:
     from .sentence_transformers import SentenceTransformersProvider
 
@@ -65,6 +56,7 @@ def _sentence_transformers(model: Model, settings: ProviderSettings) -> Provider
 BUILT_IN: Final[dict[str, tuple[Factory, tuple[str, int]]]] = {
     "openai": (_openai, ("text-embedding-3-small", 1536)),
     "ollama": (_ollama, ("nomic-embed-text", 768)),
+    "local": (_local, ("all-minilm-l6-v2@8199be6f699a", 384)),
     "hashing": (_hashing, ("hashing-v1", 384)),
     "sentence-transformers": (_sentence_transformers, ("all-MiniLM-L6-v2", 384)),
 }
@@ -90,6 +82,15 @@ def default_model(provider: str) -> tuple[str, int]:
         )
     name, dimensions = default
     return str(name), int(dimensions)
+
+
+def known_model(provider: str, name: str) -> tuple[str, int] | None:
+    """The full name and the dimensions of a model that a provider of ours knows by this name; None where any name may be right."""
+    if provider == "local":
+        from . import local
+
+        return local.known_model(name)
+    return None
 
 
 def known_providers() -> tuple[str, ...]:

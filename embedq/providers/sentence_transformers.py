@@ -1,7 +1,7 @@
 """The `sentence-transformers` provider: a model in this process. Needs the optional extra.
 
 The library and the model are loaded at the first call, once per process. A model given as a path needs no network; one
-given by name must be in the library's cache already, because nothing is downloaded at run time (SPEC P6).
+given by name must be in the library's cache already, because nothing is downloaded at run time.
 """
 
 from __future__ import annotations

@@ -12,8 +12,11 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Final
 
+from ..decide.circuit_breaker import LONGEST_HEADER_S
+
 # A longer wish is a mistake more often than a wish, and the provider is only asked again: nobody is charged.
-MAX_RETRY_AFTER_S: Final = 3_600.0
+MAX_RETRY_AFTER_S: Final = LONGEST_HEADER_S
+LONGEST_HEADER: Final = 64
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _SPAN: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -37,9 +40,14 @@ def _bounded(seconds: float | None) -> float | None:
     return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
+def _short(value: str | None) -> str:
+    """What is longer than any wish is none: a header may have 100 kB, on which a regular expression takes minutes."""
+    return value if value is not None and len(value) <= LONGEST_HEADER else ""
+
+
 def _number(value: str | None) -> float | None:
     try:
-        number = float(value or "")
+        number = float(_short(value))
     except ValueError:
         return None
     return number if isfinite(number) else None
@@ -48,11 +56,11 @@ def _number(value: str | None) -> float | None:
 def _moment(value: str | None, now: datetime) -> float | None:
     """Seconds from now: a number, or an HTTP date."""
     seconds = _number(value)
-    if seconds is not None or not value:
+    if seconds is not None or not _short(value):
         return seconds
     try:
-        date = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        date = parsedate_to_datetime(_short(value))
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
     return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
 
@@ -74,7 +82,7 @@ def _span(value: str | None, now: datetime) -> float | None:
     number = _number(value)
     if number is not None:
         return number - now.timestamp() if number > _SINCE_1970 else number
-    text = (value or "").strip().lower()
+    text = _short(value).strip().lower()
     if not text or _SPAN.sub("", text):
         return None
     return sum(float(count) * _UNITS[unit] for count, unit in _SPAN.findall(text))

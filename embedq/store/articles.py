@@ -1,4 +1,4 @@
-"""Articles: written in transactions of the caller's choice; their tasks are born in the same one, by the trigger."""
+"""Articles: written in transactions of the caller's choice; the trigger makes their tasks in the same one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from ..decide.modes import LiveState
 from ..errors import InputError, NotFound
 from ..model import Article, ArticleDraft, Mode, Priority
+from .callers import Statement
 from .database import Connection, Database, Row
 from .queries import QUERIES
 
@@ -31,7 +33,7 @@ class Created(NamedTuple):
     """A new article, and the live status as its statement saw it."""
 
     article: Article
-    live: Row
+    live: LiveState
 
 
 class Articles:
@@ -40,45 +42,61 @@ class Articles:
 
     @contextmanager
     def writing(
-        self, *, priority: Priority | None = None, reason: str = "", mode: Mode | None = None, by_writer: bool = False,
-        connection: Connection | None = None, traceparent: str | None = None,
-    ) -> Iterator[Connection]:  # fmt: skip
-        """A transaction in which the trigger makes tasks of this priority and reason; or the caller's own, told the same.
-
-        `mode` is this process's (sync, off) when its settings take the queue away. `by_writer`: the tasks are marked as
-        dispatched, and this process publishes them right after the commit. `traceparent` (W3C): the trace that they belong to, '' for
-        none; None leaves it as the transaction has it.
-        """
-        settings = _settings(priority, reason, mode, by_writer)
-        if connection is not None:
-            _tell(connection, settings, traceparent)
+        self,
+        *,
+        priority: Priority | None = None,
+        reason: str = "",
+        mode: Mode | None = None,
+        by_writer: bool = False,
+        traceparent: str | None = None,
+    ) -> Iterator[Connection]:
+        """A transaction that begins with `beginning`."""
+        with self.database.transaction() as connection:
+            for statement in beginning(priority, reason, mode, by_writer, traceparent):
+                connection.execute(*statement)
             yield connection
-            return
-        with self.database.transaction() as own:
-            _tell(own, settings, traceparent)
-            yield own
 
     def create(
-        self, draft: ArticleDraft, *, priority: Priority, reason: str, mode: Mode | None, by_writer: bool, traceparent: str | None
-    ) -> Created:  # fmt: skip
-        """Write one article that is not there yet: one statement, committed at once. The rest is as in `writing`."""
+        self,
+        draft: ArticleDraft,
+        *,
+        priority: Priority,
+        reason: str,
+        mode: Mode | None,
+        by_writer: bool,
+        traceparent: str | None,
+    ) -> Created:
+        """Write one article that is not there yet: one statement, committed at once. The rest is as in `beginning`."""
         told = _settings(priority, reason, mode, by_writer) | {"traceparent": traceparent or ""}
         facts = {
-            "id": draft.id, "tenant_id": draft.tenant_id, "slug": draft.slug, "title": draft.title, "content": draft.content,
+            "id": draft.id,
+            "tenant_id": draft.tenant_id,
+            "slug": draft.slug,
+            "title": draft.title,
+            "content": draft.content,
             "metadata": json.dumps(dict(draft.metadata)),
-        }  # fmt: skip
+        }
         with _conflicts_told():
             row = self.database.one(QUERIES.create_article, told | facts)
         assert row is not None
         article = Article(
-            row["id"], draft.tenant_id, draft.slug, draft.title, draft.content, row["metadata"] or {}, "queued",
-            row["version"], row["created_at"], row["updated_at"],
-        )  # fmt: skip
-        return Created(article, row["live"] or {})
+            row["id"],
+            draft.tenant_id,
+            draft.slug,
+            draft.title,
+            draft.content,
+            row["metadata"] or {},
+            "queued",
+            row["version"],
+            row["created_at"],
+            row["updated_at"],
+        )
+        return Created(article, LiveState.of(row["live"]))
 
     def put(self, connection: Connection, drafts: Sequence[ArticleDraft], *, replace: bool) -> Written:
         """Write drafts, which must differ in id and in (tenant, slug). With `replace`, one that exists is updated, else refused."""
         written = Written()
+        _refuse_rows_of_sources(connection, [draft.id for draft in drafts if draft.id and ":" in draft.id])
         for statement, group in _by_statement(drafts, replace):
             with _conflicts_told():
                 rows = connection.execute(getattr(QUERIES, statement), _columns(group)).fetchall()
@@ -115,13 +133,28 @@ class Articles:
             return connection.execute(QUERIES.edit_article, given | read).fetchone()
 
     def delete(
-        self, connection: Connection, ids: Sequence[str], *, tenant_id: str | None = None, if_version: int | None = None,
+        self,
+        connection: Connection,
+        ids: Sequence[str],
+        *,
+        tenant_id: str | None = None,
+        if_version: int | None = None,
         if_updated_at: datetime | None = None,
-    ) -> list[str]:  # fmt: skip
+    ) -> list[str]:
         """Ids of those that were deleted: that exist, and are as they were read."""
         read = {"ids": list(ids), "tenant_id": tenant_id, "if_version": if_version, "if_updated_at": if_updated_at}
         rows = connection.execute(QUERIES.delete_articles, read).fetchall()
         return [row["id"] for row in rows]
+
+    def origins(self, tenant_id: str, slugs: Sequence[str]) -> list[Row]:
+        """Of the tenant's articles with these slugs: slug, and the path of the file that each was imported from, or None."""
+        return self.database.fetch(QUERIES.article_origins, {"tenant_id": tenant_id, "slugs": list(slugs)})
+
+    def imported_below(self, tenant_id: str, folder: str) -> list[Row]:
+        """The tenant's articles that were imported from files below a folder: id, slug, path."""
+        return self.database.fetch(
+            QUERIES.articles_imported_below, {"tenant_id": tenant_id, "folder": f"{folder.rstrip('/')}/"}
+        )
 
     def get(self, key: str, *, tenant_id: str | None = None) -> Article:
         """By id, or by slug. Raises NotFound; another tenant's article is not found either."""
@@ -130,10 +163,28 @@ class Articles:
             raise NotFound(f"there is no article {key!r}", hint="`embedq articles list` shows ids and slugs")
         return Article(**row)
 
-    def page(self, *, tenant_id: str | None = None, status: str | None = None, after: str = "", limit: int = 50) -> list[Row]:
-        return self.database.fetch(
-            QUERIES.list_articles, {"tenant_id": tenant_id, "status": status, "after": after, "limit": limit}
-        )
+    def get_many(self, ids: Sequence[str], *, tenant_id: str | None = None) -> list[Article]:
+        """Those that exist, in the order of `ids`."""
+        rows = self.database.fetch(QUERIES.articles_by_id, {"ids": list(ids), "tenant_id": tenant_id})
+        return [Article(**row) for row in rows]
+
+    def embedding_statuses(self, ids: Sequence[str], *, tenant_id: str | None = None) -> dict[str, str]:
+        """By id, of those that exist."""
+        rows = self.database.fetch(QUERIES.embedding_statuses, {"ids": list(ids), "tenant_id": tenant_id})
+        return {row["id"]: row["embedding_status"] for row in rows}
+
+    def page(
+        self,
+        *,
+        tenant_id: str | None = None,
+        status: str | None = None,
+        source: str | None = None,
+        after: str = "",
+        limit: int = 50,
+    ) -> list[Row]:
+        """In the order of ids. `source`: the rows of that source, or `all`; without it, what was written as articles."""
+        asked = {"tenant_id": tenant_id, "status": status, "source": source, "after": after, "limit": limit}
+        return self.database.fetch(QUERIES.list_articles, asked)
 
     def versions(self, article_id: str, *, tenant_id: str | None = None) -> list[Row]:
         return self.database.fetch(QUERIES.article_versions, {"id": article_id, "tenant_id": tenant_id})
@@ -145,9 +196,35 @@ class Articles:
         return self.database.fetch(QUERIES.texts_of, {"model_id": model_id, "article_ids": list(article_ids)})
 
     def hold(self, connection: Connection, article_ids: Sequence[str]) -> dict[str, bytes]:
-        """Those of the articles that exist, with their text's hash, kept from being deleted until the transaction ends."""
+        """Those of the articles that exist, with their text's hash, kept from being changed or deleted until the transaction ends."""
         rows = connection.execute(QUERIES.hold_articles, {"article_ids": list(article_ids)}).fetchall()
         return {row["id"]: row["text_hash"] for row in rows}
+
+
+def beginning(
+    priority: Priority | None, reason: str, mode: Mode | None, by_writer: bool = False, traceparent: str | None = None
+) -> list[Statement]:
+    """What a transaction says first, so that the trigger makes tasks of this priority and reason.
+
+    `mode` is this process's (sync, off) when its settings take the queue away. `by_writer`: the tasks are marked as
+    dispatched, and this process publishes them right after the commit. `traceparent` (W3C): the trace that they belong to, '' for
+    none; None leaves it as the transaction has it.
+    """
+    said = [Statement(QUERIES.transaction_settings, _settings(priority, reason, mode, by_writer))]
+    return said if traceparent is None else [*said, Statement(QUERIES.transaction_trace, {"traceparent": traceparent})]
+
+
+def _refuse_rows_of_sources(connection: Connection, ids: Sequence[str]) -> None:
+    """Of new ids the trigger says the same."""
+    taken = connection.execute(QUERIES.rows_of_sources, {"ids": list(ids)}).fetchone() if ids else None
+    if taken is not None:
+        raise of_a_source(taken["id"], taken["source"])
+
+
+def of_a_source(article_id: str, source: str) -> InputError:
+    return InputError(
+        f"{article_id!r} is a row of the source {source}", hint="write the row of its table: embedq follows that", field="id"
+    )
 
 
 def _settings(priority: Priority | None, reason: str, mode: Mode | None, by_writer: bool) -> dict[str, str]:
@@ -159,12 +236,6 @@ def _by_priority(tasks: Sequence[Row]) -> dict[Priority, list[int]]:
     for row in tasks:
         found.setdefault(Priority(row["priority"]), []).append(row["id"])
     return found
-
-
-def _tell(connection: Connection, settings: Mapping[str, str], traceparent: str | None) -> None:
-    connection.execute(QUERIES.transaction_settings, settings)
-    if traceparent is not None:
-        connection.execute(QUERIES.transaction_trace, {"traceparent": traceparent})
 
 
 def _by_statement(drafts: Sequence[ArticleDraft], replace: bool) -> Iterator[tuple[str, list[ArticleDraft]]]:
@@ -197,5 +268,6 @@ def _conflicts_told() -> Iterator[None]:
         field = "slug" if "slug" in (taken.diag.constraint_name or "") else "id"
         raise InputError(
             f"an article with this {field} exists already: {taken.diag.message_detail or ''}".strip(),
-            hint="edit that article, or choose another " + field, field=field,
-        ) from taken  # fmt: skip
+            hint="edit that article, or choose another " + field,
+            field=field,
+        ) from taken

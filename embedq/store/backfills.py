@@ -1,4 +1,4 @@
-"""Backfills of existing articles (R11): what they would take, their steps, and their lines in the audit log, which carry their state."""
+"""Backfills of existing articles: what they would take, their steps, and their lines in the audit log, which carry their state."""
 
 from __future__ import annotations
 
@@ -35,16 +35,20 @@ class Backfills:
     def step(self, line: int, state: dict[str, Any], model_id: int) -> bool:
         """Queue the next batch and note how far it came, in one transaction; `state` is brought up to date. False at the end."""
         parameters = {
-            "model_id": model_id, "tenant": state["tenant"], "after": state["after"], "limit": state["batch_size"],
-            "priority": state["priority"], "backfill": state["backfill"],
-        }  # fmt: skip
+            "model_id": model_id,
+            "tenant": state["tenant"],
+            "after": state["after"],
+            "limit": state["batch_size"],
+            "priority": state["priority"],
+            "backfill": state["backfill"],
+        }
         with self.database.transaction() as connection:
             row = connection.execute(_with("backfill_step"), parameters).fetchone() or {"last": None, "made": 0}
             further = {"after": row["last"], "queued": state["queued"] + row["made"]}
             changed = {"state": "queued"} if row["last"] is None else further
             now = state | changed
             connection.execute(QUERIES.audit_progress, {"id": line, "message": _told(now), "metadata": Jsonb(changed)})
-            connection.execute("SELECT embedq_wake()")
+            connection.execute(QUERIES.wake)
         state |= changed
         return row["last"] is not None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -10,23 +10,48 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from ..decide.modes import COLUMNS, LiveState
+from ..decide.refusals import first_line
+from ..decide.sources import command_of
 from ..errors import InputError, NotWell
 from .database import Connection, Database, Row, told
+from .fence import Change, Fence
+from .grants import grant_vectors
 from .queries import QUERIES
+from .sessions import GIVES_WAY
+from .settling import MET_A_WRITER
 
 Loaded = Mapping[str, int]
 
 # In the order in which they are brought back: a text before its vectors, vectors before tasks, so that nothing is embedded twice. What
 # runs comes last.
 TABLES = (
-    "embedding_models", "embedding_active_model", "article_versions", "article_texts", "embedding_vectors", "embedding_tasks",
-    "embedding_rejected_messages", "embedding_usage", "embedding_audit_logs", "embedding_worker_status",
-)  # fmt: skip
+    "embedding_models",
+    "embedding_active_model",
+    "article_versions",
+    "article_texts",
+    "embedding_vectors",
+    "embedding_tasks",
+    "embedding_rejected_messages",
+    "embedding_usage",
+    "embedding_audit_logs",
+    "embedding_sources",
+    "embedding_worker_status",
+)
 PARTS = {"articles": ("article_versions", "article_texts"), "vectors": ("embedding_vectors",)}
 OF_VECTORS = {
-    "article_id": "text", "model_id": "integer", "chunk": "integer", "chunk_hash": "bytea", "starts_at": "integer", "ends_at": "integer",
-    "embedding": "vector", "text_hash": "bytea", "version": "integer", "tokens": "integer", "embedded_at": "timestamptz",
-}  # fmt: skip
+    "article_id": "text",
+    "model_id": "integer",
+    "chunk": "integer",
+    "chunk_hash": "bytea",
+    "starts_at": "integer",
+    "ends_at": "integer",
+    "embedding": "vector",
+    "text_hash": "bytea",
+    "version": "integer",
+    "tokens": "integer",
+    "embedded_at": "timestamptz",
+}
 # A webhook's address may hold a secret.
 LEFT_OUT = {"embedding_worker_status": {"maintenance"}}
 SET_BY_LOADING = (
@@ -41,7 +66,6 @@ SET_BY_LOADING = (
     "error_message",
 )
 CAP = 100_000
-MET_A_WRITER = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable)
 TRIES = 10
 
 
@@ -58,8 +82,8 @@ class Backups:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Everything read through it is of one moment."""
-        with self.database.transaction() as connection:
-            connection.execute(QUERIES.as_one_moment)
+        with self.database.snapshot() as connection:
+            connection.execute(QUERIES.may_pause)
             yield Snapshot(connection)
 
     @contextmanager
@@ -67,7 +91,7 @@ class Backups:
         with told(self.database.url):
             connection = self.database.connect(name="embedq restore")
             try:
-                yield Loading(connection, live_row=live_row)
+                yield Loading(connection, Fence(self.database), live_row=live_row)
             finally:
                 connection.close()
 
@@ -101,8 +125,8 @@ class Snapshot:
 class Loading:
     """One session: rows are copied into temporary tables and from there merged, each step in a transaction of its own."""
 
-    def __init__(self, connection: Connection, *, live_row: bool) -> None:
-        self.connection, self.live_row = connection, live_row
+    def __init__(self, connection: Connection, fence: Fence, *, live_row: bool) -> None:
+        self.connection, self.live_row, self._fence = connection, live_row, fence
         self.warnings: list[str] = []
         self._staged: dict[str, list[str]] = {}
         connection.execute(QUERIES.model_map)
@@ -113,30 +137,39 @@ class Loading:
             "article_texts": self._articles,
             "embedding_vectors": self._vectors,
             "embedding_tasks": self._tasks,
-            "embedding_rejected_messages": lambda: self._counted(QUERIES.load_rejected),
+            "embedding_rejected_messages": self._rejected,
             "embedding_usage": lambda: self._plain("load_usage", "embedding_usage"),
             "embedding_audit_logs": self._audit,
+            "embedding_sources": self._sources,
             "embedding_worker_status": self._live_row,
         }
 
-    def load(self, table: str, columns: Sequence[str], rows: Sequence[bytes]) -> Loaded:
-        """Bring these rows back, in one transaction; how many became what. Raises InputError for a table that is not ours."""
+    def load(self, table: str, columns: Sequence[str], rows: Iterable[bytes]) -> Loaded:
+        """Bring these rows back, in one transaction; how many became what. They are read once, and go on to PostgreSQL as they are.
+
+        Raises InputError for a table that is not ours, and for rows that PostgreSQL does not take."""
         if table not in self._loaders:
             raise InputError(
                 f"the backup has a table {table!r} that is not embedq's", hint="it was written by another program or version"
             )
+        with _told_of_rows(table):
+            with self.connection.transaction():
+                self._stage(table, columns, rows)
+            return self._merge(table)
+
+    def _merge(self, table: str) -> Loaded:
         for _ in range(TRIES):
             try:
                 with self.connection.transaction():
-                    self._stage(table, columns, rows)
+                    self.connection.execute(QUERIES.be_patient_for, {"timeout": GIVES_WAY})
                     return self._loaders[table]()
             except MET_A_WRITER:
-                continue  # somebody writes the same article at this moment: the next look sees what they wrote
+                continue  # the same article is being written at this moment: the next look sees what was written
         raise NotWell(
             f"{table}: writers were in the way again and again", hint="run the same restore again, it goes on where it was"
         )
 
-    def _stage(self, table: str, columns: Sequence[str], rows: Sequence[bytes]) -> None:
+    def _stage(self, table: str, columns: Sequence[str], rows: Iterable[bytes]) -> None:
         staged, names = sql.Identifier(f"staged_{table}"), _listed(columns)
         types = OF_VECTORS if table == "embedding_vectors" else _columns(self.connection, table)
         typed = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(types.get(name, "text"))) for name in columns]
@@ -154,6 +187,7 @@ class Loading:
             there = self.connection.execute(QUERIES.add_model, row).fetchone() or {}
             self.connection.execute(QUERIES.map_model, {"old": row["id"], "new": there["id"]})
             if there["id"] not in known:
+                grant_vectors(self.connection, f"embedding_vectors_{there['id']}")
                 self.connection.execute(QUERIES.keep_in_step, {"kept": row["kept_in_step"], "id": there["id"]})
                 made += 1
         return {"made": made}
@@ -164,8 +198,17 @@ class Loading:
             self.warnings.append(f"the active model stays {row['here']}; the backup's was {row['there']} (`embedq model`)")
         return {"made": made}
 
+    def _sources(self) -> Loaded:
+        """A source is not made here: its table may be another database's. Its rows wait, with their vectors, for the command that is told."""
+        rows = self.connection.execute(QUERIES.staged_sources_not_here).fetchall()
+        self.warnings += [
+            f"the source {row['name']} is not attached here: `{command_of(row['given'])}` takes its rows over" for row in rows
+        ]
+        return {"not attached here": len(rows)}
+
     def _articles(self) -> Loaded:
-        # No tasks are born here: a text whose vector comes next needs none, and reconcile finds the others.
+        self.connection.execute(QUERIES.staged_articles_have_a_source)  # those of an earlier version have none
+        # No tasks are made here: a text whose vector comes next needs none, and reconcile finds the others.
         self.connection.execute(
             QUERIES.transaction_settings, {"priority": "", "reason": "restore", "mode": "off", "dispatch": ""}
         )
@@ -195,13 +238,23 @@ class Loading:
     def _live_row(self) -> Loaded:
         if not self.live_row:
             return {"left as it is here": 1}
-        self.connection.execute(QUERIES.who, {"who": "restore"})
-        return {"put back": self.connection.execute(QUERIES.load_live_row, {"who": "restore"}).rowcount}
+        row = self.connection.execute(QUERIES.staged_live_row).fetchone()
+        if row is None:
+            return {"put back": 0}
+        state = LiveState.of(row | {"reason": "restored from a backup", "changed_by": "restore"})
+        values = {name: getattr(state, name) for name in COLUMNS if name in row}
+        change = Change(values, "restore", "the live row is as the backup has it", {"who": "restore"})
+        self._fence.change("restore", lambda _: change)
+        return {"put back": 1}
 
     def _move_ids(self, table: str) -> None:
         staged = sql.SQL("SELECT max(id) AS highest FROM {}").format(sql.Identifier(f"staged_{table}"))
         row = self.connection.execute(staged).fetchone() or {}
         self.connection.execute(QUERIES.ids_after, {"table": table, "highest": row["highest"]})
+
+    def _rejected(self) -> Loaded:
+        columns = [name for name in self._staged["embedding_rejected_messages"] if name != "id"]
+        return {"made": self._formatted("load_rejected", columns=_listed(columns))}
 
     def _plain(self, statement: str, table: str) -> Loaded:
         return {"made": self._formatted(statement, columns=_listed(self._staged[table]))}
@@ -211,6 +264,20 @@ class Loading:
 
     def _counted(self, statement: str) -> Loaded:
         return {"made": self.connection.execute(statement).rowcount}
+
+
+@contextmanager
+def _told_of_rows(table: str) -> Iterator[None]:
+    """What PostgreSQL says of a row that does not fit, as an InputError; that the schema is not set up goes on to be told as such."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
+        raise
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as wrong:
+        raise InputError(
+            f"the backup's rows of {table} cannot be brought back: {first_line(wrong)[:200]}",
+            hint="nothing of this step was stored; the file was made by another program or version",
+        ) from wrong
 
 
 def _columns(connection: Connection, table: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ Source: PostgreSQL manual, COPY, "Binary Format"; pgvector's vector_send (int16 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,14 @@ _LENGTH, _INT = Struct(">i"), Struct(">ii")
 _MODEL, _FACTS = Struct(">hii"), Struct(">iiiiihh")
 
 
-def blocks(model_id: int, outcomes: Sequence[Outcome]) -> Iterator[bytes]:
-    """The body of `COPY embedding_vectors_N (COLUMNS) FROM STDIN (FORMAT BINARY)` for these outcomes' vectors, in blocks of about 256 KB."""
+def blocks(model_id: int, outcomes: Sequence[Outcome], tenants: Mapping[str, str]) -> Iterator[bytes]:
+    """The body of `COPY embedding_vectors_N (COLUMNS) FROM STDIN (FORMAT BINARY)` for these outcomes' vectors, in blocks of about 256 KB.
+
+    `tenants`: of each article id, whose it is now.
+    """
     parts, size = [HEADER], 0
     for outcome in outcomes:
-        size += _article(model_id, outcome, parts)
+        size += _article(model_id, outcome, tenants[outcome.task.article_id], parts)
         if size >= BLOCK:
             yield b"".join(parts)
             parts, size = [], 0
@@ -32,11 +35,11 @@ def blocks(model_id: int, outcomes: Sequence[Outcome]) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-def _article(model_id: int, outcome: Outcome, parts: list[bytes]) -> int:
+def _article(model_id: int, outcome: Outcome, tenant_id: str, parts: list[bytes]) -> int:
     stored = outcome.stored
     assert stored is not None
     head = _MODEL.pack(8, 4, model_id) + _text(outcome.task.article_id)
-    tenant = _text(outcome.task.tenant_id)
+    tenant = _text(tenant_id)
     size = 0
     for chunk, (vector, start, end, digest) in enumerate(
         zip(stored.vectors, stored.starts, stored.ends, stored.hashes, strict=True)

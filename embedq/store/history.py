@@ -7,8 +7,6 @@ from .database import Database, Row
 from .queries import QUERIES
 
 CAP = 100_000
-# The steward samples every ten seconds.
-SAMPLE_S = 10.0
 
 
 class History:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from ..decide.refusals import first_line
 from ..errors import InputError, NotFound, NotWell, StoreUnavailable
 from ..model import Model
-from .database import Database, Row, first_line
+from .database import Database, Row
 from .queries import QUERIES
 from .search import MOST_FOR_HALFVEC, iterate, of_model
+from .switches import Switches
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 WORDS_INDEX = "article_texts_words"
@@ -41,15 +46,17 @@ class Index:
                 f"pgvector indexes at most {MOST_FOR_HALFVEC} dimensions, {self.model} has {self.model.dimensions}",
                 hint="search stays exact; or build a model of fewer dimensions",
             )
-        if self.state()["state"] == "built":
-            raise InputError(f"{self.name} is built already", hint="`embedq index drop` first, to build it anew")
-        self.drop()
-        return run_beside_writers(self.database, of_model(QUERIES.create_index, self.model, index=self.name), memory_mb, tell)
+        statement = of_model(QUERIES.create_index, self.model, index=self.name)
+        with alone(self.database):
+            if self.state()["state"] == "built":
+                raise InputError(f"{self.name} is built already", hint="`embedq index drop` first, to build it anew")
+            return _built(self.database, self.name, statement, memory_mb, tell)
 
     def drop(self) -> bool:
         """Whether there was one. Search is exact afterwards, and slower."""
-        there = bool(self.state()["state"])
-        run_beside_writers(self.database, f"DROP INDEX CONCURRENTLY IF EXISTS {self.name}")
+        with alone(self.database):
+            there = bool(self.state()["state"])
+            _drop(self.database, self.name)
         return there
 
     def recall(self, k: int = 10, samples: int = 100) -> Row:
@@ -96,25 +103,69 @@ def words_state(database: Database) -> Row:
 
 def build_words(database: Database, tell: Callable[[Row], object] = lambda progress: None) -> float:
     """The index for ranking by words (hybrid search); how many seconds."""
-    if words_state(database)["state"] == "built":
-        raise InputError(f"{WORDS_INDEX} is built already", hint="`embedq index drop --words` first, to build it anew")
-    drop_words(database)
-    return run_beside_writers(database, QUERIES.create_words_index, 256, tell)
+    with alone(database):
+        if words_state(database)["state"] == "built":
+            raise InputError(f"{WORDS_INDEX} is built already", hint="`embedq index drop --words` first, to build it anew")
+        return _built(database, WORDS_INDEX, QUERIES.create_words_index, 256, tell)
 
 
 def drop_words(database: Database) -> bool:
-    there = bool(words_state(database)["state"])
-    run_beside_writers(database, f"DROP INDEX CONCURRENTLY IF EXISTS {WORDS_INDEX}")
+    with alone(database):
+        there = bool(words_state(database)["state"])
+        _drop(database, WORDS_INDEX)
     return there
 
 
+def alone(database: Database) -> AbstractContextManager[None]:
+    """Two builds at once would wait for each other's snapshots until PostgreSQL ends one, whose index is broken then.
+
+    Raises NotWell while another build, or the dropping of an index, is under way.
+    """
+    return Switches(database).alone(
+        "index", "wait until that build has ended (`embedq index status` shows it), then run the same again"
+    )
+
+
+def _built(database: Database, name: str, statement: str, memory_mb: int, tell: Callable[[Row], object]) -> float:
+    """What an interrupted build left is removed first. Workers of PostgreSQL's share memory of which a container has little: when it does
+    not suffice, the index is built without them."""
+    _drop(database, name)
+    try:
+        return run_beside_writers(database, statement, memory_mb, tell)
+    except StoreUnavailable as ended:
+        if not _lacks_shared_memory(ended.__cause__):
+            raise
+    log.warning(
+        "/dev/shm of the database server is too small for a build by several processes: it is built by one, which takes longer; "
+        "next time give the server more (docker run --shm-size=1g, shm_size: 1g in compose)"
+    )
+    _drop(database, name)
+    return run_beside_writers(database, statement, memory_mb, tell, parallel=False)
+
+
+def _drop(database: Database, name: str) -> None:
+    run_beside_writers(database, f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+def _lacks_shared_memory(error: BaseException | None) -> bool:
+    """Source: PostgreSQL, dsm_impl.c, whose routines raise SQLSTATE 53100 where a segment cannot be made as large."""
+    return isinstance(error, psycopg.errors.DiskFull) and (error.diag.source_function or "").startswith("dsm_impl")
+
+
 def run_beside_writers(
-    database: Database, statement: str, memory_mb: int = 64, tell: Callable[[Row], object] = lambda progress: None
+    database: Database,
+    statement: str,
+    memory_mb: int = 64,
+    tell: Callable[[Row], object] = lambda progress: None,
+    *,
+    parallel: bool = True,
 ) -> float:
     """A statement that may not be in a transaction and lasts, on a connection of its own; its progress is told meanwhile."""
     started = time.monotonic()
     with closing(database.connect(name="embedq index")) as connection:
         connection.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(f"{memory_mb}MB")))
+        if not parallel:
+            connection.execute("SET max_parallel_maintenance_workers = 0")
         failed: list[psycopg.Error] = []
         work = threading.Thread(target=_run, args=(connection, statement, failed), name="embedq-index")
         work.start()
@@ -129,7 +180,7 @@ def run_beside_writers(
     if failed:
         raise StoreUnavailable(
             f"it ended early: {first_line(failed[0])}", hint="run the same command again: what is left over is removed first"
-        )
+        ) from failed[0]
     return time.monotonic() - started
 
 

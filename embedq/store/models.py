@@ -1,4 +1,4 @@
-"""The registry of models, the pointer to the active one, and what every process must know of their providers.
+"""The registry of models, and the pointer to the active one.
 
 A new model is built beside the active one: both get the tasks of every edit, so that switching, and switching back, is
 a change of one row (docs/why/model-change.rst).
@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import psycopg
 
 from ..errors import ConfigError, InputError, NotFound, NotWell
-from ..model import Mode, Model
+from ..model import Model
+from .control import Audit
 from .database import Connection, Database, Row
+from .grants import grant_vectors
+from .live import live_state
+from .partitions import drop_vectors, lock_holders
 from .queries import QUERIES
-from .status import Audit
+from .reconcile import wanted_of
+from .switches import Switches
+from .unlocked import STEP as OF_A_STEP
+from .unlocked import on_unlocked
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +34,7 @@ STEP = 5000
 # Under edits the model in the making is always a little behind: its tasks are `low`. So much of the articles may be.
 BEHIND_SHARE = 0.01
 BEHIND_AT_LEAST = 10
-DROP_TRIES = 50
+FORGET_TRIES = 20
 # What a row may have of a page of 8 KB, and what of it is not the vector: ids, hashes, heads.
 PAGE, REST_OF_ROW = 8160, 200
 
@@ -76,6 +84,7 @@ class Models:
             row = connection.execute(QUERIES.add_model, named).fetchone()
             assert row is not None
             connection.execute(QUERIES.set_kept_in_step, {"model_id": row["id"], "kept": kept_in_step})
+            grant_vectors(connection, f"embedding_vectors_{row['id']}")
             if _fits_a_page(model.dimensions):
                 connection.execute(f"ALTER TABLE embedding_vectors_{row['id']} SET (toast_tuple_target = {PAGE})")
         return Model(model.provider, model.name, model.dimensions, int(row["id"]))
@@ -118,8 +127,8 @@ class Models:
         if self._same(wanted) is None:
             raise ConfigError(
                 f"the settings name the model {wanted}, but the active model of this database is {active}",
-                hint=f"vectors of two models are never mixed: build the new one beside the old with `embedq model add {wanted.provider}"
-                f" {wanted.name} {wanted.dimensions}`, or set EMBEDDING_PROVIDER/MODEL/DIMENSIONS to the active one",
+                hint="vectors of two models are never mixed: start with EMBEDDING_PROVIDER, EMBEDDING_MODEL and EMBEDDING_DIMENSIONS unset (the active"
+                f" one is used then); then `embedq model add {wanted.provider} {wanted.name} {wanted.dimensions}`, and as it says build and activate it",
             )
         log.warning(
             "the settings name the model %s; the active one is %s, and that is used (`embedq model list`)", wanted, active
@@ -158,17 +167,25 @@ class Models:
         return [row["id"] for row in rows]
 
     def _promise(self, model: Model, ids: list[str], done: int, rate: float | None) -> int:
-        with self.database.transaction() as connection:
-            row = connection.execute(QUERIES.want_of, {"model_id": model.id, "ids": ids, "why": "model_change"}).fetchone()
+        """An article that a transaction is writing gets its task by that, or by the steward's reconcile: its model is kept in step already."""
+        want, places = wanted_of(model.id, "model_change"), count(done, OF_A_STEP)
+
+        def promise(connection: Connection, unlocked: list[str]) -> int:
+            made = want(connection, unlocked)
             if rate:
-                connection.execute(QUERIES.spread_tasks, {"model_id": model.id, "ids": ids, "done": done, "rate": rate})
-        return int(row["made"]) if row else 0
+                connection.execute(
+                    QUERIES.spread_tasks, {"model_id": model.id, "ids": unlocked, "done": next(places), "rate": rate}
+                )
+            return made
+
+        made, _ = on_unlocked(self.database, ids, promise)
+        return made
 
     def _refuse_without_tasks(self) -> None:
-        live = self.database.one(QUERIES.live_status)
-        if live and (live["mode"] in (Mode.SYNC, Mode.OFF) or not live["submissions_accepted"]):
+        live = live_state(self.database)
+        if not live.makes_tasks:
             raise NotWell(
-                f"no tasks are made now (mode {live['mode']}, submissions accepted: {live['submissions_accepted']})",
+                f"no tasks are made now (mode {live.mode}, submissions accepted: {live.submissions_accepted})",
                 hint="`embedq mode celery` or `embedq mode database`, or end the maintenance; then build again",
             )
 
@@ -201,14 +218,22 @@ class Models:
     def _switch(self, model: Model, act: str, who: str, why: str, progress: Progress) -> None:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.lock_models)
-            connection.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": True})
+            if connection.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": True}).rowcount == 0:
+                raise NotFound(f"{model} was dropped meanwhile", hint="`embedq model list` shows the models")
             row = connection.execute(QUERIES.switch_model, {"model_id": model.id}).fetchone()
             if row is None:
                 raise InputError(f"{model} is active already", hint="`embedq model list` shows which is active")
             Audit(self.database).write(
-                "model", f"{act}: search follows {model}", connection=connection, who=who, reason=why, model=model.id,
-                previous=row["previous_model_id"], missing=progress.missing, behind=progress.behind,
-            )  # fmt: skip
+                "model",
+                f"{act}: search follows {model}",
+                connection=connection,
+                who=who,
+                reason=why,
+                model=model.id,
+                previous=row["previous_model_id"],
+                missing=progress.missing,
+                behind=progress.behind,
+            )
 
     def hurry(self, model: Model) -> int:
         """Raise the model's waiting tasks from `low` to `normal`; how many."""
@@ -218,14 +243,16 @@ class Models:
 
     def drop(self, model: Model, *, who: str, why: str = "") -> dict[str, int]:
         """Forget a model: its tasks are cancelled, its vectors dropped with their table. Refused for the active one."""
-        active = self.active()
-        if active is not None and active.id == model.id:
-            raise InputError(f"{model} is active", hint="`embedq model activate` another one first", field="model")
         freed = self.progress(model).bytes
-        self.database.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": False})
-        cancelled = self._cancel(model)
-        forgotten = self._forget_embeddings(model)
-        self._drop_table(model, who, why, freed)
+        with Switches(self.database).alone("models", "`embedq model list` shows what it did; then try again"):
+            active = self.active()
+            if active is not None and active.id == model.id:
+                raise InputError(f"{model} is active", hint="`embedq model activate` another one first", field="model")
+            self.database.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": False})
+            cancelled = self._cancel(model)
+            forgotten = self._forget_embeddings(model)
+            drop_vectors(self.database, model)
+            self._forget(model, who, why, freed)
         return {"tasks": cancelled, "embeddings": forgotten, "bytes": freed}
 
     def _cancel(self, model: Model) -> int:
@@ -240,13 +267,14 @@ class Models:
                 return forgotten
             after, forgotten = row["last"], forgotten + row["embeddings"]
 
-    def _drop_table(self, model: Model, who: str, why: str, freed: int) -> None:
-        """The parent is locked for a moment. Whoever deletes an article meanwhile never waits long for us: we give way and try again."""
-        for _ in range(DROP_TRIES):
+    def _forget(self, model: Model, who: str, why: str, freed: int) -> None:
+        """The last rows that name it. A settle that came in between is waited for a moment, and again."""
+        for _ in range(FORGET_TRIES):
             try:
                 with self.database.transaction() as connection:
                     connection.execute(QUERIES.patience)
-                    self._drop_in(connection, model)
+                    connection.execute("DELETE FROM embeddings WHERE model_id = %(id)s", {"id": model.id})
+                    connection.execute(QUERIES.forget_model, {"model_id": model.id})
                     Audit(self.database).write(
                         "model",
                         f"drop: {model} is forgotten",
@@ -260,39 +288,9 @@ class Models:
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 time.sleep(0.1)
         raise NotWell(
-            f"the vectors of {model} are in use by another session",
-            hint="nothing of them was dropped yet: run it again in a while",
+            f"rows that name {model} are held by another session: {lock_holders(self.database, ['embeddings', 'embedding_models'])}",
+            hint="its vectors are dropped; run the same command again when that session has ended",
         )
-
-    def _drop_in(self, connection: Connection, model: Model) -> None:
-        connection.execute(QUERIES.lock_models)
-        active = connection.execute(QUERIES.active_model).fetchone()
-        if active is not None and active["id"] == model.id:
-            raise InputError(f"{model} was activated meanwhile", hint="nothing of its vectors was dropped", field="model")
-        connection.execute("DELETE FROM embeddings WHERE model_id = %(id)s", {"id": model.id})
-        connection.execute(QUERIES.forget_model, {"model_id": model.id})
-        # Last: it locks the parent table, through which articles are deleted.
-        connection.execute(f"DROP TABLE IF EXISTS embedding_vectors_{model.id}")
-
-    # What every process must know of a provider --------------------------------------------------------------------------------
-
-    def pause(self, provider: str, pause_s: float, reason: str) -> Row | None:
-        return self.database.one(QUERIES.pause_provider, {"provider": provider, "pause_s": pause_s, "reason": reason})
-
-    def well(self, provider: str) -> bool:
-        """The provider answered: no fault is held against it. True if one was."""
-        return self.database.one(QUERIES.provider_well, {"provider": provider}) is not None
-
-    def may_probe(self, provider: str, probe_s: float) -> bool:
-        return self.database.one(QUERIES.may_call, {"provider": provider, "probe_s": probe_s}) is not None
-
-    def spent_s(self, task_ids: Sequence[int] | None) -> float:
-        """Seconds until tasks (these, or any) may be claimed again that wait for nothing but their provider's budget; 0: none does."""
-        row = self.database.one(QUERIES.spent_s, {"ids": None if task_ids is None else list(task_ids)})
-        return float(row["spent_s"]) if row else 0.0
-
-    def state(self, provider: str) -> Row | None:
-        return self.database.one(QUERIES.provider_state, {"provider": provider})
 
 
 def _fits_a_page(dimensions: int) -> bool:

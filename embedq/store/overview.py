@@ -33,6 +33,10 @@ class Overview:
             rows = [self._more(connection, row, first) if row["tasks"] >= first else row | {"about": False} for row in rows]
         return [row for row in rows if row["tasks"]]
 
+    def open(self) -> int:
+        """How many tasks are open, as far as `depth` counts them: exact while fewer than 10,000 wait in one place, and 0 only when none is."""
+        return sum(row["tasks"] for row in self.depth())
+
     def _more(self, connection: Connection, row: Row, first: int) -> Row:
         priority, place = row["priority"], row["place"]
         if place == "worker":
@@ -60,8 +64,27 @@ class Overview:
         """How many tasks ended in the last `seconds`: completed, failed, settled."""
         return self.database.one(QUERIES.settled_lately, {"seconds": seconds, "cap": self.cap}) or {}
 
-    def failed(self) -> int:
-        return self._number(QUERIES.failed_total, cap=self.cap)
+    def articles(self) -> dict[str, int] | None:
+        """Articles by their status; None where there are more than `cap`: `verify` counts them all."""
+        found = {row["status"]: row["articles"] for row in self.database.fetch(QUERIES.articles_by_status, {"cap": self.cap})}
+        return found if sum(found.values()) < self.cap else None
+
+    def now(self) -> datetime:
+        """PostgreSQL's clock."""
+        row = self.database.one("SELECT clock_timestamp() AS now")
+        assert row is not None
+        moment: datetime = row["now"]
+        return moment
+
+    def ended_since(self, moment: datetime) -> dict[str, int]:
+        """How many tasks ended since then, by how; each status is named."""
+        found = self.database.fetch(QUERIES.ended_since, {"moment": moment})
+        return dict.fromkeys(("completed", "failed", "skipped", "cancelled"), 0) | {
+            row["status"]: row["tasks"] for row in found
+        }
+
+    def failed(self, *, error_class: str | None = None, tenant: str | None = None) -> int:
+        return self._number(QUERIES.failed_total, cap=self.cap, error_class=error_class, tenant=tenant)
 
     def stuck(self, timeout_s: float) -> int:
         """Tasks whose worker has been dead for a while, or held them longer than `timeout_s` and a grace for the steward."""
@@ -78,9 +101,6 @@ class Overview:
         ]
         waited_s = (datetime.now(UTC) - min(first)).total_seconds() if first else 0.0
         return waited_s if waited_s > 0 else None
-
-    def troubled_providers(self) -> list[Row]:
-        return self.database.fetch(QUERIES.troubled_providers)
 
     def failed_groups(
         self, *, by_message: bool = True, error_class: str | None = None, tenant: str | None = None, limit: int = 50

@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .database import Database, Row
+from .control import Audit
+from .database import Connection, Database, Row
+from .fence import refuse_if_ended
 from .queries import QUERIES
-from .status import Audit
 
 CATEGORY = "procedure"
 BEGUN, DONE, FAILED, SKIPPED, ENDED, UNDONE = "begun", "done", "failed", "skipped", "ended", "undone"
+# The exit code of a run that another has taken over: it was not verified.
+TAKEN_OVER = 3
 
 
 @dataclass(slots=True)
@@ -42,27 +45,56 @@ class Procedures:
     def __init__(self, database: Database) -> None:
         self.database, self.audit = database, Audit(database)
 
-    def begin(self, kind: str, options: Mapping[str, Any]) -> Run:
+    def begin(self, kind: str, options: Mapping[str, Any], *, instead_of: Run | None = None) -> Run:
+        """A new run. `instead_of`: the run that it takes over from ends in the same transaction, and changes nothing from then on."""
         run = secrets.token_hex(4)
-        self.audit.write(CATEGORY, f"{kind}: begun", run=run, kind=kind, step=None, state=BEGUN, **options)
+        with self.database.transaction() as connection:
+            if instead_of is not None:
+                self._end(instead_of, TAKEN_OVER, f"taken over by {kind} (run {run})", connection)
+            self.audit.write(
+                CATEGORY, f"{kind}: begun", connection=connection, run=run, kind=kind, step=None, state=BEGUN, **options
+            )
         return self.read(run)
+
+    def refuse_if_taken_over(self, run: Run) -> None:
+        """Raises TakenOver when another process has taken over from this run."""
+        with self.database.transaction() as connection:
+            refuse_if_ended(connection, run.run)
 
     def note(self, run: Run, step: str, state: str, message: str, *, seconds: float = 0.0, **notes: Any) -> None:
         """One step's fate. What is noted here is there for the steps after it, in this process or the next."""
         level = "error" if state == FAILED else "warning" if state == SKIPPED else "info"
         self.audit.write(
-            CATEGORY, f"{run.kind}: {step}: {message}", level=level,
-            run=run.run, kind=run.kind, step=step, state=state, seconds=round(seconds, 3), said=message, notes=notes,
-        )  # fmt: skip
+            CATEGORY,
+            f"{run.kind}: {step}: {message}",
+            level=level,
+            run=run.run,
+            kind=run.kind,
+            step=step,
+            state=state,
+            seconds=round(seconds, 3),
+            said=message,
+            notes=notes,
+        )
         if state in (DONE, SKIPPED):
             run.notes[step] = notes | {"state": state, "message": message, "seconds": round(seconds, 3)}
 
     def end(self, run: Run, exit_code: int, message: str) -> None:
+        self._end(run, exit_code, message)
+
+    def _end(self, run: Run, exit_code: int, message: str, connection: Connection | None = None) -> None:
         run.exit_code = exit_code
         self.audit.write(
-            CATEGORY, f"{run.kind}: {message}", level="info" if exit_code == 0 else "warning",
-            run=run.run, kind=run.kind, step=None, state=ENDED, exit_code=exit_code,
-        )  # fmt: skip
+            CATEGORY,
+            f"{run.kind}: {message}",
+            level="info" if exit_code == 0 else "warning",
+            connection=connection,
+            run=run.run,
+            kind=run.kind,
+            step=None,
+            state=ENDED,
+            exit_code=exit_code,
+        )
 
     def mark_undone(self, run: Run) -> None:
         run.undone = True
@@ -105,9 +137,6 @@ class Procedures:
         row = self.database.one(QUERIES.lost_messages_lately, {"seconds": seconds})
         return int(row["times"]) if row else 0
 
-    def faulty_providers(self) -> list[Row]:
-        return self.database.fetch(QUERIES.faulty_providers)
-
 
 def _told(rows: list[Row]) -> Run:
     first = rows[0]
@@ -124,8 +153,10 @@ def _tell(told: Run, row: Row) -> None:
     match data["state"]:
         case "done" | "skipped":
             told.notes[data["step"]] = data["notes"] | {
-                "state": data["state"], "message": data["said"], "seconds": data["seconds"],
-            }  # fmt: skip
+                "state": data["state"],
+                "message": data["said"],
+                "seconds": data["seconds"],
+            }
         case "ended":
             told.exit_code = data["exit_code"]
         case "undone":

@@ -1,4 +1,4 @@
-"""Articles in trouble (R13): marked for review, and embedded anew although nothing about them changed."""
+"""Articles in trouble: marked for review, and embedded anew although nothing about them changed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from ..errors import NotFound
+from ..errors import NotFound, NotWell
 from .database import Connection, Database, Row
 from .queries import QUERIES
+from .unlocked import on_unlocked
 
 STEP = 1000
+PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +66,25 @@ class Repairs:
 
         def want(connection: Connection, ids: list[str]) -> int:
             made = connection.execute(QUERIES.reindex, {"ids": ids, "priority": priority}).rowcount
-            connection.execute("SELECT embedq_wake()")
+            connection.execute(QUERIES.wake)
             return made
 
         return self._each(which, want)
 
     def _each(self, which: Which, act: Callable[[Connection, list[str]], int]) -> int:
-        """Step by step by id, each step committed."""
-        done, after = 0, ""
-        while True:
-            with self.database.transaction() as connection:
-                rows = connection.execute(_with("pick_articles"), which.parameters(after)).fetchall()
-                if not rows:
-                    return done
-                done += act(connection, [row["id"] for row in rows])
-                after = rows[-1]["id"]
+        """Step by step by id, each step committed. Articles that transactions hold are asked for again, PATIENCE_S seconds without progress."""
+        done, after, passed_over = 0, "", list[str]()
+        while rows := self.database.fetch(_with("pick_articles"), which.parameters(after)):
+            after = rows[-1]["id"]
+            made, left = on_unlocked(self.database, [row["id"] for row in rows], act)
+            done, passed_over = done + made, passed_over + left
+        made, left = on_unlocked(self.database, passed_over, act, patience_s=PATIENCE_S)
+        if left:
+            raise NotWell(
+                f"{done + made} articles are done; {len(left)} are being written by open transactions, the first: {left[0]}",
+                hint="the same command again takes what is left when those transactions have ended",
+            )
+        return done + made
 
 
 def _with(statement: str) -> str:

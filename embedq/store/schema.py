@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import random
+import re
+import time
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.rows import tuple_row
 
-from ..errors import StoreUnavailable
-from .database import Database, first_line, shown
+from ..addresses import shown
+from ..decide import refusals
+from ..decide.refusals import first_line
+from ..errors import InputError, NotWell, StoreRefused, StoreUnavailable
+from . import home
+from .database import Database
+from .partitions import lock_holders
+from .sessions import GIVES_WAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from alembic.config import Config
 
-LATEST = "0004"
+LATEST = "0008"
+REVISION = re.compile(r"head|base|[+-][0-9]{1,2}|[0-9]{4}")
+REVISIONS = f"name head, base or one of 0001 to {LATEST}"
 OLDEST_POSTGRES = 140000
+PATIENCE_S = 20.0
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('embedq.schema', 0))"
 
 
@@ -25,9 +38,14 @@ def upgrade(database: Database, revision: str = "head") -> tuple[str | None, str
     """Bring the schema to `revision`; returns the revisions before and after. Raises StoreUnavailable with the cause."""
     from alembic import command
 
-    with _alembic(database) as config:
-        before = current(database)
+    check_revision(revision)
+
+    def up(config: Config) -> None:
+        home.settle(config.attributes["connection"], database.url)
         command.upgrade(config, revision)
+
+    before, _ = _changed(database, up)
+    database.close()  # sessions that began before embedq had its schema look elsewhere for it
     return before, current(database)
 
 
@@ -35,12 +53,38 @@ def downgrade(database: Database, revision: str = "base", *, keep_articles: bool
     """Go back to `revision`. At base nothing of embedq's is left; with `keep_articles` a plain table `articles` is."""
     from alembic import command
 
-    with _alembic(database, keep_articles=keep_articles) as config:
-        before = current(database)
-        command.downgrade(config, revision)
+    check_revision(revision)
+    before, _ = _changed(database, lambda config: command.downgrade(config, revision), keep_articles=keep_articles)
     if revision == "base":
         database.execute("DROP TABLE IF EXISTS embedq_schema_version")
+        home.leave(database)
+        database.close()
     return before, current(database)
+
+
+def check_revision(name: str) -> None:
+    """Alembic understands more, and asserts that it was given something."""
+    if not REVISION.fullmatch(name):
+        raise InputError(f"{name!r} is no revision of the schema", hint=REVISIONS, field="revision")
+
+
+def _changed(database: Database, change: Callable[[Config], None], **attributes: Any) -> tuple[str | None, str | None]:
+    """Each statement waits for a lock no longer than GIVES_WAY, so that no reader or writer waits behind it for longer; when it does not
+    get one, all is taken back and tried again, for PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with _alembic(database, **attributes) as config:
+                before = current(database)
+                change(config)
+            return before, current(database)
+        except psycopg.errors.LockNotAvailable as busy:
+            if time.monotonic() > deadline:
+                raise NotWell(
+                    f"the schema of {shown(database.url)} was not changed: its tables are in use by {lock_holders(database, RELATIONS)}",
+                    hint="nothing is half done; end that session or wait for it, and run the same command again",
+                ) from busy
+            time.sleep(random.uniform(0.1, 0.5))
 
 
 def current(database: Database) -> str | None:
@@ -54,13 +98,20 @@ def current(database: Database) -> str | None:
     return row["version_num"] if row else None
 
 
+def where(database: Database) -> str | None:
+    """The name of the schema that embedq's statements use."""
+    row = database.one("SELECT current_schema() AS name")
+    return row["name"] if row else None
+
+
 @contextmanager
 def _alembic(database: Database, **attributes: Any) -> Iterator[Config]:
     import sqlalchemy as sa
     from alembic.config import Config
+    from alembic.util import CommandError
 
     check_server(database)
-    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(database.url), poolclass=sa.NullPool)
+    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: _plain_connection(database), poolclass=sa.NullPool)
     try:
         with engine.connect() as connection, connection.begin():
             connection.exec_driver_sql(LOCK)
@@ -69,23 +120,68 @@ def _alembic(database: Database, **attributes: Any) -> Iterator[Config]:
             config.attributes.update(attributes, connection=connection)
             yield config
     except sa.exc.DBAPIError as failed:
-        raise StoreUnavailable(
-            f"the schema of {shown(database.url)} was not changed: {first_line(failed.orig or failed)}",
-            hint="nothing is half done (one transaction); put right what it names and run the same command again",
-        ) from failed
+        if isinstance(failed.orig, psycopg.errors.LockNotAvailable):
+            raise failed.orig from None
+        raise _unchanged(database, failed.orig or failed) from failed
+    except psycopg.Error as failed:  # of a migration's script, which psycopg runs itself
+        if refusals.of_sqlstate(failed.sqlstate) is None:
+            raise
+        raise _unchanged(database, failed) from failed
+    except CommandError as unknown:
+        raise InputError(f"the schema cannot go there: {unknown}", hint=REVISIONS) from unknown
     finally:
         engine.dispose()
+
+
+def _left_over(database: Database) -> str:
+    """In words; empty where nothing of an earlier embedq is in the way."""
+    from .remains import drops
+
+    statements = drops(database) if current(database) is None else []
+    return (
+        f"left over of an earlier embedq, to be looked at and dropped by their owner: {'; '.join(statements)}"
+        if statements
+        else ""
+    )
+
+
+def _unchanged(database: Database, why: BaseException) -> StoreUnavailable:
+    refused = refusals.of_sqlstate(getattr(why, "sqlstate", None))
+    kind, step = (
+        (StoreUnavailable, "put right what it names and run the same command again")
+        if refused is None
+        else (StoreRefused, _left_over(database) or refused.hint)
+    )
+    return kind(
+        f"the schema of {shown(database.url)} was not changed: {first_line(why)}",
+        hint=f"nothing is half done (one transaction); {step}",
+    )
+
+
+def _plain_connection(database: Database) -> psycopg.Connection[Any]:
+    """A session of ours as SQLAlchemy expects one: rows are tuples, and it begins transactions itself."""
+    connection: psycopg.Connection[Any] = database.connect(
+        name="embedq schema", idle_in_transaction_session_timeout="0", lock_timeout=GIVES_WAY
+    )
+    connection.row_factory, connection.autocommit = tuple_row, False
+    return connection
 
 
 def check_server(database: Database) -> None:
     """PostgreSQL 14 or later, with pgvector to be had. Raises StoreUnavailable saying what is missing."""
     row = database.one(
-        "SELECT current_setting('server_version_num')::int AS version,"
+        "SELECT current_setting('server_version_num')::int AS version, current_setting('server_encoding') AS encoding,"
         " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS vector"
     )
     assert row is not None
     if row["version"] < OLDEST_POSTGRES:
         raise StoreUnavailable(f"PostgreSQL at {shown(database.url)} is older than 14", hint="use PostgreSQL 14 or later")
+    if row["encoding"] == "SQL_ASCII":
+        raise StoreUnavailable(
+            f"the database at {shown(database.url)} has the encoding SQL_ASCII: PostgreSQL keeps bytes of unknown meaning there, not text",
+            hint="make one whose encoding is known, and name it in DATABASE_URL: CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C.UTF-8'"
+            " TEMPLATE template0",
+        )
     if not row["vector"]:
         raise StoreUnavailable(
             f"PostgreSQL at {shown(database.url)} lacks the extension pgvector",
@@ -95,6 +191,7 @@ def check_server(database: Database) -> None:
 
 RELATIONS = [
     "articles",
+    "embedq_articles",
     "article_texts",
     "article_versions",
     "embeddings",
@@ -110,6 +207,8 @@ RELATIONS = [
     "embedding_audit_logs",
     "performance_metrics",
     "embedding_rejected_messages",
+    "embedding_tokens",
+    "embedding_sources",
 ]
 TRIGGERS = [
     "embedq_articles_inserted",

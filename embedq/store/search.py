@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..decide.filters import check_filter
-from ..decide.ranking import fused
+from ..decide.ranking import Words, mixed
 from ..model import Model
 from .database import Connection, Database, Row
+from .filters import as_json
 from .queries import QUERIES
 
 # Candidates read per wanted result: an article's chunks are near each other, and several may be among the nearest.
 CHUNKS_PER_RESULT: Final = 8
 MOST_CANDIDATES: Final = 20_000
 WIDEST: Final = 1000
-RANKED: Final = 500
+# Ranking by words: words of a question that are looked for, articles up to which a word's frequency is counted, articles ranked exactly.
+MOST_TERMS: Final = 32
+FREQUENT: Final = 5_000
+RANKED: Final = 100
 # What pgvector's HNSW can index; beyond the second nothing is indexed, and every search is exact.
 MOST_FOR_VECTOR: Final = 2000
 MOST_FOR_HALFVEC: Final = 4000
@@ -53,12 +54,23 @@ class Search:
         self._iterates: bool | None = None
 
     def nearest(
-        self, model: Model, query: Any, k: int, *, tenant_id: str | None = None, metadata: Mapping[str, Any] | None = None,
+        self,
+        model: Model,
+        query: Any,
+        k: int,
+        *,
+        tenant_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         min_score: float | None = None,
-    ) -> list[Row]:  # fmt: skip
-        """The k articles nearest to the vector `query`, shape (dimensions,), by cosine, best first, each with its best chunk."""
-        asked = _asked(query, k, tenant_id, metadata)
+        sources: Sequence[str] | None = (),
+    ) -> list[Row]:
+        """The k articles nearest to the vector `query`, shape (dimensions,), by cosine, best first, each with its best chunk.
+
+        `sources`: names; none means what was written as articles, None everything.
+        """
+        asked = _asked(query, k, tenant_id, metadata, sources)
         parts = {"tenant": QUERIES.search_tenant if tenant_id else "TRUE", "filter": QUERIES.search_filter if metadata else ""}
+        parts |= {"near_source": _near(sources), "of_source": _of(sources, "a")}
         candidates = k * CHUNKS_PER_RESULT
         while True:
             rows = self._look(of_model(QUERIES.search, model, candidates=str(candidates), **parts), asked, candidates)
@@ -68,31 +80,72 @@ class Search:
             candidates = min(MOST_CANDIDATES, candidates * 8)
 
     def mixed(
-        self, model: Model, query: Any, words: str, k: int, *, tenant_id: str | None = None, metadata: Mapping[str, Any] | None = None,
+        self,
+        model: Model,
+        query: Any,
+        words: str,
+        k: int,
+        *,
+        tenant_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         min_score: float | None = None,
-    ) -> list[Row]:  # fmt: skip
-        """The best k of both rankings, by meaning and by words (reciprocal rank fusion); `score` stays the cosine."""
+        sources: Sequence[str] | None = (),
+    ) -> list[Row]:
+        """The best k by meaning and by words together (decide/ranking.py); `score` stays the cosine."""
         depth = max(2 * k, 20)
-        by_meaning = {
-            row["article_id"]: row for row in self.nearest(model, query, depth, tenant_id=tenant_id, metadata=metadata)
-        }
-        by_words = self._by_words(words, depth, tenant_id, metadata)
-        order = fused(list(by_meaning), by_words)
-        rows = by_meaning | self._best_chunks(model, query, [key for key in order if key not in by_meaning], tenant_id)
-        found = [rows[key] for key in order if key in rows]
+        by_words = self.matches(words, depth, tenant_id, metadata, sources)
+        found_near = self.nearest(model, query, depth, tenant_id=tenant_id, metadata=metadata, sources=sources)
+        near = {row["article_id"]: row for row in found_near}
+        others = [row["article_id"] for row in by_words if row["article_id"] not in near]
+        rows = near | self._best_chunks(model, query, others, tenant_id)
+        cosines = {key: row["score"] for key, row in rows.items()}
+        order = mixed(list(near), cosines, {row["article_id"]: Words.of(row) for row in by_words})
+        found = [rows[key] for key in order]
         return [row for row in found if min_score is None or row["score"] >= min_score][:k]
 
-    def _by_words(self, words: str, k: int, tenant_id: str | None, metadata: Mapping[str, Any] | None) -> list[str]:
-        statement = QUERIES.by_words.replace("{filter}", _filter_of("v.id") if metadata else "")
+    def by_words(
+        self,
+        model: Model,
+        query: Any,
+        words: str,
+        k: int,
+        *,
+        tenant_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        sources: Sequence[str] | None = (),
+    ) -> list[Row]:
+        """The best k by words alone, of those that the model has vectors of; `score` is the cosine of the best chunk."""
+        found = [row["article_id"] for row in self.matches(words, k, tenant_id, metadata, sources)]
+        rows = self._best_chunks(model, query, found, tenant_id)
+        return [rows[key] for key in found if key in rows]
+
+    def matches(
+        self,
+        words: str,
+        k: int,
+        tenant_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        sources: Sequence[str] | None = (),
+    ) -> list[Row]:
+        """The k articles that match these words best: `article_id`, and what decide.ranking.Words says of each."""
+        built = self.database.one(QUERIES.words_indexed)
+        indexed = built is not None and built["built"]
+        every, matching = ("", QUERIES.words_by_index) if indexed else (QUERIES.words_of_all, QUERIES.words_by_scan)
+        filtered = _filter_of("v.id") if metadata else ""
+        statement = QUERIES.by_words.replace("{every}", every).replace("{matching}", matching).replace("{filter}", filtered)
+        statement = statement.replace("{of_source}", _of(sources, "v"))
         # PostgreSQL takes no NUL, which is no word either.
         asked = {
             "words": words.replace("\0", " "),
             "k": k,
+            "terms": MOST_TERMS,
+            "frequent": FREQUENT,
             "ranked": RANKED,
             "tenant_id": tenant_id,
-            "metadata": _as_json(metadata),
+            "metadata": as_json(metadata),
+            "sources": list(sources or ()),
         }
-        return [row["article_id"] for row in self.database.fetch(statement, asked)]
+        return self.database.fetch(statement, asked)
 
     def _best_chunks(self, model: Model, query: Any, ids: list[str], tenant_id: str | None) -> dict[str, Row]:
         if not ids:
@@ -115,7 +168,7 @@ class Search:
 
 
 def iterate(connection: Connection, candidates: int) -> None:
-    """For this transaction: walk an HNSW index as widely as `candidates` need, and on while a filter leaves too few."""
+    """For this transaction: hnsw.ef_search for that many candidates, and iterative scans while a filter leaves too few."""
     connection.execute(QUERIES.search_settings, {"width": str(max(40, min(candidates, WIDEST)))})
 
 
@@ -123,24 +176,30 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
-def as_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Values as they are compared: as PostgreSQL writes a JSON value as text. Raises InputError for what cannot be compared."""
-    check_filter(metadata)
-    return {key: _as_text(value) for key, value in metadata.items()}
+def _asked(
+    query: Any, k: int, tenant_id: str | None, metadata: Mapping[str, Any] | None, sources: Sequence[str] | None
+) -> dict[str, Any]:
+    return {
+        "query": literal(query),
+        "k": k,
+        "tenant_id": tenant_id,
+        "metadata": as_json(metadata),
+        "sources": list(sources or ()),
+    }
 
 
-def _as_text(value: Any) -> str:
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f")  # PostgreSQL writes 1e-07 as 0.0000001
-    return value if isinstance(value, str) else json.dumps(value)
+def _near(sources: Sequence[str] | None) -> str:
+    if sources is None:
+        return ""
+    return QUERIES.near_sources if sources else QUERIES.near_articles
 
 
-def _asked(query: Any, k: int, tenant_id: str | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"query": literal(query), "k": k, "tenant_id": tenant_id, "metadata": _as_json(metadata)}
-
-
-def _as_json(metadata: Mapping[str, Any] | None) -> str:
-    return json.dumps(dict(metadata or {}))
+def _of(sources: Sequence[str] | None, articles: str) -> str:
+    """The condition on the rows of article_texts, which stand under the name `articles`."""
+    if sources is None:
+        return "TRUE"
+    condition: str = QUERIES.of_sources if sources else QUERIES.of_articles
+    return condition.replace("a.source", f"{articles}.source")
 
 
 def _filter_of(article: str) -> str:

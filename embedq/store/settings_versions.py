@@ -1,4 +1,4 @@
-"""Versions of the configuration (R10), in the audit log: who kept which settings, when and why. No secret is among them."""
+"""Versions of the configuration, in the audit log: who kept which settings, when and why. No secret is among them."""
 
 from __future__ import annotations
 

@@ -1,20 +1,15 @@
-"""What a switch of the mode does in the table: count, free, hand over, wake."""
+"""What a switch of the mode looks at in the table, and the lock that lets one procedure of a kind run at a time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-
-import psycopg
 
 from ..errors import NotWell
 from ..model import Delivery
-from .database import Connection, Database, Row
+from .database import Connection, Database
 from .queries import QUERIES
-
-AT_ONCE = 5000
 
 
 class Switches:
@@ -26,37 +21,16 @@ class Switches:
         row = self.database.one(QUERIES.counts_for_switch)
         return {name: int(value) for name, value in (row or {}).items()}
 
-    def in_flight(self, deliveries: Iterable[Delivery], before: datetime | None = None) -> int:
-        """Tasks that workers of these deliveries hold (claimed before that moment, if one is given)."""
-        row = self.database.one(QUERIES.in_flight, {"deliveries": list(deliveries), "before": before})
+    def in_flight(self, deliveries: Iterable[Delivery], *, unlocked: bool = False) -> int:
+        """Tasks that workers of these deliveries hold; `unlocked`: that no transaction has locked at this moment."""
+        statement = QUERIES.in_flight_unlocked if unlocked else QUERIES.in_flight
+        row = self.database.one(statement, {"deliveries": list(deliveries)})
         return int(row["tasks"]) if row else 0
 
-    def free_all(self) -> Iterator[int]:
-        """Take everything back from the broker, a bounded number at a time; yields how many each time."""
-        while (freed := self.database.execute(QUERIES.free_everything, {"limit": AT_ONCE})) > 0:
-            yield freed
-
-    def hand_over(self, deliveries: Iterable[Delivery], why: str, before: datetime | None = None) -> int:
-        """Take what these deliveries' workers still hold out of their hands; their late results will be discarded."""
-        total = 0
-        wanted = {"deliveries": list(deliveries), "before": before, "why": why, "limit": AT_ONCE}
-        while handed := len(self._fetch_again(QUERIES.hand_over, wanted)):
-            total += handed
-        return total
-
-    def _fetch_again(self, statement: str, parameters: Mapping[str, object], tries: int = 3) -> list[Row]:
-        """An edit may make a successor between the look and the change: the next look sees it."""
-        for left in reversed(range(tries)):
-            try:
-                return self.database.fetch(statement, parameters)
-            except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
-                if not left:
-                    raise
-        return []
-
-    def wake(self) -> None:
-        """Every worker and the steward look at once."""
-        self.database.execute(QUERIES.wake_everybody)
+    def held_by_no_worker(self) -> int:
+        """Tasks whose lease was taken away while a transaction wrote their article; the steward takes them when it has ended."""
+        row = self.database.one(QUERIES.held_by_no_worker)
+        return int(row["tasks"]) if row else 0
 
     @contextmanager
     def alone(self, what: str, hint: str, patience_s: float = 3.0) -> Iterator[None]:

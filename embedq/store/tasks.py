@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import psycopg
 from psycopg.rows import tuple_row
 
-from ..model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
-from .arrays import numbers, texts
-from .database import Connection, Database, Row, first_line
+from ..decide.modes import CLAIMING, DISPATCHING, STANDING_BACK, TAKING_OVER
+from ..model import Claimed, Delivery, Mode, Outcome, Priority
+from .arrays import numbers
+from .claim_cursor import Place, Trail
+from .database import Connection, Database, Row
 from .queries import QUERIES
+from .settling import LOCKED_FOR_S, MET_A_WRITER, Settled, Settling
 from .throttles import room
-from .trail import Place, Trail
-from .usage import put_usage
-from .vectors import put_vectors
 
-# Which live modes let a delivery claim (SPEC §5; decide.modes has the same table, and a test compares them).
-MODES_OF = {
-    Delivery.CELERY: [Mode.CELERY, Mode.HYBRID, Mode.SYNC],
-    Delivery.POLLER: [Mode.DATABASE, Mode.HYBRID, Mode.SYNC],
-}
-DISPATCHING_MODES = [Mode.CELERY, Mode.HYBRID, Mode.SYNC]
 LANES = 64
 PRIORITIES = {priority.value: priority for priority in Priority}
 MAX_LOSSES = 10
-# An edit or a delete of the same article is under way: it is asked again, five seconds at most (see `patience`).
-MET_A_WRITER = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
-SETTLE_TRIES = 25
-
-
-@dataclass(slots=True)
-class Settled:
-    """What a settle did: the tasks' new states, and how many came too late and were discarded."""
-
-    states: dict[int, str] = field(default_factory=dict)
-    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +43,11 @@ class Tasks:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             limit = room(connection, limit)
-            asked = {"ids": numbers(ids), "modes": MODES_OF[delivery], "limit": limit}
+            asked = {"ids": numbers(ids), "modes": CLAIMING[delivery], "limit": limit}
             named = connection.execute(QUERIES.lock_named, asked).fetchall()
             locked = [row["id"] for row in named]
             if 0 < len(locked) < limit and named[0]["priority"] != Priority.URGENT:
-                locked += self._lock_more(connection, MODES_OF[delivery], Priority(named[0]["priority"]), locked, limit)
+                locked += self._lock_more(connection, CLAIMING[delivery], Priority(named[0]["priority"]), locked, limit)
             return self._take(connection, worker, delivery, locked)
 
     def _lock_more(
@@ -91,14 +73,14 @@ class Tasks:
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             limit = room(connection, limit)
-            ids = self._lock_free(connection, MODES_OF[delivery], priorities, limit, grace_s) if limit else []
+            ids = self._lock_free(connection, CLAIMING[delivery], priorities, limit, grace_s) if limit else []
             return self._take(connection, worker, delivery, ids)
 
     def claim_urgent(self, worker: int, delivery: Delivery, limit: int) -> list[Claimed]:
         """Up to `limit` urgent tasks, with the broker (where a save leaves them) or free."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
-            limit, modes, urgent = room(connection, limit), MODES_OF[delivery], [Priority.URGENT]
+            limit, modes, urgent = room(connection, limit), CLAIMING[delivery], [Priority.URGENT]
             if not limit:
                 return []
             ids = self._lock_dispatched(connection, modes, urgent, limit, 0.0) or self._lock_free(
@@ -109,11 +91,11 @@ class Tasks:
     def claim_overdue(
         self, worker: int, limit: int, fallback_s: float, priorities: Sequence[Priority] = tuple(Priority)
     ) -> list[Claimed]:
-        """In hybrid mode, for a poller: what was dispatched more than `fallback_s` ago and nobody has claimed."""
+        """In the modes in which pollers take over (hybrid, sync), for a poller: what was dispatched over `fallback_s` seconds ago and is not claimed."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             limit = room(connection, limit)
-            ids = self._lock_dispatched(connection, [Mode.HYBRID], priorities, limit, fallback_s)
+            ids = self._lock_dispatched(connection, TAKING_OVER, priorities, limit, fallback_s)
             return self._take(connection, worker, Delivery.POLLER, ids)
 
     def _lock_dispatched(
@@ -123,21 +105,36 @@ class Tasks:
         return [row["id"] for row in connection.execute(QUERIES.lock_dispatched, asked).fetchall()]
 
     def _lock_free(
-        self, connection: Connection, modes: Sequence[Mode], priorities: Sequence[Priority], limit: int,
-        grace_s: float = 0.0, *, unless_held: bool = False, for_dispatch: bool = False, without: Sequence[str] = (),
-    ) -> list[int]:  # fmt: skip
+        self,
+        connection: Connection,
+        modes: Sequence[Mode],
+        priorities: Sequence[Priority],
+        limit: int,
+        grace_s: float = 0.0,
+        *,
+        unless_held: bool = False,
+        for_dispatch: bool = False,
+        without: Sequence[str] = (),
+    ) -> list[int]:
         for priority in priorities:
             ended = None if for_dispatch else self.trail.of(priority)
             if ended and (ids := self._lock_following(connection, modes, priority, limit, grace_s, ended, unless_held)):
                 return ids
             parameters = {
-                "modes": list(modes), "priority": priority, "after": self._after.get(priority, ""), "lanes": LANES, "without": list(without),
-                "limit": limit, "grace": f"{grace_s} seconds", "unless_held": unless_held,
-            }  # fmt: skip
+                "modes": list(modes),
+                "priority": priority,
+                "after": self._after.get(priority, ""),
+                "lanes": LANES,
+                "without": list(without),
+                "limit": limit,
+                "grace": f"{grace_s} seconds",
+                "unless_held": unless_held,
+                "standing_back": STANDING_BACK,
+            }
             rows = connection.execute(QUERIES.lock_free, parameters).fetchall()
             picked, looked_at = rows[:-1], rows[-1:]
             if rows:
-                # Tenants that were looked at in vain (their model's provider is paused) are not looked at first again.
+                # Tenants without a claimable task (their model's provider is paused) are not looked at first again.
                 self._after[priority] = (picked or looked_at)[-1]["tenant_id"]
             if not for_dispatch:
                 self.trail.swept(priority, picked, full=len(picked) >= limit, lanes=sum(row["lanes"] for row in looked_at))
@@ -147,14 +144,28 @@ class Tasks:
         return []
 
     def _lock_following(
-        self, connection: Connection, modes: Sequence[Mode], priority: Priority, limit: int, grace_s: float,
-        ended: Mapping[str, Place], unless_held: bool,
-    ) -> list[int]:  # fmt: skip
+        self,
+        connection: Connection,
+        modes: Sequence[Mode],
+        priority: Priority,
+        limit: int,
+        grace_s: float,
+        ended: Mapping[str, Place],
+        unless_held: bool,
+    ) -> list[int]:
         places = ended.values()
         parameters = {
-            "modes": list(modes), "priority": priority, "limit": limit, "each": -(-limit // len(ended)), "grace": f"{grace_s} seconds",
-            "tenants": list(ended), "times": [due for due, _ in places], "last_ids": numbers([id for _, id in places]), "unless_held": unless_held,
-        }  # fmt: skip
+            "modes": list(modes),
+            "priority": priority,
+            "limit": limit,
+            "each": -(-limit // len(ended)),
+            "grace": f"{grace_s} seconds",
+            "tenants": list(ended),
+            "times": [due for due, _ in places],
+            "last_ids": numbers([id for _, id in places]),
+            "unless_held": unless_held,
+            "standing_back": STANDING_BACK,
+        }
         rows = connection.execute(QUERIES.lock_following, parameters).fetchall()
         self.trail.followed(priority, rows, full=len(rows) >= limit)
         return [row["id"] for row in rows]
@@ -167,62 +178,26 @@ class Tasks:
         claimed = {row[0]: Claimed._make((*row[:4], PRIORITIES[row[4]], *row[5:])) for row in cursor.fetchall()}
         return [claimed[id] for id in ids if id in claimed]
 
-    def settle(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> Settled:
-        """Write how tasks ended, with their vectors, in one transaction. What is not this worker's any more changes nothing."""
-        settled, billed = Settled(), False
-        try:
-            settled.states = self._settle_together(worker, worker_name, outcomes)
-            billed = True
-        except (psycopg.IntegrityError, psycopg.DataError, *MET_A_WRITER):
-            pass  # an edit made a successor at this very moment, or one of them cannot be stored: one by one, each sees it
-        for outcome in outcomes:
-            if outcome.task.id not in settled.states:
-                self._settle_alone(worker, worker_name, outcome, settled)
-        if not billed:
-            with self.database.transaction() as connection:
-                put_usage(connection, outcomes)
-        return settled
+    def settle(
+        self,
+        worker: int,
+        worker_name: str,
+        outcomes: Sequence[Outcome],
+        settled: Settled | None = None,
+        patience_s: float = LOCKED_FOR_S,
+    ) -> Settled:
+        """Write how tasks ended, with their vectors and what they cost. What is not this worker's any more changes nothing.
 
-    def _settle_together(self, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
-        with self.database.transaction() as connection:
-            connection.execute(QUERIES.patience)
-            states = self._write(connection, worker, worker_name, outcomes)
-            put_usage(connection, outcomes)
-            return states
-
-    def _write(self, connection: Connection, worker: int, worker_name: str, outcomes: Sequence[Outcome]) -> dict[int, str]:
-        # Plain tuples: for a batch of hundreds, a dictionary each is a twentieth of the settle's time.
-        cursor = connection.cursor(row_factory=tuple_row)
-        cursor.execute(QUERIES.settle, {"worker": worker, "worker_name": worker_name} | _columns(outcomes))
-        states: dict[int, str] = dict(cursor.fetchall())
-        put_vectors(connection, [o for o in outcomes if o.stored is not None and states.get(o.task.id) == "completed"])
-        return states
-
-    def _settle_alone(self, worker: int, worker_name: str, outcome: Outcome, settled: Settled) -> None:
-        """A task whose row was locked when the others were settled: wait for the lock, then look whether it is still ours."""
-        for _ in range(SETTLE_TRIES):
-            try:
-                with self.database.transaction() as connection:
-                    connection.execute(QUERIES.patience)
-                    held = {"ids": [outcome.task.id], "claims": [outcome.task.claim], "worker": worker}
-                    if connection.execute(QUERIES.still_held, held).fetchall():
-                        settled.states |= self._write(connection, worker, worker_name, [outcome])
-                break
-            except MET_A_WRITER:
-                continue
-            except (psycopg.IntegrityError, psycopg.DataError) as refused:
-                # The same once more cannot help, and the others must not suffer: its task alone fails, with PostgreSQL's words.
-                outcome = outcome._replace(
-                    status=TaskStatus.FAILED, stored=None, error_class="Unstorable", message=first_line(refused)
-                )
-        settled.late += outcome.task.id not in settled.states
+        `settled`: what a settle of the same outcomes did before it was interrupted. `patience_s`: how long what a writer holds is tried again.
+        """
+        return Settling(self.database, worker, worker_name).settle(outcomes, settled or Settled(), patience_s)
 
     def dispatch(self, priority: Priority, limit: int, over_share: Sequence[str] = ()) -> list[int]:
         """Mark up to `limit` free tasks of one priority as being with the broker; the caller publishes them after this returns."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             ids = self._lock_free(
-                connection, DISPATCHING_MODES, [priority], limit, unless_held=True, for_dispatch=True, without=over_share
+                connection, DISPATCHING, [priority], limit, unless_held=True, for_dispatch=True, without=over_share
             )
             if ids:
                 connection.execute(QUERIES.mark_dispatched, {"ids": numbers(ids)})
@@ -233,7 +208,7 @@ class Tasks:
         return self.database.execute(QUERIES.free_named, {"ids": list(ids)})
 
     def free_dispatched(self, older_s: float = 0.0, priorities: Sequence[Priority] = tuple(Priority), limit: int = 5000) -> int:
-        """Take back from the broker up to `limit` tasks that were dispatched more than `older_s` seconds ago."""
+        """Take back from the broker up to `limit` tasks that were dispatched more than `older_s` seconds ago; 0: of all."""
         return self.database.execute(
             QUERIES.free_dispatched, {"older_s": older_s, "priorities": list(priorities), "limit": limit}
         )
@@ -275,23 +250,3 @@ class Tasks:
         """Seconds until the first task is due of those that were not yet `since_s` seconds ago; None when none waits for its time."""
         row = self.database.one(QUERIES.next_due, {"since_s": since_s, "priorities": list(priorities)})
         return row["wait_s"] if row else None
-
-    def wake(self) -> None:
-        """Tell who sleeps that there may be something to do."""
-        self.database.fetch(QUERIES.wake)
-
-    def depth(self) -> list[Row]:
-        return self.database.fetch(QUERIES.depth)
-
-
-def _columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    return {
-        "ids": numbers([o.task.id for o in outcomes]),
-        "claims": numbers([o.task.claim for o in outcomes]),
-        "statuses": texts([o.status for o in outcomes]),
-        "versions": numbers([o.task.version for o in outcomes]),
-        "charged": numbers([o.charged for o in outcomes]),
-        "waits": numbers([o.wait_s for o in outcomes]),
-        "classes": texts([o.error_class for o in outcomes]),
-        "messages": texts([o.message for o in outcomes]),
-    }

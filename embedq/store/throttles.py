@@ -1,13 +1,13 @@
-"""What an operator holds back (R14): kept in the live row, obeyed by every claim."""
+"""What an operator holds back: kept in the live row, obeyed by every claim."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from psycopg.types.json import Jsonb
-
+from ..decide.modes import LiveState
 from ..decide.throttle import Throttle, throttle_of
 from .database import Connection, Database
+from .fence import Change, Fence
 from .queries import QUERIES
 
 
@@ -19,21 +19,18 @@ class Throttles:
         row = self.database.one(QUERIES.live_throttle)
         return throttle_of(row["throttle"]) if row else Throttle()
 
-    def set(self, throttle: Throttle, who: str, why: str) -> tuple[Throttle, Throttle]:
-        """When this returns, every claim obeys it. Returns what held before, and now."""
-        with self.database.transaction() as connection:
-            connection.execute(QUERIES.who, {"who": who})
-            row = connection.execute(QUERIES.live_throttle).fetchone()
-            before = throttle_of(row["throttle"]) if row else Throttle()
-            connection.execute(
-                QUERIES.set_throttle, {"throttle": Jsonb(throttle.data()), "reason": why or "throttled", "who": who}
-            )
-            metadata = {"who": who, "reason": why, "before": before.data(), "after": throttle.data()}
-            said = f"throttle: {before.told()} -> {throttle.told()}"
-            connection.execute(
-                QUERIES.audit, {"category": "throttle", "level": "info", "message": said, "metadata": Jsonb(metadata)}
-            )
-        return before, throttle
+    def change(self, decide: Callable[[Throttle], Throttle], who: str, why: str) -> tuple[Throttle, Throttle]:
+        """When this returns, every claim obeys it. `decide`: from what is in force to what is wanted. Returns both."""
+
+        def decided(live: LiveState) -> Change:
+            before = live.throttle
+            after = decide(before)
+            values = {"throttle": after, "reason": why or "throttled", "changed_by": who}
+            metadata = {"who": who, "reason": why, "before": before.data(), "after": after.data()}
+            return Change(values, "throttle", f"throttle: {before.told()} -> {after.told()}", metadata)
+
+        done = Fence(self.database).change(who, decided)
+        return done.before.throttle, done.after.throttle
 
     def put_off(self, task_ids: Sequence[int], throttle: Throttle) -> int:
         """Give back to the table what a message named and the throttle left unclaimed."""

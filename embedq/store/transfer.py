@@ -7,17 +7,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from psycopg.rows import scalar_row
 
+from ..local.files import refuse_many_values
 from ..model import OPEN, Priority, TaskStatus
-from .database import Database
+from .database import Connection, Database
 from .queries import QUERIES
+from .unlocked import on_unlocked
 
-STEP = 1000
+STEP, STEP_BYTES = 1000, 4_000_000
 KEPT_BAD_LINES = 100
+PATIENCE_S = 5.0
+LONGEST_WHY = 200
+MOST_ATTEMPTS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +48,20 @@ class Transfer:
     def export(
         self, statuses: Sequence[str], priorities: Sequence[str] | None = None, tenants: Sequence[str] | None = None
     ) -> Iterator[str]:
-        """Tasks by id, as one moment saw them; each as JSON, without the end of the line."""
+        """Tasks by id, as one moment saw them; each as JSON, without the end of the line. The caller does not wait for others in between:
+        that moment's snapshot is held until the last one."""
         parameters = {"statuses": [*statuses], "priorities": priorities and [*priorities], "tenants": tenants and [*tenants]}
-        with (
-            self.database.transaction() as connection,
-            connection.cursor(name="embedq_export", row_factory=scalar_row) as cursor,
-        ):
-            cursor.itersize = STEP
-            yield from cursor.execute(QUERIES.export_tasks, parameters)
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.may_pause)
+            with connection.cursor(name="embedq_export", row_factory=scalar_row) as cursor:
+                cursor.itersize = STEP
+                yield from cursor.execute(QUERIES.export_tasks, parameters)
 
-    def take(self, lines: Iterable[str], *, dry_run: bool = False) -> Taken:
-        """Make the open tasks of an export anew. Again, it changes nothing: what is embedded or promised already is left alone."""
-        taken, numbered = Taken(), enumerate(lines, 1)
-        while some := list(islice(numbered, STEP)):
+    def take(self, lines: Iterable[bytes | None], *, dry_run: bool = False) -> Taken:
+        """Make the open tasks of an export anew. Again, it changes nothing: what is embedded or promised already is left alone.
+        A line that is None was too long to be read."""
+        taken = Taken()
+        for some in _steps(enumerate(lines, 1)):
             self._take(list(_promises(some, taken)), taken, dry_run)
         return taken
 
@@ -69,22 +74,49 @@ class Transfer:
             taken.counts.update(becomes.values())
             foreign = [(p.line, str(p.row["article_id"])) for p in promises if becomes[p.line] == "foreign"]
             taken.foreign += foreign[: KEPT_BAD_LINES - len(taken.foreign)]
-            wanted = [p for p in promises if becomes[p.line] in ("made", "promised")]
-            if wanted and not dry_run:
-                connection.execute(QUERIES.put_promises, _columns(wanted))
-                connection.execute("SELECT embedq_wake()")
+        wanted = [p for p in promises if becomes[p.line] in ("made", "promised")]
+        if wanted and not dry_run:
+            for line in self._put(wanted):
+                taken.counts[becomes[line]] -= 1
+                taken.counts["busy"] += 1
+
+    def _put(self, wanted: Sequence[Promise]) -> list[int]:
+        """Lines left out because their articles are being written: their writer makes the task, or reconcile does."""
+        by_article: dict[str, list[Promise]] = {}
+        for promise in wanted:
+            by_article.setdefault(str(promise.row["article_id"]), []).append(promise)
+
+        def put(connection: Connection, ids: list[str]) -> int:
+            connection.execute(QUERIES.put_promises, _columns([promise for id in ids for promise in by_article[id]]))
+            connection.execute(QUERIES.wake)
+            return len(ids)
+
+        _, left = on_unlocked(self.database, list(by_article), put, patience_s=PATIENCE_S)
+        return [promise.line for id in left for promise in by_article[id]]
 
 
-def _promises(numbered: Iterable[tuple[int, str]], taken: Taken) -> Iterator[Promise]:
+def _steps(numbered: Iterable[tuple[int, bytes | None]]) -> Iterator[list[tuple[int, bytes | None]]]:
+    step, size = list[tuple[int, bytes | None]](), 0
     for line, text in numbered:
-        if not text.strip():
+        step.append((line, text))
+        size += len(text or b"")
+        if len(step) >= STEP or size >= STEP_BYTES:
+            yield step
+            step, size = [], 0
+    if step:
+        yield step
+
+
+def _promises(numbered: Iterable[tuple[int, bytes | None]], taken: Taken) -> Iterator[Promise]:
+    for line, text in numbered:
+        if text is not None and not text.strip():
             continue
         try:
-            row = _checked(json.loads(text))
-        except (ValueError, TypeError, KeyError) as wrong:
+            row = _checked(_parsed(text))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as wrong:
             taken.counts["refused"] += 1
             if len(taken.refused) < KEPT_BAD_LINES:
-                taken.refused.append((line, f"{type(wrong).__name__}: {wrong}"))
+                taken.refused.append((line, _why(wrong)))
             continue
         if row["status"] in OPEN:
             yield Promise(line, row)
@@ -92,14 +124,26 @@ def _promises(numbered: Iterable[tuple[int, str]], taken: Taken) -> Iterator[Pro
             taken.counts["finished"] += 1
 
 
+def _parsed(text: bytes | None) -> Any:
+    if text is None:
+        raise ValueError("the line is too long")
+    refuse_many_values(text)
+    return json.loads(text.decode("utf-8", "replace"))
+
+
+def _why(wrong: Exception) -> str:
+    """On one short line: what is wrong may be the line itself."""
+    said = " ".join(str(wrong).split())
+    return f"{type(wrong).__name__}: {said if len(said) <= LONGEST_WHY else said[:LONGEST_WHY] + '…'}"
+
+
 def _checked(row: Any) -> dict[str, Any]:
     """The line as a task. Raises ValueError, TypeError or KeyError naming what is wrong."""
     if not isinstance(row, dict):
         raise TypeError("the line is not an object")
-    texts = {key: row[key] for key in ("article_id", "tenant_id", "provider", "model")}
-    for key, value in texts.items():
-        if not isinstance(value, str) or "\0" in value:
-            raise ValueError(f"{key} is {value!r}, not a text")
+    if "article_id" not in row and ("content" in row or "title" in row):
+        raise ValueError("this is an article, not a task: `embedq articles import` takes it")
+    texts = {key: _writable(key, row[key]) for key in ("article_id", "tenant_id", "provider", "model")}
     at, dimensions = row.get("created_at"), int(row["dimensions"])
     if not 1 <= dimensions <= 16_000:
         raise ValueError(f"dimensions is {dimensions}")
@@ -107,7 +151,7 @@ def _checked(row: Any) -> dict[str, Any]:
         "status": TaskStatus(row["status"]),
         "priority": Priority(row.get("priority", Priority.NORMAL)),
         "dimensions": dimensions,
-        "attempts": max(0, int(row.get("attempts") or 0)),
+        "attempts": min(MOST_ATTEMPTS, max(0, int(row.get("attempts") or 0))),
         "error_class": _text(row, "error_class"),
         "error_message": _text(row, "error_message"),
         "errors": _json(row, "errors", []),
@@ -117,15 +161,21 @@ def _checked(row: Any) -> dict[str, Any]:
 
 
 def _text(row: Mapping[str, Any], key: str) -> str | None:
-    value = row.get(key)
-    if value is not None and (not isinstance(value, str) or "\0" in value):
-        raise ValueError(f"{key} is {value!r}, not a text")
+    return None if row.get(key) is None else _writable(key, row[key])
+
+
+def _writable(key: str, value: object) -> str:
+    """Raises ValueError for what PostgreSQL cannot keep: no text, NUL, half of a surrogate pair."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{key} is no text, or has a NUL character")
+    value.encode()
     return value
 
 
 def _json(row: Mapping[str, Any], key: str, empty: list[Any] | dict[str, Any]) -> str:
     value = row.get(key) or empty
-    written = json.dumps(value)
+    written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    written.encode()
     if type(value) is not type(empty) or "\\u0000" in written:
         raise ValueError(f"{key} is not a {type(empty).__name__} that PostgreSQL can keep")
     return written
@@ -143,7 +193,17 @@ def _keys(promises: Sequence[Promise]) -> dict[str, list[Any]]:
 
 
 def _columns(promises: Sequence[Promise]) -> dict[str, list[Any]]:
-    names = {"article_ids": "article_id", "providers": "provider", "models": "model", "dimensions": "dimensions", "priorities": "priority",
-             "attempts": "attempts", "error_classes": "error_class", "error_messages": "error_message", "errors": "errors",
-             "metadatas": "metadata", "created_ats": "created_at"}  # fmt: skip
+    names = {
+        "article_ids": "article_id",
+        "providers": "provider",
+        "models": "model",
+        "dimensions": "dimensions",
+        "priorities": "priority",
+        "attempts": "attempts",
+        "error_classes": "error_class",
+        "error_messages": "error_message",
+        "errors": "errors",
+        "metadatas": "metadata",
+        "created_ats": "created_at",
+    }
     return {key: [p.row[name] for p in promises] for key, name in names.items()}

@@ -1,4 +1,4 @@
-"""The ledger (P5): what was bought, by day (UTC), tenant and model. Written with what it bought, in the settling transaction."""
+"""The ledger: what was bought, by day (UTC), tenant and model. Written with what it bought, in the settling transaction."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from ..model import Outcome, Usage
 from .database import Connection, Database, Row
 from .queries import QUERIES
 
-# Rows per day, tenant and model: threads that settle at the same moment seldom wait for the same one. (Those of one process have
-# neighbouring numbers.)
+# Rows per day, tenant and model: counters are spread over these rows to reduce lock waits between threads that settle together.
 SLOTS = 16
 
 

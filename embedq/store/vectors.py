@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +12,7 @@ from psycopg.rows import tuple_row
 from ..model import Outcome
 from . import copy
 from .arrays import numbers, raw, texts
-from .database import Connection, Database
+from .database import Connection, Database, Row
 from .queries import QUERIES
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Vectors:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    def samples(self, model_id: int, limit: int) -> list[Sample]:
+        """A few stored vectors with the texts that they were made from."""
+        rows = self.database.fetch(QUERIES.stored_samples.replace("{table}", f"embedding_vectors_{model_id}"), {"limit": limit})
+        return [sample for row in rows if (sample := _sample(row)) is not None]
+
     def known(self, model_id: int, keys: Sequence[TextKey]) -> dict[TextKey, np.ndarray]:
         """The stored vectors of these texts, shape (dimensions,), float32; what is not in the answer has none. Bytes all the way."""
         import numpy as np
@@ -46,26 +52,51 @@ class Vectors:
         }
 
 
-def put_vectors(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
-    """Store these articles' vectors, except over vectors of newer text. Returns the ids of the articles stored."""
-    stored: set[str] = set()
+class Sample(NamedTuple):
+    """A text, and the vector of the model that is stored for it, shape (dimensions,), float32."""
+
+    text: str
+    vector: np.ndarray
+
+
+def _sample(row: Row) -> Sample | None:
+    """None: the text is not the one whose hash is stored with the vector."""
+    import numpy as np
+
+    text = f"{row['title']}\n\n{row['content']}".strip()[row["starts_at"] : row["ends_at"]]
+    if sha256(text.encode()).digest() != bytes(row["chunk_hash"]):
+        return None
+    return Sample(text, np.array(row["vector"][1:-1].split(","), dtype=np.float32))
+
+
+class NotStored(Exception):
+    """Vectors of a text with a higher number are stored, or there is no such article: nothing of this transaction must stay."""
+
+
+def put_vectors(connection: Connection, outcomes: Sequence[Outcome], *, replacing: bool = False, anyway: bool = False) -> None:
+    """Store these articles' vectors, each for the tenant that its article has now. Raises NotStored unless all of them are.
+
+    `replacing`: remove vectors of theirs that no embedding vouches for. `anyway`: also over vectors of a text with a higher number; the
+    caller holds the articles' rows and has seen that these are their texts.
+    """
     by_model = sorted(outcomes, key=lambda outcome: outcome.task.model_id)
     for model_id, group in groupby(by_model, key=lambda outcome: outcome.task.model_id):
-        stored |= _put_model(connection, model_id, list(group))
-    return stored
+        _put_model(connection, model_id, list(group), replacing, anyway)
 
 
-def _put_model(connection: Connection, model_id: int, outcomes: Sequence[Outcome]) -> set[str]:
+def _put_model(connection: Connection, model_id: int, outcomes: Sequence[Outcome], replacing: bool, anyway: bool) -> None:
     cursor = connection.cursor(row_factory=tuple_row)
-    cursor.execute(QUERIES.put_embeddings, {"model_id": model_id} | _columns(outcomes))
-    won: dict[str, bool] = dict(cursor.fetchall())
-    replaced = [article_id for article_id, replaces in won.items() if replaces]
+    cursor.execute(QUERIES.put_embeddings, {"model_id": model_id, "anyway": anyway} | _columns(outcomes))
+    rows = cursor.fetchall()
+    tenants: dict[str, str] = {article_id: tenant for article_id, _, tenant in rows if tenant is not None}
+    if len(tenants) < len(outcomes):
+        raise NotStored(f"{len(outcomes) - len(tenants)} of {len(outcomes)} articles have newer vectors or are gone")
+    replaced = [article_id for article_id, replaces, _ in rows if replaces or replacing]
     if replaced:
         connection.execute(QUERIES.drop_old_vectors, {"model_id": model_id, "article_ids": replaced})
     with connection.cursor().copy(f"COPY embedding_vectors_{model_id} ({copy.COLUMNS}) FROM STDIN (FORMAT BINARY)") as sink:
-        for block in copy.blocks(model_id, [o for o in outcomes if o.task.article_id in won]):
+        for block in copy.blocks(model_id, outcomes, tenants):
             sink.write(block)
-    return set(won)
 
 
 def _columns(outcomes: Sequence[Outcome]) -> dict[str, str]:

@@ -14,6 +14,10 @@ class Watch:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    def installation(self) -> Row:
+        """`identity` tells two installations apart, `name` is for people."""
+        return self.database.one(QUERIES.installation) or {"identity": "", "name": ""}
+
     def task_of(self, article_id: str) -> Row | None:
         """The active model's task that decides about an article's newest text."""
         return self.database.one(QUERIES.task_of_article, {"article_id": article_id})

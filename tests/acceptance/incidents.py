@@ -13,10 +13,10 @@ import amqp
 
 from embedq import Client
 from embedq.broker import TASK, Broker, is_redis
-from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
-from embedq.dispatch import Dispatcher
+from embedq.broker.rabbitmq import AMQP_QUEUE_ARGUMENTS
 from embedq.model import ArticleDraft, Delivery
 from embedq.settings import from_env
+from embedq.steward.dispatcher import Dispatcher
 from embedq.store import Store
 from tests.rabbitmq import connected
 
@@ -40,8 +40,14 @@ def dispatch(deployment: dict[str, str], store: Store) -> Broker:
 def message(ids: list[int], number: int) -> bytes:
     body = base64.b64encode(json.dumps([[ids], {}, {"callbacks": None}]).encode()).decode()
     headers = {"lang": "py", "task": TASK, "id": f"{number:032}", "eta": None, "retries": 0, "root_id": f"{number:032}"}
-    properties = {"body_encoding": "base64", "delivery_tag": str(number), "delivery_mode": 2, "priority": 0, "correlation_id": str(number),
-                  "delivery_info": {"exchange": "embedq", "routing_key": "normal"}}  # fmt: skip
+    properties = {
+        "body_encoding": "base64",
+        "delivery_tag": str(number),
+        "delivery_mode": 2,
+        "priority": 0,
+        "correlation_id": str(number),
+        "delivery_info": {"exchange": "embedq", "routing_key": "normal"},
+    }
     envelope = {
         "body": body,
         "content-encoding": "utf-8",

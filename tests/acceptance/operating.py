@@ -9,9 +9,9 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from embedq import assemble
+from embedq import wiring
 from embedq.cli import embedq
-from embedq.engine import NextDue
+from embedq.engine.engine import NextDue
 from embedq.settings import Settings
 
 
@@ -29,7 +29,7 @@ def answered(environment: Mapping[str, str], *words: str, code: int = 0) -> Any:
 
 def embed_due(settings: Settings, batches: int = 1000, **changes: Any) -> int:
     """Batches that are due are embedded, by a real engine in this process; how many tasks."""
-    parts = assemble.worker_parts(replace(settings, worker_timeout_ms=60_000, **changes), "poller")
+    parts = wiring.worker_parts(replace(settings, worker_timeout_ms=60_000, **changes), "poller")
     parts.worker.start()
     total = 0
     try:

@@ -12,10 +12,16 @@ import psycopg
 
 from tests.support import Process
 
-AUTH, ADMIN = "articles-token", "operators-token"
+AUTH, ADMIN = "token-for-the-articles", "token-for-the-operators"
 TOKENS = {"AUTH_TOKEN": AUTH, "ADMIN_TOKEN": ADMIN}
 FOR_ARTICLES = {"Authorization": f"Bearer {AUTH}"}
 FOR_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
+# The table that the examples of /admin/sources name, attached.
+SOURCE = "posts"
+ATTACHED = """
+; CREATE SCHEMA IF NOT EXISTS blog;
+CREATE TABLE IF NOT EXISTS blog.posts (id bigint PRIMARY KEY, title text, body text, published boolean);
+SELECT embedq_attach('blog.posts', 'title', 'body')"""
 TABLES = "article_texts, article_versions, embedding_tasks, embeddings, embedding_vectors, embedding_audit_logs"
 
 
@@ -51,9 +57,12 @@ def serving(environment: Mapping[str, str], *arguments: str) -> Iterator[Served]
 def hashing_at(database_url: str, redis_url: str) -> dict[str, str]:
     """The environment of a service whose provider is the built-in one."""
     return {
-        "DATABASE_URL": database_url, "REDIS_URL": redis_url, "EMBEDDING_PROVIDER": "hashing", "EMBEDDING_DIMENSIONS": "64",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "EMBEDDING_PROVIDER": "hashing",
+        "EMBEDDING_DIMENSIONS": "64",
         "EMBEDDING_WORKER_INTERVAL": "200",
-    }  # fmt: skip
+    }
 
 
 def empty(database_url: str) -> None:

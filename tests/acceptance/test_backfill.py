@@ -1,4 +1,4 @@
-"""Backfill of existing articles (R11), and articles in trouble (R13): by the commands, on a real PostgreSQL."""
+"""Backfill of existing articles, and articles in trouble: by the commands, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from embedq import assemble, backfilling
-from embedq.backfilling import Wanted
-from embedq.engine import TheseTasks
-from embedq.throttling import Gate
+from embedq import wiring
+from embedq.engine.concurrency import Gate
+from embedq.engine.engine import TheseTasks
+from embedq.operations import backfill
+from embedq.operations.backfill import Wanted
 from tests.support import until
 
 from .operating import answered, embed_due, invoked
@@ -99,7 +100,7 @@ def test_an_interrupted_backfill_goes_on_under_the_same_id_behind_its_last_batch
             raise Killed
 
     with pytest.raises(Killed):
-        backfilling.run(store, Wanted(batch_size=3), "me", "test", killed_after_two_batches)
+        backfill.run(store, Wanted(batch_size=3), "me", "test", killed_after_two_batches)
     half = told("backfill", "status")
     whole = told("backfill", "--yes", "--priority", "urgent")
 
@@ -227,16 +228,16 @@ def test_a_throttle_bounds_each_claim_and_the_rate_of_all_and_off_ends_it(told, 
     assert one_batch + until_the_rate_is_used_up == 20, "ten seconds' worth of 120 a minute"
     assert shown == in_status == {"rate_per_min": 120.0, "batch": 7}
     assert rest == 80
-    assert [row[0] for row in psql("SELECT metadata->'after' FROM embedding_audit_logs WHERE category = 'throttle' ORDER BY id")] == [
-        {"batch": 7}, {"batch": 7, "rate_per_min": 120.0}, {},
-    ]  # fmt: skip
+    assert [
+        row[0] for row in psql("SELECT metadata->'after' FROM embedding_audit_logs WHERE category = 'throttle' ORDER BY id")
+    ] == [{"batch": 7}, {"batch": 7, "rate_per_min": 120.0}, {}]
 
 
 def test_what_a_message_named_and_the_throttle_left_goes_back_to_the_table(told, psql, store, settings):
     psql("INSERT INTO articles (id, title, content) SELECT 'a' || n, 'T', 'text ' || n FROM generate_series(1, 10) n")
     psql("UPDATE embedding_tasks SET dispatched_at = clock_timestamp()")
     told("throttle", "--rate", "18/min")
-    parts = assemble.worker_parts(settings, "celery")
+    parts = wiring.worker_parts(settings, "celery")
     parts.worker.start()
 
     report = parts.engine.run(TheseTasks([row[0] for row in psql("SELECT id FROM embedding_tasks ORDER BY id")]))

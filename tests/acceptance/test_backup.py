@@ -1,4 +1,4 @@
-"""Backup and restore (R16): round trips, files that were cut off or altered, interruptions, a state that went on."""
+"""Backup and restore: round trips, files that were cut off or altered, interruptions, a state that went on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from embedq import backup
 from embedq.errors import InputError
 from embedq.model import Model
+from embedq.operations import backup
 from embedq.store import Store, schema
 from embedq.store.database import Database
 from tests.support import env
@@ -200,9 +200,18 @@ def altered(raw: bytes, how: str) -> bytes:
 
 @pytest.mark.parametrize(
     "how",
-    ["cut off", "cut off at a line", "one letter", "one byte of the file", "a row more behind the end", "a row less", "another program's",
-     "a later version's", "nothing of the kind"],
-)  # fmt: skip
+    [
+        "cut off",
+        "cut off at a line",
+        "one letter",
+        "one byte of the file",
+        "a row more behind the end",
+        "a row less",
+        "another program's",
+        "a later version's",
+        "nothing of the kind",
+    ],
+)
 def test_a_file_that_is_not_whole_is_refused_before_anything_is_touched(how: str, told, psql, environment, tmp_path: Path):
     psql("INSERT INTO articles (id, title, content) SELECT 'a' || n, 'T', 'text ' || n FROM generate_series(1, 5) n")
     file = tmp_path / "queue.backup"
@@ -264,8 +273,11 @@ def test_memory_does_not_grow_with_the_number_of_tasks(environment, psql, elsewh
         for where, words in ((environment["DATABASE_URL"], ("backup", str(file))), (url, ("restore", str(file), "--yes"))):
             done = subprocess.run(
                 [sys.executable, "-c", MEASURED, *words, "--json"],
-                env=env(environment | {"DATABASE_URL": where}), capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
+                env=env(environment | {"DATABASE_URL": where}),
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
             assert done.returncode == 0, done.stderr
             peaks[words[0], number] = int(done.stderr.split()[-1])
 
@@ -273,3 +285,25 @@ def test_memory_does_not_grow_with_the_number_of_tasks(environment, psql, elsewh
     for word in ("backup", "restore"):
         grown_kb = peaks[word, 60_000] - peaks[word, 100]
         assert grown_kb < 30_000, f"{word}: {grown_kb} kB for 40 MB of tasks"
+
+
+def test_rows_of_sources_come_back_with_their_vectors_for_the_table_to_be_attached(
+    told, psql, settings, elsewhere, environment, tmp_path: Path
+):
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    psql("CREATE TABLE posts (id int PRIMARY KEY, title text)")
+    psql("INSERT INTO posts VALUES (1, 'Tea'), (2, 'Milk')")
+    told("attach", "posts", "--title", "title", "--where", "id > 0", "--yes")
+    embed_due(settings)
+    told("backup", str(tmp_path / "all.backup"), "--with", "articles,vectors")
+    url, there = elsewhere
+
+    restored = answered(environment | {"DATABASE_URL": url}, "restore", str(tmp_path / "all.backup"), "--yes")
+
+    assert any("embedq attach posts --title title --where 'id > 0'" in warning for warning in restored["warnings"])
+    assert there("SELECT id FROM articles") == []
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE posts (id int PRIMARY KEY, title text)")
+        connection.execute("INSERT INTO posts VALUES (1, 'Tea'), (2, 'Other')")
+    answered(environment | {"DATABASE_URL": url}, "attach", "posts", "--title", "title", "--yes")
+    assert there("SELECT id, status FROM embedq_posts ORDER BY 1") == [(1, "ready"), (2, "queued")]

@@ -14,7 +14,7 @@ import pytest
 
 from embedq import Client
 from embedq.cli.voice import MISUSED, NOT_WELL
-from embedq.decide.health import Level
+from embedq.decide.facts import Level
 from embedq.model import ArticleDraft, Delivery
 from embedq.settings import from_env
 from embedq.store import Store

@@ -1,4 +1,4 @@
-"""Configuration (R10): shown without secrets, checked as a whole, kept in versions, compared, restored."""
+"""Configuration: shown without secrets, checked as a whole, kept in versions, compared, restored."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ def told(environment: dict[str, str]) -> Callable[..., Any]:
 
 def test_all_problems_are_told_at_once_each_with_its_remedy_and_no_secret(environment):
     wrong = {
-        "EMBEDDING_BATCH_SIZE": "many", "EMBEDDING_MODE": "fast", "EMBEDDING_BACH_SIZE": "5", "DATABASE_URL": f"mysql://u:{KEY}@h/d",
-        "OPENAI_BASE_URL": f"ftp://u:{KEY}@h", "EMBEDDING_RETRY_BACKOFF_BASE": "9000", "EMBEDDING_RETRY_BACKOFF_MAX": "10",
-    }  # fmt: skip
+        "EMBEDDING_BATCH_SIZE": "many",
+        "EMBEDDING_MODE": "fast",
+        "EMBEDDING_BACH_SIZE": "5",
+        "DATABASE_URL": f"mysql://u:{KEY}@h/d",
+        "OPENAI_BASE_URL": f"ftp://u:{KEY}@h",
+        "EMBEDDING_RETRY_BACKOFF_BASE": "9000",
+        "EMBEDDING_RETRY_BACKOFF_MAX": "10",
+    }
 
     result = invoked(environment | wrong, "config", "check", code=2)
 
@@ -60,8 +65,10 @@ def test_diff_names_what_changed_also_a_secret_without_showing_it(told):
 
     assert (same["settings"], same["live"]) == ([], [])
     assert {change["name"]: (change["then"], change["now"]) for change in other["settings"]} == {
-        "EMBEDDING_BATCH_SIZE": (50, 60), "EMBEDDING_MAX_RETRIES": (None, 9), "OPENAI_API_KEY": ("(set, hidden)", "(set, hidden)"),
-    }  # fmt: skip
+        "EMBEDDING_BATCH_SIZE": (50, 60),
+        "EMBEDDING_MAX_RETRIES": (None, 9),
+        "OPENAI_API_KEY": ("(set, hidden)", "(set, hidden)"),
+    }
     assert KEY not in str(other)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedq.model import Delivery, Mode
-from embedq.rollback.kinds import EMERGENCY
+from embedq.operations.rollback.procedures import EMERGENCY
 from embedq.store import Store
 from tests.rabbitmq import Link
 from tests.redisprocess import OwnRedis
@@ -39,9 +39,7 @@ def broke(how: str, server: OwnRedis | Link, store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "broken"),
-    [("dead", REDIS), ("frozen", REDIS), ("full", REDIS), on_rabbitmq("frozen")],
-    indirect=["broken"],
+    ("how", "broken"), [("dead", REDIS), ("frozen", REDIS), ("full", REDIS), on_rabbitmq("frozen")], indirect=["broken"]
 )
 def test_emergency_goes_on_from_the_table_whatever_the_broker_is(
     how: str, deployment: dict[str, str], broken: OwnRedis | Link, store: Store, standin: StandIn, tmp_path: Path
@@ -95,8 +93,7 @@ def test_an_emergency_killed_at_a_step_is_taken_up_and_ends_the_same(step: str, 
     assert again.json["resumed"]
     assert [each["step"] for each in again.json["steps"]] == [each.name for each in EMERGENCY.steps]
     live = store.status.live()
-    assert live is not None
-    assert (live["mode"], live["maintenance"], live["submissions_accepted"]) == ("database", None, True)
+    assert (live.mode, live.maintenance, live.submissions_accepted) == ("database", None, True)
     assert store.switches.counts() == {"free": 300, "with_broker": 0, "held_by_celery": 0, "held_by_poller": 0}
     assert store.rejected.count() == 3
     assert sum(queue.waiting for queue in broker.look().values()) == 0
@@ -113,8 +110,7 @@ def test_a_procedure_that_did_not_end_can_be_undone_instead(plain: dict[str, str
     assert (refused.exit_code, "did not end" in refused.err) == (3, True)
     assert undone.exit_code == 0, undone.err
     live = store.status.live()
-    assert live is not None
-    assert (live["mode"], live["maintenance"], live["dispatch_held"]) == ("celery", None, False)
+    assert (live.mode, live.maintenance, live.dispatch_held) == ("celery", None, False)
     assert store.procedures.unfinished() is None
     assert embedq(plain, "rollback", "undo", "--reason", "once more").exit_code == 1
 

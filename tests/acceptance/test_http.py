@@ -12,25 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from embedq.embedded import Servers
-from embedq.metrics import exposed_names
-from tests.acceptance.service import (
-    ADMIN,
-    AUTH,
-    FOR_ADMIN,
-    FOR_ARTICLES,
-    TOKENS,
-    Served,
-    empty,
-    hashing_at,
-    problem,
-    serving,
-)
+from embedq.local.servers import Servers
+from embedq.operations.metrics import exposed_names
+from tests.acceptance.service import ADMIN, AUTH, FOR_ADMIN, FOR_ARTICLES, TOKENS, Served, empty, hashing_at, problem, serving
 from tests.conftest import fresh_database
 from tests.support import free_port, run_command, start_poller, until
 
@@ -75,9 +65,16 @@ def test_an_article_is_written_read_edited_and_deleted(served: Served, psql: Cal
     assert made.status_code == 201
     assert made.headers["location"] == f"/api/articles/{made.json()['id']}"
     assert read.json()["embedding"] | {"task_id": 0} == {
-        "status": "queued", "task_id": 0, "priority": "urgent", "place": "broker", "attempts": 0, "retry_at": None, "eta_s": None,
-        "waits_for": "no worker is running that may claim it", "error": None,
-    }  # fmt: skip
+        "status": "queued",
+        "task_id": 0,
+        "priority": "urgent",
+        "place": "broker",
+        "attempts": 0,
+        "retry_at": None,
+        "eta_s": None,
+        "waits_for": "no worker is running that may claim it",
+        "error": None,
+    }
     assert edited.json()["version"] == 2
     assert [(one["version"], one["content"]) for one in history["versions"]] == [(1, "Brew it"), (2, "Steep it")]
     assert gone.status_code == 204
@@ -186,19 +183,32 @@ def test_search_that_is_switched_off_says_so(served: Served) -> None:
 # Who may -----------------------------------------------------------------------------------------------------------------------
 
 PATHS = [
-    ("GET", "/api/articles", None, AUTH), ("POST", "/api/articles", {"title": "x"}, AUTH), ("GET", "/api/articles/x", None, AUTH),
-    ("PUT", "/api/articles/x", {"title": "y"}, AUTH), ("DELETE", "/api/articles/x", None, AUTH),
-    ("POST", "/api/articles/batch", {"articles": [{"title": "z"}]}, AUTH), ("GET", "/api/articles/x/versions", None, AUTH),
+    ("GET", "/api/articles", None, AUTH),
+    ("POST", "/api/articles", {"title": "x"}, AUTH),
+    ("GET", "/api/articles/x", None, AUTH),
+    ("PUT", "/api/articles/x", {"title": "y"}, AUTH),
+    ("DELETE", "/api/articles/x", None, AUTH),
+    ("POST", "/api/articles/batch", {"articles": [{"title": "z"}]}, AUTH),
+    ("GET", "/api/articles/x/versions", None, AUTH),
     ("POST", "/api/search", {"query": "x"}, AUTH),
-    ("GET", "/admin/embedding/status", None, ADMIN), ("POST", "/admin/embedding/requeue", {"reason": "t"}, ADMIN),
-    ("GET", "/admin/queue/health", None, ADMIN), ("GET", "/admin/queue/stats", None, ADMIN),
+    ("GET", "/admin/embedding/status", None, ADMIN),
+    ("POST", "/admin/embedding/requeue", {"reason": "t"}, ADMIN),
+    ("GET", "/admin/queue/health", None, ADMIN),
+    ("GET", "/admin/queue/stats", None, ADMIN),
     ("POST", "/admin/queue/shutdown-workers", None, ADMIN),
     ("POST", "/admin/mode", {"mode": "hybrid", "reason": "t"}, ADMIN),
-    ("POST", "/admin/maintenance/emergency-mode", {"reason": "t"}, ADMIN), ("POST", "/admin/maintenance/disable-emergency-mode", None, ADMIN),
-    ("POST", "/admin/maintenance/pause-task-submission", None, ADMIN), ("POST", "/admin/maintenance/resume-task-submission", None, ADMIN),
-    ("POST", "/admin/maintenance/schedule", {"starts_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(), "reason": "t"}, ADMIN),
+    ("POST", "/admin/maintenance/emergency-mode", {"reason": "t"}, ADMIN),
+    ("POST", "/admin/maintenance/disable-emergency-mode", None, ADMIN),
+    ("POST", "/admin/maintenance/pause-task-submission", None, ADMIN),
+    ("POST", "/admin/maintenance/resume-task-submission", None, ADMIN),
+    (
+        "POST",
+        "/admin/maintenance/schedule",
+        {"starts_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(), "reason": "t"},
+        ADMIN,
+    ),
     ("GET", "/metrics", None, ADMIN),
-]  # fmt: skip
+]
 
 
 def test_every_path_is_closed_without_its_own_token_and_answers_with_it(served: Served) -> None:
@@ -255,7 +265,7 @@ def test_without_tokens_the_service_starts_on_loopback_only_and_says_so(environm
     open_house = environment | {"AUTH_TOKEN": "", "ADMIN_TOKEN": ""}
 
     beyond = run_command(open_house, "serve", "--host", "0.0.0.0", "--port", "0")
-    half = run_command(open_house | {"AUTH_TOKEN": "x"}, "serve", "--host", "0.0.0.0", "--port", "0")
+    half = run_command(open_house | {"AUTH_TOKEN": AUTH}, "serve", "--host", "0.0.0.0", "--port", "0")
     with serving(open_house) as served:
         said = served.process.output()
         status = served.stranger.get("/admin/embedding/status").status_code
@@ -340,9 +350,12 @@ def test_a_body_that_is_too_large_is_refused_however_it_is_sent(served: Served) 
 
 def test_an_unexpected_path_method_or_id_is_a_problem_and_no_traceback(served: Served) -> None:
     answers = [
-        served.articles.get("/nowhere"), served.articles.patch("/api/articles"), served.articles.get("/api/articles/%00"),
-        served.articles.get("/api/articles", params={"limit": 0}), served.articles.get("/api/articles/" + "x" * 3000),
-    ]  # fmt: skip
+        served.articles.get("/nowhere"),
+        served.articles.patch("/api/articles"),
+        served.articles.get("/api/articles/%00"),
+        served.articles.get("/api/articles", params={"limit": 0}),
+        served.articles.get("/api/articles/" + "x" * 3000),
+    ]
 
     assert [answer.status_code for answer in answers] == [404, 405, 422, 422, 404]
     assert all(problem(answer) and "Traceback" not in answer.text for answer in answers)
@@ -449,9 +462,9 @@ def test_with_broker_and_provider_dead_articles_are_saved_all_the_same(
 
 
 def test_a_database_that_goes_away_is_a_503_with_retry_after_and_then_all_is_well_again(
-    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    with Servers(tmp_path_factory.mktemp("own")) as own:
+    with Servers(tmp_path) as own:
         its = environment | {"DATABASE_URL": own.database_url, "REDIS_URL": own.redis_url}
         assert run_command(its, "db", "upgrade").returncode == 0
         with serving(its) as served:
@@ -581,8 +594,21 @@ def test_the_services_metrics_tell_the_state_of_the_house(served: Served) -> Non
 
     assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
     for line in (
-        'embedq_mode{mode="celery"} 1.0', "embedq_running 0.0", "embedq_database_up 1.0", "embedq_broker_up 1.0",
-        'embedq_open_tasks{place="broker",priority="high"} 1.0', 'embedq_broker_messages{queue="high",state="waiting"} 1.0',
+        'embedq_mode{mode="celery"} 1.0',
+        "embedq_running 0.0",
+        "embedq_database_up 1.0",
+        "embedq_broker_up 1.0",
+        'embedq_open_tasks{place="broker",priority="high"} 1.0',
+        'embedq_broker_messages{queue="high",state="waiting"} 1.0',
         'embedq_provider_up{provider="hashing"} 1.0',
-    ):  # fmt: skip
+    ):
         assert line in page.text
+
+
+def test_the_status_is_the_same_answer_by_command_and_over_http(served: Served, environment: dict[str, str]) -> None:
+    by_command = json.loads(run_command(environment, "status", "--json").stdout)
+    over_http = served.admin.get("/admin/embedding/status").json()
+
+    assert over_http.keys() == by_command.keys()
+    same = {"mode", "is_running", "reason", "by", "throttle", "submissions_accepted", "paused_priorities", "open"}
+    assert {name: over_http[name] for name in same} == {name: by_command[name] for name in same}

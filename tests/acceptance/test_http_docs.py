@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 
-from embedq.embedded import Servers
+from embedq.local.servers import Servers
 from tests.acceptance.service import AUTH, Served, hashing_at, serving
 from tests.acceptance.test_cockpit import CHROMIUM, DRIVER, FLAGS, needs_chromium
 from tests.conftest import fresh_database

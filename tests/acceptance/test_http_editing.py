@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from embedq.embedded import Servers
+from embedq.local.servers import Servers
 from tests.acceptance.service import FOR_ARTICLES, Served, empty, hashing_at, problem, serving
 from tests.conftest import fresh_database
 from tests.support import start_poller, until

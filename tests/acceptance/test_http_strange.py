@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from embedq.embedded import Servers
+from embedq.local.servers import Servers
 from tests.acceptance.service import ADMIN, FOR_ADMIN, FOR_ARTICLES, Served, empty, hashing_at, problem, serving
 from tests.conftest import fresh_database
 
@@ -126,9 +126,15 @@ def test_a_method_that_a_path_does_not_take_is_told_with_those_it_takes(served: 
 
 def test_no_answer_may_be_framed_sniffed_kept_or_made_to_load_anything(served: Served) -> None:
     answers = [
-        served.articles.get("/api/articles"), served.stranger.get("/api/articles"), served.stranger.get("/"), served.admin.get("/"),
-        served.stranger.get("/docs"), served.stranger.get("/nowhere"), served.admin.get("/metrics"), served.stranger.get("/health"),
-    ]  # fmt: skip
+        served.articles.get("/api/articles"),
+        served.stranger.get("/api/articles"),
+        served.stranger.get("/"),
+        served.admin.get("/"),
+        served.stranger.get("/docs"),
+        served.stranger.get("/nowhere"),
+        served.admin.get("/metrics"),
+        served.stranger.get("/health"),
+    ]
 
     for answer in answers:
         policy = answer.headers["content-security-policy"]
@@ -185,10 +191,12 @@ def test_no_page_of_another_site_can_make_a_browser_act(
 
 def test_a_token_in_an_address_opens_nothing_and_is_not_logged(served: Served) -> None:
     answers = [
-        served.stranger.get("/", params={"token": ADMIN}), served.stranger.get("/admin/queue/stats", params={"token": ADMIN}),
-        served.stranger.get("/cockpit/signin", params={"token": ADMIN}), served.stranger.get(f"/api/articles/{ADMIN}"),
+        served.stranger.get("/", params={"token": ADMIN}),
+        served.stranger.get("/admin/queue/stats", params={"token": ADMIN}),
+        served.stranger.get("/cockpit/signin", params={"token": ADMIN}),
+        served.stranger.get(f"/api/articles/{ADMIN}"),
         served.stranger.post("/cockpit/signin", data={"token": ADMIN + "x"}),
-    ]  # fmt: skip
+    ]
 
     assert [answer.status_code for answer in answers] == [200, 401, 405, 401, 401]
     assert not any("Levers" in answer.text or ADMIN in answer.text for answer in answers)
@@ -209,18 +217,27 @@ def test_of_different_articles_with_one_idempotency_key_at_once_one_is_written(s
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body"),
+    ("content_type", "body", "status", "field"),
     [
-        ("text/plain", b'{"title": "x"}'), ("application/x-www-form-urlencoded", b"title=x"), ("", b'{"title": "x"}'),
-        ("application/xml", b"<title>x</title>"), ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b--"), ("application/json", b"[]"),
-        ("application/json", b'"x"'), ("application/json", b"null"), ("application/json", b""),
+        ("text/plain", b'{"title": "x"}', 415, "Content-Type"),
+        ("application/x-www-form-urlencoded", b"title=x", 415, "Content-Type"),
+        ("", b'{"title": "x"}', 415, "Content-Type"),
+        ("application/xml", b"<title>x</title>", 415, "Content-Type"),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\nx\r\n--b--", 415, "Content-Type"),
+        ("application/json", b"[]", 422, "body"),
+        ("application/json", b'"x"', 422, "body"),
+        ("application/json", b"null", 422, "body"),
+        ("application/json", b"", 422, "body"),
+        ("application/json", '{"title": "x"}'.encode("utf-16"), 400, "body"),
     ],
-)  # fmt: skip
-def test_a_body_that_is_no_json_object_is_refused(served: Served, psql: Rows, content_type: str, body: bytes) -> None:
+)
+def test_a_body_that_is_no_json_object_is_refused(
+    served: Served, psql: Rows, content_type: str, body: bytes, status: int, field: str
+) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
 
     answer = served.articles.post("/api/articles", content=body, headers=headers)
 
-    assert answer.status_code == 422
-    assert problem(answer)["field"] == "body"
+    assert answer.status_code == status
+    assert problem(answer)["field"] == field
     assert psql("SELECT count(*) FROM articles") == [(0,)]

@@ -17,12 +17,11 @@ import psycopg
 import pytest
 
 from embedq import Client
-from embedq.http.guard import guard_of
-from embedq.http.health import Checked
-from embedq.http.service import SEARCH_THREADS, THREADS, Service
-from embedq.seats import PATIENCE_S, SEATS
+from embedq.client.bulkhead import PATIENCE_S, SEATS
+from embedq.http.checked import Checked
+from embedq.http.service import SEARCH_THREADS, THREADS
 from embedq.settings import Settings, from_env
-from tests.acceptance.service import FOR_ARTICLES, problem, serving
+from tests.acceptance.service import AUTH, FOR_ARTICLES, problem, serving
 from tests.redisprocess import OwnRedis
 from tests.standin import StandIn
 from tests.support import Process, until
@@ -57,8 +56,8 @@ def test_a_row_that_somebody_holds_is_a_503_for_its_writers_and_nothing_for_the_
     assert edited.status_code == 200
 
 
-def test_a_deadlock_is_a_503_that_wrote_nothing(environment: dict[str, str], database_url: str, psql: Rows) -> None:
-    with serving(environment) as served, psycopg.connect(database_url) as other:
+def test_a_deadlock_is_a_503_that_wrote_nothing(environment: dict[str, str], admin_url: str, psql: Rows) -> None:
+    with serving(environment) as served, psycopg.connect(admin_url) as other:
         served.articles.post("/api/articles/batch", json={"articles": [{"title": "x", "id": "a"}, {"title": "x", "id": "b"}]})
         other.execute("SET deadlock_timeout = '20s'")
         other.commit()
@@ -152,10 +151,10 @@ def test_a_broker_that_hangs_holds_up_hardly_a_save_and_no_look_at_the_health(
 
 def test_many_looks_at_the_health_at_once_are_one_look(settings: Settings) -> None:
     with Client(settings) as client:
-        service, checked = Service(settings, guard_of(settings), client), Checked()
+        checked = Checked(client)
 
         async def look() -> list[object]:
-            return await asyncio.gather(*(checked.look(service) for _ in range(20)))
+            return await asyncio.gather(*(checked.look() for _ in range(20)))
 
         found = asyncio.run(look())
 
@@ -166,17 +165,17 @@ SLOW = """
 import os, uvicorn
 from embedq.http import make_app
 from embedq.settings import from_env
-uvicorn.run(make_app(from_env(os.environ), patience_s=0.3), port=0)
+uvicorn.run(make_app(from_env(os.environ), body_within_s=2.0), port=0)
 """
 
 
 def test_a_body_that_does_not_come_is_given_up_and_one_that_comes_slowly_is_not(environment: dict[str, str]) -> None:
-    tokens = {"AUTH_TOKEN": "articles-token"}
+    tokens = {"AUTH_TOKEN": AUTH}
     with Process("slow", [sys.executable, "-c", SLOW], environment | tokens) as process:
         process.says("Uvicorn running on")
         port = urlsplit(process.output().partition("running on ")[2].split()[0]).port
         head = (
-            f"POST /api/articles HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer articles-token\r\n"
+            f"POST /api/articles HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {AUTH}\r\n"
             "Content-Type: application/json\r\nContent-Length: 14\r\n\r\n"
         )
         silent, slow = (socket.create_connection(("127.0.0.1", port or 0), timeout=20) for _ in range(2))
@@ -184,8 +183,9 @@ def test_a_body_that_does_not_come_is_given_up_and_one_that_comes_slowly_is_not(
         slow.sendall(head.encode())
         for byte in b'{"title": "x"}':
             slow.sendall(bytes([byte]))
-            time.sleep(0.05)  # slower than any program, and within the patience
-        given_up, taken = (connection.recv(65_536).decode() for connection in (silent, slow))
+            time.sleep(0.05)  # slower than any program, and within the time
+        taken = slow.recv(65_536).decode()
+        given_up = "".join(iter(lambda: silent.recv(65_536).decode(), ""))
         for connection in (silent, slow):
             connection.close()
 

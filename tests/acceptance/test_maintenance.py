@@ -68,9 +68,9 @@ def test_a_scheduled_window_begins_and_ends_by_the_steward(plain: dict[str, str]
     store.status.set_mode(Mode.DATABASE, "test", "test")
     with fleet(plain, tmp_path, store, celery=0, pollers=1):
         embedq(plain, "maintenance", "schedule", "--at", "+1s", "--for", "3s", "--pause-submissions", "--reason", "new disk")
-        wait_until(lambda: (store.status.live() or {})["submissions_accepted"] is False, 15, "the beginning")
+        wait_until(lambda: store.status.live().submissions_accepted is False, 15, "the beginning")
         write(plain, 10)
-        wait_until(lambda: (store.status.live() or {})["maintenance"] is None, 15, "the end")
+        wait_until(lambda: store.status.live().maintenance is None, 15, "the end")
         wait_until(lambda: facts(store)["stored"] == 10, 15, "what was written meanwhile")
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from embedq.decide.switching import deliveries, dispatches, switched_off
+from embedq.decide.modes import deliveries, dispatches
+from embedq.decide.switching import switched_off
 from embedq.model import Delivery, Mode
 from embedq.store import Store
 from tests.standin import StandIn, running

@@ -16,12 +16,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from embedq import assemble
+from embedq import wiring
 from embedq.cli import embedq
-from embedq.engine import NextDue
+from embedq.engine.engine import NextDue
 from embedq.model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
 from embedq.store import Store
-from embedq.store.operate import Act, Picked
+from embedq.store.bulk import Act, Picked
 from tests.support import until
 
 Run = Callable[..., Result]
@@ -65,7 +65,7 @@ def embed_all(settings) -> Callable[[], None]:
     """Everything that is due is embedded, by a real engine in this process."""
 
     def embed() -> None:
-        parts = assemble.worker_parts(replace(settings, worker_timeout_ms=60_000), "poller")
+        parts = wiring.worker_parts(replace(settings, worker_timeout_ms=60_000), "poller")
         parts.worker.start()
         try:
             while parts.engine.run(NextDue()).claimed:
@@ -156,16 +156,16 @@ def test_emergency_stop_hands_back_what_is_in_flight_and_late_results_are_discar
     assert audited(psql, "emergency-stop")[0]["counts"] == {"pending": 3}
 
 
-def test_emergency_stop_ends_sessions_that_hang_in_a_claim_or_on_a_task(told, store, worker, psql, database_url):
+def test_emergency_stop_ends_sessions_of_workers_that_hang_in_a_claim_or_on_a_task(told, store, worker, psql, database_url):
     articles(psql, 2)
     (task, _) = claimed(store, worker)
-    in_claim, in_settle = psycopg.connect(database_url), psycopg.connect(database_url)
+    in_claim, in_settle = (psycopg.connect(database_url, application_name="embedq poller") for _ in range(2))
     in_claim.execute("SELECT pg_advisory_xact_lock_shared(embedq_fence_key())")
     in_settle.execute("SELECT FROM embedding_tasks WHERE id = %s FOR UPDATE", [task.id])
 
     answer = told("emergency-stop", "--yes")
 
-    assert (answer["sessions_ended"], answer["left"]) == (2, 0)
+    assert (answer["sessions_ended"], answer["left"], answer["taken"]) == (2, 0, 0)
     assert psql("SELECT is_running FROM embedding_worker_status") == [(False,)]
     assert statuses(psql) == {"pending": 2}
     for ended in (in_claim, in_settle):
@@ -174,13 +174,16 @@ def test_emergency_stop_ends_sessions_that_hang_in_a_claim_or_on_a_task(told, st
         ended.close()
 
 
-def test_a_stop_that_cannot_pass_a_hanging_claim_says_what_can(run, psql, database_url):
-    with psycopg.connect(database_url) as in_claim:
-        in_claim.execute("SELECT pg_advisory_xact_lock_shared(embedq_fence_key())")
+def test_a_stop_that_cannot_pass_the_fence_says_who_holds_it(run, psql, database_url):
+    with psycopg.connect(database_url, application_name="a report") as held_by_hand:
+        held_by_hand.execute("UPDATE embedding_worker_status SET reason = 'a secret reason' WHERE id = 1")
 
-        result = run("stop", code=3)
+        result, pid = run("stop", code=3), held_by_hand.info.backend_pid
 
-    assert "emergency-stop" in result.stderr
+    assert f"pid {pid} (a report, user " in result.stderr
+    assert "UPDATE embedding_worker_status SET reason =" in result.stderr
+    assert "secret" not in result.stderr
+    assert "nothing was changed" in result.stderr
     assert psql("SELECT is_running FROM embedding_worker_status") == [(True,)]
 
 
@@ -214,11 +217,11 @@ def test_clear_clears_exactly_what_all_its_filters_name(told, psql):
     articles(psql, 4, "b", "acme")
     psql("UPDATE embedding_tasks SET priority = 'low' WHERE article_id IN ('a1', 'a2', 'b1', 'b2')")
     psql("UPDATE embedding_tasks SET metadata = metadata || '{\"reason\": \"import\"}' WHERE article_id IN ('a1', 'b1')")
-    filters = ("--status", "pending", "--priority", "low", "--tenant", "acme", "--reason", "import")
+    filters = ("--status", "pending", "--priority", "low", "--tenant", "acme", "--made-for", "import")
 
     planned = told("clear", *filters, "--dry-run")
     unchanged = statuses(psql)
-    told("clear", *filters, "--why", "too much", "--yes")
+    told("clear", *filters, "--reason", "too much", "--yes")
 
     assert planned["tasks"] == 1
     assert unchanged == {"pending": 8}
@@ -363,8 +366,10 @@ def test_requeue_only_missing_takes_exactly_what_has_no_vector(told, psql, store
 
     assert (answer["tasks"], answer["made"]) == (2, 1)
     assert psql("SELECT article_id, priority FROM embedding_tasks WHERE status = 'pending' ORDER BY 1") == [
-        ("a1", "high"), ("a2", "high"), ("a3", "high"),
-    ]  # fmt: skip
+        ("a1", "high"),
+        ("a2", "high"),
+        ("a3", "high"),
+    ]
 
 
 def test_requeue_takes_the_latest_task_of_an_article_and_no_more_than_the_limit(told, store, worker, psql):
@@ -394,7 +399,7 @@ def test_when_a_writer_and_a_requeue_wait_for_each_other_the_writer_goes_on(stor
     with psycopg.connect(database_url) as writer:
         writer.execute("UPDATE articles SET content = 'new' WHERE id = 'a2'")
         requeue.start()
-        wait_until(lambda: psql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+        wait_until(lambda: psql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' OR wait_event_type = 'Lock'"))
         # The requeue has a1's task and will want a2's, which this transaction has; now this one wants a1's.
         writer.execute("UPDATE articles SET content = 'new' WHERE id = 'a1'")
     requeue.join()
@@ -434,8 +439,9 @@ def test_a_discarded_dead_letter_is_not_promised_anew_and_can_be_brought_back(ru
 
     assert made == 0
     assert psql("SELECT article_id, status, jsonb_array_length(errors) FROM embedding_tasks ORDER BY 1") == [
-        ("a1", "pending", 1), ("a2", "failed", 1),
-    ]  # fmt: skip
+        ("a1", "pending", 1),
+        ("a2", "failed", 1),
+    ]
     assert audited(psql, "discard")[0]["counts"] == {"cancelled": 1}
 
 
@@ -476,8 +482,10 @@ def test_an_export_imported_twice_brings_back_each_promise_once(told, psql, tmp_
     assert first["foreign_lines"] == [[4, "a4"]]
     assert (second.get("made"), second["promised"]) == (None, 3)
     assert psql("SELECT article_id, priority, attempts, error_message FROM embedding_tasks ORDER BY 1") == [
-        ("a1", "high", 2, "busy"), ("a2", "normal", 0, None), ("a3", "normal", 0, None),
-    ]  # fmt: skip
+        ("a1", "high", 2, "busy"),
+        ("a2", "normal", 0, None),
+        ("a3", "normal", 0, None),
+    ]
     assert audited(psql, "import")[0]["counts"] == {"made": 3, "foreign": 1}
 
 
@@ -670,3 +678,26 @@ except SystemExit:
     )
 
     assert seen.stdout.splitlines()[-1] == "[]", seen.stderr
+
+
+# The live row is gone --------------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_live_row_every_look_says_that_it_is_gone_and_how_to_make_it_anew(psql, run, told):
+    articles(psql, 3)
+    psql("DELETE FROM embedding_worker_status")
+
+    assert {(seen["is_running"], "embedq start" in seen["reason"]) for seen in (told("status"), told("mode"))} == {
+        (False, True)
+    }
+    health = told("health", code=1)
+    assert "is gone: nothing can be claimed, 3 tasks wait" in health["findings"][0]["what"]
+    assert "is gone" in told("explain", "a1")["reasons"][0]["what"]
+    assert "embedq start" in json.dumps(told("alerts", "check", code=3))
+    assert told("maintenance", "status")["submissions_accepted"]
+    for words in (("config", "save", "--yes"), ("backfill", "--dry-run"), ("metrics",)):
+        run(*words)
+
+    run("start", "--reason", "the row was deleted")
+    assert told("status")["is_running"]
+    assert psql("SELECT mode, is_running FROM embedding_worker_status") == [("celery", True)]

@@ -32,9 +32,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(installed: Path, cwd: Path, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run(
-        [sys.executable, "-m", *argv], cwd=cwd, env=clean | {"PYTHONPATH": str(installed)} | environment,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", *argv],
+        cwd=cwd,
+        env=clean | {"PYTHONPATH": str(installed)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_the_wheel_holds_the_sql_and_nothing_that_is_not_the_package(wheel: Path):

@@ -11,8 +11,8 @@ import pytest
 from embedq.broker import Broker
 from embedq.decide.assess import SLOW_BROKER_S
 from embedq.model import Delivery, Mode
-from embedq.rollback.evidence import gather
-from embedq.rollback.kinds import EMERGENCY
+from embedq.operations.rollback.evidence import gather
+from embedq.operations.rollback.procedures import EMERGENCY
 from embedq.store import Store
 from tests.redisprocess import OwnRedis
 
@@ -27,13 +27,13 @@ def test_planned_lets_the_broker_finish_and_undo_returns_to_celery(
     writer.fill(600)
     with fleet(deployment, tmp_path, store, celery=1, pollers=1), writer:
         ran = embedq(deployment, "rollback", "planned", "--wait", "5", "--reason", "performance")
-        there = (store.status.live() or {})["mode"]
+        there = store.status.live().mode
         back = embedq(deployment, "rollback", "undo", "--reason", "better now")
         writer.__exit__()
         all_is_well(deployment, store, writer)
 
     assert (ran.exit_code, there, back.exit_code) == (0, Mode.DATABASE, 0), ran.err + back.err
-    assert (store.status.live() or {})["mode"] == Mode.CELERY
+    assert store.status.live().mode == Mode.CELERY
 
 
 def test_the_queue_that_an_emergency_backed_up_can_be_imported(plain: dict[str, str], store: Store, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_partial_compares_both_deliveries(deployment: dict[str, str], store: Sto
         ran = embedq(deployment, "rollback", "partial", "--watch", "5", "--reason", "in doubt", "--json")
 
     assert ran.exit_code == 0, ran.err
-    assert (store.status.live() or {})["mode"] == Mode.HYBRID
+    assert store.status.live().mode == Mode.HYBRID
     compare = next(step for step in ran.json["steps"] if step["step"] == "compare")
     assert {row["delivery"] for row in compare["deliveries"] if row["completed"]} >= {"celery"}
 
@@ -105,7 +105,7 @@ def test_a_rehearsal_works_and_leaves_nothing_behind(kind: str, plain: dict[str,
     assert ran.exit_code == 0, ran.err
     assert (ran.json["embedded"], ran.json["problems"], ran.json["well"]) == (120, [], True)
     assert (sorted(broker.redis.keys("*")), store.switches.counts(), schemas(store)) == before
-    assert (store.status.live() or {})["mode"] == Mode.CELERY
+    assert store.status.live().mode == Mode.CELERY
 
 
 def schemas(store: Store) -> list[str]:
@@ -152,3 +152,28 @@ def test_the_report_tells_what_happened(plain: dict[str, str], store: Store) -> 
     assert [step["step"] for step in told["steps"]] == [step.name for step in EMERGENCY.steps]
     assert told["verification"]["wanted"] == [30, 30]
     assert any(entry["category"] == "mode" for entry in told["timeline"])
+
+
+def test_the_incident_report_spans_the_emergency_and_its_undo(plain: dict[str, str], store: Store) -> None:
+    write(plain, 5)
+    known = plain | {"EMBEDDING_CONTACTS": "on call: Ann, then Bob"}
+    embedq(known, "rollback", "emergency", "--quiet", "0.3", "--reason", "Redis | was replaced")
+    embedq(known, "rollback", "undo", "--reason", "it is back")
+
+    told = embedq(known, "rollback", "report", "--markdown")
+
+    assert told.exit_code == 0, told.err
+    assert told.out.startswith("# Incident: emergency and undo\n")
+    headings = (
+        "## Impact",
+        "## Root cause",
+        "## What worked",
+        "## Improvements",
+        "## Prevention",
+        "## Follow-ups",
+        "## Contacts",
+    )
+    assert all(f"\n{heading}\n" in told.out for heading in headings)
+    assert "Redis \\| was replaced" in told.out
+    assert "on call: Ann, then Bob" in told.out
+    assert "on call: Ann, then Bob" in embedq(known, "rollback", "plan", "emergency").out

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from embedq import Client
-from embedq.embedded import Servers
+from embedq.local.servers import Servers
 from embedq.model import ArticleDraft
 from embedq.settings import from_env
 from embedq.store import Store
@@ -22,7 +22,7 @@ from tests.redisprocess import own_redis
 from .underload import embedq, fleet
 
 HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto"
-RUNBOOKS = sorted([*HOWTO.glob("r[0-9]*.rst"), HOWTO / "poison-messages.rst"])
+RUNBOOKS = sorted([*HOWTO.glob("r[0-9]*.rst"), HOWTO / "poison-messages.rst", HOWTO / "attach.rst"])
 HEADINGS = (
     "When",
     "The command",
@@ -54,6 +54,17 @@ def shown_in(page: Path) -> list[Shown]:
     return found
 
 
+def sql_in(page: Path) -> list[str]:
+    """The blocks of SQL of a page: the first makes what its commands are about, the others are about what these have made."""
+    return re.findall(r"^\.\. code-block:: sql\n\n((?:    .*\n|\n)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def run_sql(url: str, *blocks: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for block in blocks:
+            connection.execute(block)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def system(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], Store]]:
     """A deployment with a Celery worker, a poller and articles, for all pages together."""
@@ -62,9 +73,14 @@ def system(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFac
     with psycopg.connect(servers.database_url, autocommit=True) as connection, own_redis(folder) as redis:
         connection.execute(f"CREATE DATABASE runbooks TEMPLATE {template}")  # type: ignore[arg-type]
         environment = {
-            "DATABASE_URL": url, "REDIS_URL": redis.url, "EMBEDDING_PROVIDER": "hashing", "EMBEDDING_DIMENSIONS": "64",
-            "EMBEDDING_WORKER_INTERVAL": "200", "EMBEDQ_HOME": str(folder / "home"), "COLUMNS": "200",
-        }  # fmt: skip
+            "DATABASE_URL": url,
+            "REDIS_URL": redis.url,
+            "EMBEDDING_PROVIDER": "hashing",
+            "EMBEDDING_DIMENSIONS": "64",
+            "EMBEDDING_WORKER_INTERVAL": "200",
+            "EMBEDQ_HOME": str(folder / "home"),
+            "COLUMNS": "200",
+        }
         store = Store(Database(url))
         with fleet(environment, folder, store, celery=1, pollers=1):
             yield environment, store
@@ -87,6 +103,8 @@ def test_the_commands_of_a_runbook_do_what_it_says(page: Path, system: tuple[dic
     with Client(from_env(environment)) as client:
         client.put([ArticleDraft(f"{page.stem} {n}", f"text {n}", id=f"{page.stem}-{n}") for n in range(20)])
     commands = shown_in(page)
+    first, *others = sql_in(page) or [""]
+    run_sql(environment["DATABASE_URL"], first)
 
     for shown in commands:
         program, *arguments = shlex.split(shown.command)
@@ -96,8 +114,9 @@ def test_the_commands_of_a_runbook_do_what_it_says(page: Path, system: tuple[dic
         for line in shown.lines:
             assert re.search(pattern(line), ran.out + ran.err), f"{shown.command} did not say {line!r}:\n{ran.out}\n{ran.err}"
 
+    run_sql(environment["DATABASE_URL"], *others)
     assert commands
-    assert (store.status.live() or {})["mode"] == "celery", "the page does not lead back"
+    assert store.status.live().mode == "celery", "the page does not lead back"
 
 
 def pattern(line: str) -> str:

@@ -9,24 +9,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 
-from embedq.embedded import running
+from embedq.local.servers import running
 from tests.rabbitmq import connected
-from tests.support import Process, until
+from tests.support import Process, folder_for_servers, until
 
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="embedq-home-") as folder:
-        yield Path(folder)
+    with folder_for_servers("embedq-home-") as folder:
+        yield folder
 
 
 def embedq(home: Path, *argv: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"}
+    environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500", "EMBEDDING_PROVIDER": "hashing"}
     return subprocess.run(
         [sys.executable, "-m", "embedq", *argv], env=environment, capture_output=True, text=True, timeout=timeout
     )
@@ -38,7 +37,11 @@ def up(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def start(**settings: str) -> subprocess.Popen[str]:
         with (home / "up.log").open("w") as log:
-            environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"} | settings
+            environment = (
+                os.environ
+                | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500", "EMBEDDING_PROVIDER": "hashing"}
+                | settings
+            )
             argv = [sys.executable, "-m", "embedq", "up", "--flower-port", "0", "--http-port", "0"]
             process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, text=True)
         started.append(process)
@@ -200,7 +203,7 @@ def test_up_serves_http_and_flower_on_loopback_and_flower_asks_for_a_password(ho
     import urllib.request
 
     log = tmp_path / "up.log"
-    environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500"}
+    environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500", "EMBEDDING_PROVIDER": "hashing"}
     with log.open("w") as out:
         process = subprocess.Popen([sys.executable, "-m", "embedq", "up"], env=environment, stdout=out, stderr=out, text=True)
     try:

@@ -19,9 +19,9 @@ import psutil
 import psycopg
 import pytest
 
-from embedq.child import Child, Part, how_it_ended
-from embedq.embedded import Servers
-from embedq.supervise import Lines, Supervisor, restart_wait_s
+from embedq.local.process import Child, Part, how_it_ended
+from embedq.local.servers import Servers
+from embedq.local.supervisor import Lines, Supervisor, restart_wait_s
 
 ROOT = Path(__file__).resolve().parents[2]
 # Says which signal it got, and ends.
@@ -44,8 +44,8 @@ DEAF = """
 CRASHING = "print('working'); raise SystemExit(3)"
 SUPERVISED = """
     import sys
-    from embedq.child import Part
-    from embedq.supervise import Supervisor
+    from embedq.local.process import Part
+    from embedq.local.supervisor import Supervisor
     parts = {parts!r}
     Supervisor([Part(name, [sys.executable, "-u", "-c", program], **more) for name, program, more in parts], sys.stdout).run()
     print("returned")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -36,9 +37,9 @@ def test_the_tutorial_can_be_copied_and_pasted(repository: Path, tmp_path: Path)
         up.says("Application startup complete", timeout_s=90)
         until(lambda: "poller poller@" in up.output() and " ready." in up.output(), 60, up.output)
         address = re.search(r"cockpit: (http://\S+)", up.output())
-        database = re.search(r"PostgreSQL (postgresql://\S+)", up.output())
         assert address is not None
-        assert database is not None
+        assert f"data in {tmp_path / 'home'} " in up.output()
+        database = json.loads((tmp_path / "home" / "running.json").read_text())["database_url"]
         for line in after_up:
             here = line.replace("http://127.0.0.1:8000", address[1])
             ran = subprocess.run(
@@ -46,7 +47,7 @@ def test_the_tutorial_can_be_copied_and_pasted(repository: Path, tmp_path: Path)
             )
             assert ran.returncode == 0, f"{line}: {ran.stdout}{ran.stderr}"
             said[line] = ran.stdout
-        with psycopg.connect(database[1], autocommit=True) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
             answers = [connection.execute(line.encode()).statusmessage for line in sql(page)]
         assert up.terminate(90) == 0
 

@@ -1,4 +1,4 @@
-"""Uninstall (R15), and the alert rules: on a real PostgreSQL and Redis."""
+"""Uninstall, and the alert rules: on a real PostgreSQL and Redis."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from embedq import assemble
+from embedq import wiring
 from embedq.broker import Broker
 from embedq.model import Priority
+from tests.support import until
 
 from .operating import answered, embed_due, invoked
+from .service import serving
 
 OURS = (
     "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'p', 'S')"
@@ -62,7 +64,7 @@ def test_articles_may_stay_as_a_plain_table(lived_in, environment, psql, tmp_pat
 def test_it_is_refused_while_workers_live_and_without_yes(lived_in, environment, settings, psql, tmp_path: Path):
     planned = answered(environment, "uninstall", "--dry-run")
     unasked = invoked(environment, "uninstall", "--backup", str(tmp_path / "b"), code=2)
-    parts = assemble.worker_parts(settings, "poller")
+    parts = wiring.worker_parts(settings, "poller")
     parts.worker.start()
 
     refused = invoked(environment, "uninstall", "--yes", "--backup", str(tmp_path / "b"), code=3)
@@ -133,3 +135,89 @@ def test_metrics_show_what_was_sampled(environment, psql, store):
     assert [value for value in answer["depth"]["pending"] if value is not None] == [4.0]
     assert max(answer["per_s"]["failed"]) == pytest.approx(4 / 360)
     assert "█" in table
+
+
+# What rests on our tables ---------------------------------------------------------------------------------------------------------------
+
+HOLD = {
+    "view": "CREATE VIEW report AS SELECT id, title FROM articles",
+    "materialized view": "CREATE MATERIALIZED VIEW report AS SELECT count(*) FROM embedding_tasks",
+    "foreign key": "CREATE TABLE comments (article text REFERENCES article_texts (id))",
+    "function": "CREATE FUNCTION titles() RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT title FROM articles; END",
+}
+GO = {
+    "trigger": "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+    " CREATE TRIGGER our_note AFTER INSERT ON article_texts FOR EACH ROW EXECUTE FUNCTION noted()",
+    "grant": "GRANT SELECT ON articles TO PUBLIC",
+    "policy": "CREATE POLICY own_rows ON article_texts USING (true)",
+}
+NAMES = {
+    "trigger": "trigger our_note on article_texts",
+    "grant": "GRANT SELECT ON articles TO PUBLIC",
+    "policy": "policy own_rows",
+}
+
+
+@pytest.mark.parametrize("kind", HOLD)
+def test_what_needs_our_tables_is_named_before_anything_is_done(
+    kind, lived_in, environment, psql, redis_url: str, tmp_path: Path
+):
+    psql(HOLD[kind])
+
+    planned = answered(environment, "uninstall", "--dry-run")
+    refused = invoked(environment, "uninstall", "--yes", "--backup", str(tmp_path / "b"), code=3)
+
+    (named,) = planned["held_by"]
+    assert named.startswith(kind)
+    assert named in refused.stderr
+    assert psql("SELECT is_running FROM embedding_worker_status") == [(True,)]
+    assert psql("SELECT count(*) FROM embedding_tasks WHERE status = 'cancelled'") == [(0,)]
+    assert list(tmp_path.iterdir()) == []
+    assert redis.Redis.from_url(redis_url).llen("low") == 1
+
+
+@pytest.mark.parametrize("kind", GO)
+def test_what_goes_with_our_tables_is_named(kind, lived_in, environment, psql, tmp_path: Path):
+    psql(GO[kind])
+
+    planned = answered(environment, "uninstall", "--dry-run")
+    done = invoked(environment, "uninstall", "--yes", "--backup", str(tmp_path / "b"))
+
+    assert planned["held_by"] == []
+    assert [what for what in planned["goes_too"] if what.startswith(NAMES[kind])]
+    assert f"goes with the tables: {NAMES[kind]}" in done.stderr
+
+
+def test_leftovers_are_named_with_the_way_on(lived_in, environment, psql, tmp_path: Path):
+    psql("CREATE FUNCTION embedq_forgotten() RETURNS integer LANGUAGE sql RETURN 1")
+    first = answered(environment, "uninstall", "--yes", "--backup", str(tmp_path / "b"), code=1)
+
+    for statement in first["drops"]:
+        psql(statement)
+    again = answered(environment, "uninstall", "--yes", "--no-backup")
+
+    assert first["remains"] == ["function embedq_forgotten"]
+    assert again["remains"] == []
+
+
+def test_an_upgrade_beside_leftovers_goes_to_a_schema_of_its_own(lived_in, environment, psql, tmp_path: Path):
+    invoked(environment, "uninstall", "--yes", "--backup", str(tmp_path / "b"))
+    psql("CREATE TABLE embedding_tasks (id bigint)")
+
+    said = invoked(environment, "db", "upgrade").stdout
+
+    assert "the tables are in the schema embedq" in said
+    assert psql("SELECT count(*) FROM public.embedding_tasks") == [(0,)]
+    answered(environment, "db", "health")
+
+
+def test_after_it_the_service_says_that_the_schema_is_gone(lived_in, environment, tmp_path: Path):
+    with serving(environment) as served:
+        invoked(environment, "uninstall", "--yes", "--backup", str(tmp_path / "b"))
+
+        answer = served.articles.get("/api/articles/a1")
+        health = until(lambda: (seen := served.stranger.get("/health").json())["problems"] == ["database-not-set-up"] and seen)
+
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:embedq:database-not-set-up")
+    assert "embedq db upgrade" in answer.json()["next_step"]
+    assert "schema is not there" in health["checks"]["database"]["detail"]

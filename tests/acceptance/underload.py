@@ -70,8 +70,13 @@ def embedq(environment: Mapping[str, str], *arguments: str, timeout_s: float = 1
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "embedq", *arguments],
-        cwd=cwd, env=clean() | {"PYTHONPATH": str(ROOT)} | dict(environment), capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=cwd,
+        env=clean() | {"PYTHONPATH": str(ROOT)} | dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        stdin=subprocess.DEVNULL,
+    )
     return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started, time.time())
 
 
@@ -89,8 +94,24 @@ class Fleet:
 
     def start_celery(self, number: int) -> None:
         for each in range(number):
-            argv = [sys.executable, "-m", "celery", "-A", "embedq", "worker", "--pool", "threads", "-Q", QUEUES,
-                    "--without-mingle", "--without-gossip", "--loglevel", "WARNING", "--hostname", f"c{each}@%h"]  # fmt: skip
+            argv = [
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                "embedq",
+                "worker",
+                "--pool",
+                "threads",
+                "-Q",
+                QUEUES,
+                "--without-mingle",
+                "--without-gossip",
+                "--loglevel",
+                "WARNING",
+                "--hostname",
+                f"c{each}@%h",
+            ]
             self._start(f"celery{each}", argv)
 
     def start_pollers(self, number: int) -> None:

@@ -17,27 +17,44 @@ from typing import Any
 import psutil
 import psycopg
 
+from .compare import compare
 from .figures import Figure
 from .world import POSTGRES, World
 
 HERE = Path(__file__).parent
 MODULES = {
-    "B1": "embedding", "B2": "overhead", "B3": "writing", "B4": "urgent", "B5": "switching",
-    "B6": "growth", "B7": "questions", "B8": "search", "B9": "startup", "B10": "scale", "B11": "service",
-}  # fmt: skip
+    "B1": "embedding",
+    "B2": "overhead",
+    "B3": "writing",
+    "B4": "urgent",
+    "B5": "switching",
+    "B6": "growth",
+    "B7": "questions",
+    "B8": "search",
+    "B9": "startup",
+    "B10": "scale",
+    "B11": "service",
+    "B12": "attached",
+    "B14": "quality",
+    "B17": "console",
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description="Benchmarks, as ratios measured side by side in one run."
     )
-    parser.add_argument("which", nargs="*", metavar="B1 … B11", help="all of them, when none is named")
+    parser.add_argument("which", nargs="*", metavar="B1 … B17", help="all of them, when none is named")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds: to see that it runs, not how fast")
     parser.add_argument("--keep", action="store_true", help="write tests/bench/figures.json, the record of the last good run")
+    parser.add_argument("--compare", metavar="REV", help="measure this revision and the checkout in turn, and print ratios")
+    parser.add_argument("--rounds", type=int, default=3, help="how often, with --compare")
     wish = parser.parse_args()
     wanted = [name.upper() for name in wish.which] or list(MODULES)
     if unknown := [name for name in wanted if name not in MODULES]:
         parser.error(f"{', '.join(unknown)}: there are {', '.join(MODULES)}")
+    if wish.compare:
+        return compare(wish.compare, wanted, rounds=wish.rounds, quick=wish.quick)
     run = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": _revision(),  # before the record itself is changed
@@ -54,7 +71,8 @@ def main() -> int:
             _write(run, keep=wish.keep)
     figures = [figure for found in run["figures"].values() for figure in found]
     print(f"{sum(f['met'] is not False for f in figures)} of {len(figures)} figures are as they should be")
-    return 0
+    # Quality does not depend on what else the machine does: a drop is a failure.
+    return int(any(figure["met"] is False for figure in run["figures"].get("B14", [])))
 
 
 def _one(world: World, name: str, *, quick: bool) -> list[dict[str, Any]]:
@@ -76,9 +94,13 @@ def _title(name: str) -> str:
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {
-        "cpu": _cpu(), "cores": os.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "system": platform.platform(), "python": platform.python_version(), "postgresql_settings": POSTGRES,
-    }  # fmt: skip
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "postgresql_settings": POSTGRES,
+    }
 
 
 def _cpu() -> str:

@@ -112,9 +112,23 @@ def _one_each(yard: Yard, articles: int, sums: Sums) -> None:
 
 def celery_rival(yard: Yard, threads: int) -> Process:
     argv = [
-        sys.executable, "-m", "celery", "-A", "tests.bench.rivals", "worker", "--pool", "threads", "--concurrency", str(threads),
-        "-Q", "rivals", "--without-mingle", "--without-gossip", "--loglevel", "WARNING",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "tests.bench.rivals",
+        "worker",
+        "--pool",
+        "threads",
+        "--concurrency",
+        str(threads),
+        "-Q",
+        "rivals",
+        "--without-mingle",
+        "--without-gossip",
+        "--loglevel",
+        "WARNING",
+    ]
     return Process("rival", argv, yard.environment)
 
 

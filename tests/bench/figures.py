@@ -45,9 +45,15 @@ def alone(name: str, unit: str, values: Sequence[float], *, at_most: float | Non
 
 
 def compared(
-    name: str, unit: str, ours: Sequence[float], other: Sequence[float], against: str, *,
-    at_most: float | None = None, at_least: float | None = None,
-) -> Figure:  # fmt: skip
+    name: str,
+    unit: str,
+    ours: Sequence[float],
+    other: Sequence[float],
+    against: str,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Figure:
     """Two things measured in the same rounds: the ratio is the median of the rounds' ratios, so that a slow minute hurts both."""
     ratio = median(one / two for one, two in zip(ours, other, strict=True))
     target, met = "", None

@@ -24,15 +24,17 @@ def embedded(yard: Yard, first: int, last: int) -> None:
         "INSERT INTO embeddings (model_id, article_id, version, text_hash, chunks, tokens)"
         " SELECT active.model_id, a.id, a.version, a.text_hash, 1, 8 FROM article_texts a, embedding_active_model active"
         " WHERE substr(a.id, 2)::int BETWEEN %s AND %s",
-        first, last,
-    )  # fmt: skip
+        first,
+        last,
+    )
     yard.sql(
         "INSERT INTO embedding_vectors (model_id, article_id, chunk, tenant_id, chunk_hash, starts_at, ends_at, embedding)"
         " SELECT e.model_id, e.article_id, 0, 'default', e.text_hash, 0, 10,"
         " array_fill(0.1::real, ARRAY[m.dimensions])::vector FROM embeddings e JOIN embedding_models m ON m.id = e.model_id"
         " WHERE substr(e.article_id, 2)::int BETWEEN %s AND %s",
-        first, last,
-    )  # fmt: skip
+        first,
+        last,
+    )
     finished(yard, first, last)
 
 
@@ -44,8 +46,9 @@ def finished(yard: Yard, first: int, last: int) -> None:
         " SELECT 'a' || n, 'tenant' || (n %% 7), active.model_id, 'completed', 1, 1, 'poller', '{\"reason\": \"create\"}',"
         " now() - interval '2 days', now() - interval '1 day', now() - interval '1 day'"
         " FROM generate_series(%s::int, %s::int) n, embedding_active_model active",
-        first, last,
-    )  # fmt: skip
+        first,
+        last,
+    )
 
 
 def waiting(yard: Yard, first: int, last: int, priority: str = "normal") -> None:
@@ -54,8 +57,10 @@ def waiting(yard: Yard, first: int, last: int, priority: str = "normal") -> None
         "INSERT INTO embedding_tasks (article_id, tenant_id, model_id, priority, metadata, created_at, scheduled_at)"
         " SELECT 'a' || n, 'tenant' || (n %% 7), active.model_id, %s, '{\"reason\": \"create\"}', now() - interval '1 hour',"
         " now() - interval '1 hour' + n * interval '1 microsecond' FROM generate_series(%s::int, %s::int) n, embedding_active_model active",
-        priority, first, last,
-    )  # fmt: skip
+        priority,
+        first,
+        last,
+    )
 
 
 def settle_down(yard: Yard) -> None:

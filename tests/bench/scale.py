@@ -30,9 +30,16 @@ def run(world: World, *, quick: bool) -> Iterator[Figure]:
             share = median(rates) / (workers * one)
             name = f"{workers} {MODES[mode]}"
             yield Figure(
-                name, median(rates), "articles/s", f"{workers} times one worker", workers * one, share, f">= {LINEAR:g} x", share >= LINEAR,
+                name,
+                median(rates),
+                "articles/s",
+                f"{workers} times one worker",
+                workers * one,
+                share,
+                f">= {LINEAR:g} x",
+                share >= LINEAR,
                 {"ours": rates},
-            )  # fmt: skip
+            )
 
 
 def _rate(world: World, mode: str, workers: int, requests: int) -> float:

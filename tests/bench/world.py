@@ -8,20 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
 import redis
 
-from embedq.embedded import Servers
+from embedq.local.servers import Servers
 from embedq.model import Model, Priority
 from embedq.settings import Settings, from_env
 from embedq.store import Store, schema
 from embedq.store.database import Database
 from tests.standin import StandIn
-from tests.support import Process, start_celery, start_poller, until
+from tests.support import Process, folder_for_servers, start_celery, start_poller, until
 
 # As durable as the product's own servers; more memory than theirs, because three million rows are nobody's first try.
 POSTGRES = {"shared_buffers": "512MB", "max_wal_size": "8GB", "maintenance_work_mem": "512MB"}
@@ -84,8 +82,10 @@ class Yard:
         self.sql(
             "INSERT INTO articles (id, title, content) SELECT %s || n, 'Article ' || n, repeat('some short text ', %s) || n"
             " FROM generate_series(1, %s::int) n",
-            prefix, words // 3, count,
-        )  # fmt: skip
+            prefix,
+            words // 3,
+            count,
+        )
 
     def open_tasks(self) -> int:
         return int(self.number("SELECT count(*) FROM embedding_tasks WHERE status IN ('pending', 'processing')"))
@@ -121,9 +121,9 @@ class World:
         self._parts = ExitStack()
 
     def __enter__(self) -> World:
-        home = self._parts.enter_context(TemporaryDirectory(prefix="embedq-bench-"))
-        self.home = Path(home)
-        self.servers = self._parts.enter_context(Servers(Path(home), overrides=POSTGRES))
+        home = self._parts.enter_context(folder_for_servers("embedq-bench-"))
+        self.home = home
+        self.servers = self._parts.enter_context(Servers(home, overrides=POSTGRES))
         self.standin = StandIn().start()
         self._parts.callback(self.standin.stop)
         return self
@@ -135,8 +135,8 @@ class World:
     def yard(self, *, mode: str = "database", dimensions: int = 64, batch: int = 100, **environment: str) -> Iterator[Yard]:
         """A fresh database in this mode, an empty broker, a provider that answers at once. The database is dropped afterwards."""
         name = f"bench_{os.getpid()}_{next(_numbers)}"
-        with psycopg.connect(self.servers.database_url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        with psycopg.connect(self.servers.admin_url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} OWNER embedq")  # type: ignore[arg-type]
             url = self.servers.database_url.rsplit("/", 1)[0] + "/" + name
             redis.Redis.from_url(self.servers.redis_url).flushall()
             self.standin.reset()

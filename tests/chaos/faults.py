@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from embedq.errors import EmbedqError
-from embedq.model import Mode, Priority
+from embedq.model import Mode, Model, Priority
+from embedq.operations.mode_switch import switch
 
 from .fence import Fence
 from .writers import TENANTS
@@ -33,18 +35,16 @@ PROVIDER: dict[str, dict[str, Any]] = {
     "provider is slow": {"latency_ms": 400.0, "latency_per_input_ms": 20.0},
 }
 
-# Operators' statements on tasks, on a random half of what they mean (SPEC S3).
+# Operators' statements on tasks, on a random half of what they mean.
 HALF = "random() < 0.5"
 BY_HAND = {
     "fail what is pending, by hand": f"UPDATE embedding_tasks SET status = 'failed' WHERE status = 'pending' AND {HALF}",
     "cancel what is pending, by hand": f"UPDATE embedding_tasks SET status = 'cancelled' WHERE status = 'pending' AND {HALF}",
-    "set in flight back to pending, by hand":
-        f"UPDATE embedding_tasks SET status = 'pending', processed_at = NULL WHERE status = 'processing' AND {HALF}",
+    "set in flight back to pending, by hand": f"UPDATE embedding_tasks SET status = 'pending', processed_at = NULL WHERE status = 'processing' AND {HALF}",
     "delete what is in flight, by hand": "DELETE FROM embedding_tasks WHERE status = 'processing'",
     "delete what is open, by hand": f"DELETE FROM embedding_tasks WHERE status IN ('pending', 'processing') AND {HALF}",
-    "retry what ended, by hand":
-        f"UPDATE embedding_tasks SET status = 'pending' WHERE status IN ('failed', 'cancelled', 'completed') AND {HALF}",
-}  # fmt: skip
+    "retry what ended, by hand": f"UPDATE embedding_tasks SET status = 'pending' WHERE status IN ('failed', 'cancelled', 'completed') AND {HALF}",
+}
 
 
 class Faults:
@@ -79,6 +79,11 @@ class Faults:
             "switch the mode": self._switch,
             "switch the mode by hand": self._switch_by_hand,
             "reconcile": self._reconcile,
+            "a model comes and goes": self._model,
+            "the application changes a table": self._change_table,
+            "a function in a source's expression fails": self._function_fails,
+            "a source's triggers are disabled": self._triggers_disabled,
+            "two operators switch the mode at once": self._two_switches,
         }
         self._acts |= {name: self._bad_provider(wishes) for name, wishes in PROVIDER.items()}
         self._acts |= {name: self._by_hand(statement) for name, statement in BY_HAND.items()}
@@ -189,16 +194,16 @@ class Faults:
             connection.execute(statement, parameters)
 
     def _by_hand(self, statement: str) -> Callable[[Random], None]:
-        return lambda dice: self._sql(statement)
+        return lambda dice: self._patiently(statement)
 
     def _stop(self, set_running: Callable[[bool], object]) -> Callable[[], None]:
         self.fence.change(lambda: set_running(False))
         return lambda: self.when_possible(lambda: self.fence.change(lambda: set_running(True)))
 
     def _pause(self, priorities: Sequence[str], tenants: Sequence[str]) -> Callable[[], None]:
-        set_paused = self.world.store.status.set_paused
-        set_paused(priorities, tenants, "chaos", "chaos")
-        return lambda: self.when_possible(lambda: set_paused([], [], "chaos", "chaos"))
+        pause = self.world.store.status.pause
+        pause({"priorities": (priorities, None), "tenants": (tenants, None)}, "chaos", "chaos")
+        return lambda: self.when_possible(lambda: pause({"priorities": ((), None), "tenants": ((), None)}, "chaos", "chaos"))
 
     def _refuse(self, dice: Random) -> Callable[[], None]:
         statement = "UPDATE embedding_worker_status SET submissions_accepted = %s"
@@ -215,6 +220,50 @@ class Faults:
 
     def _reconcile(self, dice: Random) -> None:
         self.world.store.care.reconcile(also=("failed", "cancelled"))
+
+    def _two_switches(self, dice: Random) -> None:
+        """The fence must hold for the mode that stands afterwards, whichever of them came second."""
+        modes = dice.sample([*Mode], 2)
+        with ThreadPoolExecutor(2) as hands:
+            self.fence.change(
+                lambda: [*hands.map(lambda mode: switch(self.world.store, mode, "chaos", f"operator {mode}"), modes)]
+            )
+
+    def _model(self, dice: Random) -> Callable[[], None]:
+        """Built beside the active one, kept in step for a while, dropped."""
+        store = self.world.store
+        model = store.models.add(Model("hashing", "of the chaos", 32))
+        with suppress(EmbedqError):
+            store.models.build(model)
+        return lambda: self.when_possible(lambda: store.models.drop(model, who="chaos"))
+
+    def _change_table(self, dice: Random) -> Callable[[], None]:
+        """A column more on a table of ours, and away again."""
+        table = dice.choice(("embedding_worker_status", "embedding_workers", "embedding_tasks", "article_texts", "embeddings"))
+        self._patiently(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS note text")
+        return lambda: self.when_possible(lambda: self._patiently(f"ALTER TABLE {table} DROP COLUMN IF EXISTS note"))
+
+    def _function_fails(self, dice: Random) -> Callable[[], None]:
+        """The application's migration was a mistake: no write of its own may fail for it, and what was written meanwhile is found."""
+        function = "CREATE OR REPLACE FUNCTION note_title(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN {} END $$"
+        self._patiently(function.format("RAISE EXCEPTION 'chaos';"))
+        return lambda: self.when_possible(lambda: self._patiently(function.format("RETURN $1;")))
+
+    def _triggers_disabled(self, dice: Random) -> Callable[[], None]:
+        self._patiently("ALTER TABLE notes DISABLE TRIGGER USER")
+        return lambda: self.when_possible(lambda: self._patiently("ALTER TABLE notes ENABLE TRIGGER USER"))
+
+    def _patiently(self, statement: str) -> None:
+        """Waits for a lock for less than deadlock_timeout, and again: PostgreSQL never has to end an application's write for it."""
+        with self.world.connect() as connection:
+            connection.execute("SET lock_timeout = '300ms'")
+            for left in reversed(range(20)):
+                try:
+                    connection.execute(statement)  # type: ignore[arg-type]
+                    return
+                except psycopg.errors.LockNotAvailable:
+                    if not left:
+                        raise
 
     def when_possible(self, act: Callable[[], object]) -> None:
         """An operator who cannot put it back yet tries again."""

@@ -1,4 +1,4 @@
-"""Watches the fence (SPEC G5): once a switch has returned, no worker of a switched-off delivery may have claimed."""
+"""Watches the fence (G5): once a switch has returned, no worker of a switched-off delivery may have claimed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedq.model import Delivery, Mode
 if TYPE_CHECKING:
     from .world import World
 
-# SPEC §5, as the operator reads it.
+# docs/reference/modes.rst, as the operator reads it.
 MAY_CLAIM = {
     Mode.CELERY: {Delivery.CELERY},
     Mode.DATABASE: {Delivery.POLLER},

@@ -83,7 +83,7 @@ class Watch(threading.Thread):
 RISING = {
     "attempts and claims of the task": "SELECT article_id, id, attempts, claims FROM embedding_tasks",
     "the version of the task": "SELECT article_id, id, version FROM embedding_tasks",
-    "the embedded version": "SELECT article_id, article_id, version FROM embeddings",
+    "the embedded version": "SELECT article_id, article_id || ' by model ' || model_id, version FROM embeddings",
 }
 CONTRADICTIONS = {
     "is finished and has no completed_at": "status IN ('completed', 'failed', 'cancelled', 'skipped') AND completed_at IS NULL",
@@ -119,7 +119,10 @@ def judge(world: World, book: Book) -> Verdict:
     ]
     verdict.other += [f"verify: {problem}" for problem in world.store.care.verify()["problems"]]
     paid = world.paid()
-    verdict.paid, verdict.paid_twice = paid.total(), sum(times - 1 for times in paid.values())
+    verdict.paid, verdict.paid_twice = (
+        paid.total(),
+        sum(max(0, times - 1 - book.returned[text]) for text, times in paid.items()),
+    )
     return verdict
 
 
@@ -133,7 +136,10 @@ def against_book(found: Mapping[str, tuple[str, ...]], book: Book) -> Iterator[s
 
 def vectors(connection: psycopg.Connection[Any]) -> dict[str, Chunks]:
     found: dict[str, Chunks] = {}
-    statement = "SELECT article_id, starts_at, ends_at, embedding::real[] FROM embedding_vectors ORDER BY article_id, chunk"
+    statement = (
+        "SELECT article_id, starts_at, ends_at, embedding::real[] FROM embedding_vectors"
+        " WHERE model_id = (SELECT model_id FROM embedding_active_model) ORDER BY article_id, chunk"
+    )
     for key, start, end, embedding in connection.execute(statement):
         found.setdefault(key, []).append((start, end, embedding))
     return found
@@ -143,6 +149,7 @@ def hashes(connection: psycopg.Connection[Any]) -> dict[str, bool]:
     """Articles with an embedding, and whether it is said to be of their newest text."""
     rows = connection.execute(
         "SELECT e.article_id, a.text_hash IS NOT DISTINCT FROM e.text_hash FROM embeddings e LEFT JOIN article_texts a ON a.id = e.article_id"
+        " WHERE e.model_id = (SELECT model_id FROM embedding_active_model)"
     )
     return dict(rows.fetchall())
 

@@ -69,6 +69,11 @@ KINDS = (
     Kind("delete what is open, by hand", "tasks"),
     Kind("retry what ended, by hand", "tasks"),
     Kind("reconcile", "tasks"),
+    Kind("a model comes and goes", "model", 2.0, 8.0),
+    Kind("the application changes a table", "table", 0.5, 4.0),
+    Kind("a function in a source's expression fails", "source", 0.5, 4.0),
+    Kind("a source's triggers are disabled", "source", 0.5, 4.0),
+    Kind("two operators switch the mode at once", "mode"),
 )
 
 

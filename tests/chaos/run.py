@@ -13,16 +13,17 @@ from pathlib import Path
 import psycopg
 
 from embedq.errors import EmbedqError
-from embedq.model import Mode
+from embedq.model import Mode, SourceDraft
+from embedq.operations import sources
 from tests.support import until
 
 from .faults import Faults
 from .judge import Verdict, Watch, judge
 from .plan import Step, plan
 from .world import BATCH, CONCURRENCY, World, world
-from .writers import Book, Writer
+from .writers import NOTES, Book, RowWriter, Writer
 
-WRITERS = 3
+WRITERS, ROW_WRITERS = 3, 2
 # One fault in so many seconds, about.
 EVERY_S = 0.7
 # What can make somebody pay twice: whoever held a batch, or had one under way, did not get to settle it.
@@ -72,7 +73,9 @@ def _play(its_world: World, result: Result, steps: Sequence[Step], settle_s: flo
     watch, faults = Watch(its_world, result.book), Faults(its_world)
     result.injected, result.impossible, result.complaints = its_world.injected, its_world.impossible, its_world.complaints
     watch.start()
+    _attach(its_world)
     writers = [Writer(its_world, result.book, f"{result.seed} writer {number}") for number in range(WRITERS)]
+    writers += [RowWriter(its_world, result.book, f"{result.seed} row writer {number}") for number in range(ROW_WRITERS)]
     for writer in writers:
         writer.start()
     _break_things(faults, steps, its_world)
@@ -85,6 +88,13 @@ def _play(its_world: World, result: Result, steps: Sequence[Step], settle_s: flo
     result.verdict = judge(its_world, result.book)
     result.complaints += watch.found()
     result.samples, result.fences = watch.samples, faults.fence.looked
+
+
+def _attach(its_world: World) -> None:
+    with its_world.connect() as connection:
+        connection.execute(NOTES)
+    draft = SourceDraft("notes", title="note_title(title)", content="content", tenant="tenant")
+    sources.attach(its_world.store, draft, "chaos", "chaos")
 
 
 def _break_things(faults: Faults, steps: Sequence[Step], its_world: World) -> None:
@@ -115,6 +125,8 @@ def _settle(its_world: World, faults: Faults, result: Result, settle_s: float) -
     its_world.wait_for_postgres()
     mode = its_world.dice.choice([Mode.CELERY, Mode.DATABASE])
     faults.when_possible(lambda: faults.fence.change(lambda: _start(its_world, mode)))
+    # Twice: a transaction that was open during the first may have written beside it.
+    faults.when_possible(lambda: [sources.compare(its_world.store, "notes") for _ in range(2)])
     _until_idle(its_world, settle_s)
     result.innocent_failed = _innocent_failed(its_world, result.book)
     faults.when_possible(lambda: its_world.store.care.reconcile(also=("failed", "cancelled")))

@@ -20,7 +20,8 @@ def _faults(result: Result) -> Iterator[tuple[str, object]]:
 
 def _figures(result: Result) -> Iterator[tuple[str, object]]:
     book, verdict = result.book, result.verdict
-    yield "articles written, edited, deleted", f"{book.done['create']}, {book.done['edit']}, {book.done['delete']}"
+    yield "articles written", ", ".join(f"{number} {what}" for what, number in sorted(book.done.items()))
+    yield "serialization failures, tried again", book.serialization_failures
     yield "saves failed while PostgreSQL was up", len(book.broken_saves)
     yield "saves failed with PostgreSQL", book.excused
     yield "slowest save that succeeded", f"{book.slowest_s:.2f} s"

@@ -11,19 +11,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
 
-from embedq.asking import CANARY
-from embedq.embedded import Servers
+from embedq.engine.requests import CANARY
+from embedq.local.servers import Servers
 from embedq.model import Model
 from embedq.settings import Settings, from_env
 from embedq.store import Store, schema
 from embedq.store.database import Database
 from tests.standin import StandIn
-from tests.support import Process, start_celery, start_poller, until
+from tests.support import Process, folder_for_servers, start_celery, start_poller, until
 
 DIMENSIONS = 64
 BATCH, CONCURRENCY = 8, 2
@@ -33,9 +32,14 @@ POSTGRES = {"fsync": "off", "synchronous_commit": "on", "autovacuum_naptime": "5
 # A worker that was asked to end has so long: a request to the provider, a settle, a hand-back.
 END_WITHIN_S = 40.0
 GOOD: Mapping[str, Any] = {
-    "latency_ms": 150.0, "latency_per_input_ms": 10.0, "fail_always": False, "fail_next": 0, "fail_headers": {}, "twist": None,
+    "latency_ms": 150.0,
+    "latency_per_input_ms": 10.0,
+    "fail_always": False,
+    "fail_next": 0,
+    "fail_headers": {},
+    "twist": None,
     "markers": {"unembeddable-by-content": "refuse", "breaks-the-provider": "break"},
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -74,8 +78,16 @@ class World:
 
     # PostgreSQL ----------------------------------------------------------------------------------------------------------------
 
-    def connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.servers.database_url, autocommit=True, application_name="chaos", connect_timeout=3)
+    def connect(self, patience_s: float = 5.0) -> psycopg.Connection[Any]:
+        """A connection of the tools' and the writers' own; on a busy machine the first try may not be answered in time."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return psycopg.connect(self.servers.database_url, autocommit=True, application_name="chaos", connect_timeout=3)
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     @contextmanager
     def outage(self) -> Iterator[None]:
@@ -97,7 +109,7 @@ class World:
 
     def wait_for_postgres(self, timeout_s: float = 60.0) -> None:
         def answers() -> bool:
-            with suppress(psycopg.Error), self.connect():
+            with suppress(psycopg.Error), self.connect(patience_s=0.0):
                 return True
             return False
 
@@ -214,10 +226,7 @@ class World:
 def world(logs: Path, seed: int) -> Iterator[World]:
     """Everything started and set up; the workers' output is kept in `logs`."""
     logs.mkdir(parents=True, exist_ok=True)
-    with (
-        TemporaryDirectory(prefix="embedq-chaos-") as home,
-        Servers(Path(home), on_line=_to(logs), overrides=POSTGRES) as servers,
-    ):
+    with folder_for_servers("embedq-chaos-") as home, Servers(home, on_line=_to(logs), overrides=POSTGRES) as servers:
         standin = StandIn(DIMENSIONS).start()
         made = _made(servers, standin, logs, seed)
         try:

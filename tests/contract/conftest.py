@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from embedq.embedded import Servers
+from embedq.local.servers import Servers
 from tests.rabbitmq import emptied
 from tests.standin import StandIn
 from tests.standin import running as standin_running
-from tests.support import Process, start_celery, start_poller, until
+from tests.support import Process, folder_for_servers, start_celery, start_poller, until
 
 _numbers = itertools.count(1)
 ON_RABBITMQ = "celery on rabbitmq"
@@ -167,11 +167,11 @@ def delivery(lasting: Delivery) -> Delivery:
 
 
 @pytest.fixture(scope="module")
-def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def own_servers() -> Iterator[Servers]:
     """Servers that a test may stop."""
     from tests.conftest import FAST
 
-    with Servers(tmp_path_factory.mktemp("own"), overrides=FAST) as started:
+    with folder_for_servers("embedq-own-") as home, Servers(home, overrides=FAST) as started:
         yield started
 
 

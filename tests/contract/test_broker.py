@@ -10,45 +10,47 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from embedq import Client
 from embedq.broker import TASK, Broker
-from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
+from embedq.broker.rabbitmq import AMQP_QUEUE_ARGUMENTS
 from embedq.errors import NotWell
 from embedq.model import ArticleDraft, Mode, Priority
-from embedq.rollback.drain import back_up, compared, drain, rebuild
+from embedq.operations.rollback.drain import back_up, compared, drain, rebuild
 from embedq.settings import Settings
 from embedq.store import Store
 from tests.rabbitmq import RABBITMQ, rabbitmq_is_there
-from tests.redisprocess import of_the_machine, own_redis
+from tests.redisprocess import of_the_machine, own_redis, redis_6_2
 
 ROOT = Path(__file__).resolve().parents[2]
 Hand = Callable[[str, bytes, dict[str, object]], None]
 
 
 @pytest.fixture(scope="session")
-def redis_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
-    program = of_the_machine()
-    if program is None:
-        yield None
-        return
-    with own_redis(tmp_path_factory.mktemp("redis7"), program) as server:
-        yield server.url
+def other_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """URLs of the versions of Redis that this machine has."""
+    programs = {"redis 6.2": redis_6_2(), "redis 7": of_the_machine()}
+    with ExitStack() as running:
+        yield {
+            name: running.enter_context(own_redis(tmp_path_factory.mktemp("redis"), program)).url
+            for name, program in programs.items()
+            if program is not None
+        }
 
 
-@pytest.fixture(params=["redis 6.2", "redis 7", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
-def broker(request: pytest.FixtureRequest, redis_url: str, redis_7: str | None) -> Iterator[Broker]:
+@pytest.fixture(params=["embedded", "redis 6.2", "redis 7", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def broker(request: pytest.FixtureRequest, redis_url: str, other_redis: dict[str, str]) -> Iterator[Broker]:
     """Queues of its own in each broker, empty before and gone afterwards."""
     if request.param == "rabbitmq" and not rabbitmq_is_there():
         pytest.skip("no RabbitMQ is reachable")
-    if request.param == "redis 7" and redis_7 is None:
-        pytest.skip("this machine has no Redis 7")
-    url = {"redis 6.2": redis_url, "redis 7": redis_7, "rabbitmq": RABBITMQ}[request.param]
-    assert url is not None
-    made = Broker(url, prefix=f"embedq-test-{os.getpid()}.")
+    urls = other_redis | {"embedded": redis_url, "rabbitmq": RABBITMQ}
+    if request.param not in urls:
+        pytest.skip(f"this machine has no {request.param}")
+    made = Broker(urls[request.param], prefix=f"embedq-test-{os.getpid()}.")
     made.queues().empty()
     yield made
     made.queues().empty()
@@ -62,9 +64,12 @@ def hand(broker: Broker) -> Hand:
     def put(queue: str, body: bytes, headers: dict[str, object] | None = None, content_type: str = "application/json") -> None:
         if broker.url.startswith("redis"):
             envelope = {
-                "body": base64.b64encode(body).decode(), "content-type": content_type, "content-encoding": "utf-8",
-                "headers": headers or {}, "properties": {"body_encoding": "base64", "delivery_tag": "t"},
-            }  # fmt: skip
+                "body": base64.b64encode(body).decode(),
+                "content-type": content_type,
+                "content-encoding": "utf-8",
+                "headers": headers or {},
+                "properties": {"body_encoding": "base64", "delivery_tag": "t"},
+            }
             broker.redis.lpush(broker.prefix + queue, json.dumps(envelope))
             return
         with broker.app.connection_for_write() as connection:
@@ -84,7 +89,7 @@ def with_open_tasks(store: Store, client: Client, number: int) -> list[int]:
 
 
 def dispatched_to(broker: Broker, store: Store, settings: Settings) -> int:
-    from embedq.dispatch import Dispatcher
+    from embedq.steward.dispatcher import Dispatcher
 
     return Dispatcher(store, broker, settings).dispatch()
 
@@ -247,11 +252,11 @@ def test_one_drain_at_a_time(broker: Broker, store: Store, tasks: list[int]) -> 
 DRAINER = """
 import sys
 from embedq.broker import Broker
-from embedq.broker import amqp, redis
+from embedq.broker import rabbitmq, redis
 from embedq.store import Store
 from embedq.store.database import Database
-from embedq.rollback.drain import drain
-redis.AT_ONCE = amqp.AT_ONCE = 20
+from embedq.operations.rollback.drain import drain
+redis.AT_ONCE = rabbitmq.AT_ONCE = 20
 store = Store(Database(sys.argv[1]))
 drain(store, Broker(sys.argv[2], prefix=sys.argv[3]), quiet_s=0.3, say=lambda line: print(line, flush=True))
 print("ended", flush=True)

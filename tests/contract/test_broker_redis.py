@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from embedq import Client
-from embedq.broker import TASK, Broker
+from embedq.broker import TASK, Broker, make_app
 from embedq.errors import BrokerUnavailable
 from embedq.model import ArticleDraft, Mode, Priority
-from embedq.rollback.drain import drain
+from embedq.operations.rollback.drain import drain
 from embedq.store import Store
 from tests.redisprocess import own_redis
 
@@ -87,3 +87,15 @@ def test_a_broker_that_comes_back_is_published_to_again(tmp_path: Path) -> None:
         broker.publish([(Priority.NORMAL, [3])])
 
         assert in_broker(broker) == 1
+
+
+def test_a_worker_s_connection_can_be_closed_again_while_messages_are_in_hand(redis_url: str) -> None:
+    """Celery does so at its end when Redis went away shortly before."""
+    Broker(redis_url).publish([(Priority.HIGH, [1])])
+    connection = make_app(redis_url).connection_for_read()
+    channel = connection.default_channel
+    assert channel.basic_get("high") is not None
+    channel._pool = channel._async_pool = None
+    connection.transport.client = None
+
+    connection.close()

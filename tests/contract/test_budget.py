@@ -1,4 +1,4 @@
-"""One budget for all processes (P3), a share of it for the urgent, and a cap for the day (P5)."""
+"""One budget for all processes, a share of it for the urgent, and a cap for the day."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from embedq.decide.budget import Here, Later, Rates
 from embedq.model import Priority
 from embedq.store import Store
-from embedq.store.budget import Budget
 from embedq.store.database import Database
+from embedq.store.rate_limit import Budget
 from tests.support import run_command, until
 
 WINDOW_S = 12.0

@@ -9,6 +9,8 @@ from tests.support import until
 from .conftest import ON_RABBITMQ
 
 EVERY = ["celery", "poller", pytest.param(ON_RABBITMQ, marks=pytest.mark.rabbitmq)]
+OPEN_SINCE = """SELECT pid, application_name, xact_start, query FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < %s"""
 pytestmark = pytest.mark.parametrize("place", EVERY, indirect=True, scope="module")
 
 
@@ -59,6 +61,18 @@ def test_a_delete_during_embedding_leaves_no_vectors(delivery):
 
     assert delivery.until_idle() == {"cancelled": 1, "completed": 1}
     assert list(delivery.stored()) == ["later"]
+
+
+def test_no_transaction_is_open_while_the_provider_is_asked(delivery):
+    with delivery.standin.held():
+        delivery.add({"a": "text"})
+        delivery.standin.wait_until_held()
+        [(asked_at,)] = delivery.sql("SELECT clock_timestamp()")
+
+        # A heartbeat or a poll begins a transaction now and then; one that was open when the request was sent would stay open.
+        until(lambda: not delivery.sql(OPEN_SINCE, asked_at), timeout_s=5.0, why=delivery.story)
+
+    assert delivery.until_idle() == {"completed": 1}
 
 
 def test_nothing_is_claimed_while_is_running_is_off_and_work_goes_on_when_it_is_on_again(delivery):

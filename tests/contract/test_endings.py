@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import socket
 import subprocess
@@ -65,6 +67,48 @@ def test_a_worker_that_is_asked_to_stop_settles_what_is_urgent_as_well(fresh):
 
     assert fresh.states() == {"completed": 2}
     assert fresh.sql("SELECT max(lost_leases) FROM embedding_tasks") == [(0,)]
+
+
+def test_hup_ends_a_poller_as_term_does(fresh):
+    if fresh.name != "poller":
+        pytest.skip("a Celery worker starts itself anew: test_ends")
+    worker = fresh.start()
+    with fresh.standin.held():
+        fresh.add({"a": "text"})
+        fresh.standin.wait_until_held(1, 40.0)
+        worker.signal(signal.SIGHUP)
+        worker.says("stops")
+
+    until(lambda: not worker.runs, 20, worker.output)
+    assert (worker.exit_code, fresh.states()) == (0, {"completed": 1})
+    assert fresh.sql("SELECT count(*) FROM embedding_workers") == [(0,)]
+
+
+def test_a_worker_ends_also_when_another_thread_than_the_first_gets_the_signal(fresh):
+    """As the kernel may choose when the process was stopped (SIGSTOP) meanwhile."""
+    worker = fresh.start()
+    other = next(thread for thread in map(int, os.listdir(f"/proc/{worker.pid}/task")) if thread != worker.pid)
+
+    assert ctypes.CDLL(None).tgkill(worker.pid, other, signal.SIGTERM) == 0
+
+    until(lambda: not worker.runs, 20, worker.output)
+    assert worker.exit_code == 0, worker.output()
+
+
+def test_a_poller_whose_provider_hangs_ends_within_its_bound_and_hands_back_what_it_held(fresh):
+    if fresh.name != "poller":
+        pytest.skip("the same of a Celery worker: test_ends")
+    worker = fresh.start(EMBEDDING_STOP_TIMEOUT="2000")
+    with fresh.standin.held():
+        fresh.add(texts(3))
+        fresh.standin.wait_until_held(1, 40.0)
+        worker.signal(signal.SIGTERM)
+        alive = "SELECT count(*) FROM embedding_workers WHERE ending_since IS NULL"
+        until(lambda: fresh.sql(alive) == [(0,)], 10, worker.output)
+        until(lambda: not worker.runs, 15, worker.output)
+
+    assert fresh.states() == {"pending": 3}
+    assert fresh.sql("SELECT max(attempts), max(lost_leases) FROM embedding_tasks") == [(0, 0)]
 
 
 def test_a_celery_worker_whose_output_nobody_reads_any_more_ends_when_it_is_asked_to(fresh):

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from embedq import assemble, engine
-from embedq.engine import NextDue
-from embedq.express import is_wanted
+from embedq import wiring
+from embedq.engine import engine
+from embedq.engine.engine import NextDue
+from embedq.engine.urgent_lane import is_wanted
 from tests.support import until
 
 
@@ -41,7 +42,7 @@ def test_a_batch_is_not_stored_while_something_urgent_is_in_hand(psql, settings,
     monkeypatch.setattr(engine, "STORE_GIVES_WAY_S", 60.0)
     psql("UPDATE embedding_worker_status SET mode = 'database'")
     psql("INSERT INTO articles (id, title) VALUES ('low', 'what can wait')")
-    parts = assemble.worker_parts(settings, "poller")
+    parts = wiring.worker_parts(settings, "poller")
     parts.worker.start()
     batch = threading.Thread(target=parts.engine.run, args=(NextDue(),), daemon=True)
 

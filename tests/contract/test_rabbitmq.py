@@ -12,13 +12,13 @@ from kombu import Connection
 from kombu.asynchronous import Hub
 
 from embedq.broker import MAKE_ANEW, TASK, Broker, is_refused_declaration
-from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
-from embedq.broker.consuming import AGAIN_S
-from embedq.celery_settings import AMQP_WORKER_OPTIONS
+from embedq.broker.celery_settings import AMQP_WORKER_OPTIONS
+from embedq.broker.peek import peek
+from embedq.broker.rabbitmq import AMQP_QUEUE_ARGUMENTS
+from embedq.broker.rabbitmq_consumer import AGAIN_S
 from embedq.errors import BrokerUnavailable
 from embedq.model import Priority
-from embedq.rollback.drain import drain
-from embedq.wellbeing import peek
+from embedq.operations.rollback.drain import drain
 from tests.acceptance.service import serving
 from tests.rabbitmq import connected, link
 from tests.support import run_command, start_celery, until
@@ -166,6 +166,7 @@ def test_what_cannot_be_kept_now_is_kept_later(on_rabbitmq, broker, channel, sto
         psql("ALTER TABLE away RENAME TO embedding_rejected_messages")
 
         until(lambda: store.rejected.count() == 1, why=worker.output)
+        until(lambda: broker.look()["high"].unacknowledged == 0, why=worker.output)
     assert broker.look()["high"].waiting == 0
 
 

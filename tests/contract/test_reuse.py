@@ -1,4 +1,4 @@
-"""Nothing is bought twice (P4), never across tenants, and what was bought is in the ledger (P5)."""
+"""Nothing is bought twice, never across tenants, and what was bought is in the ledger."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ def write(delivery):
     def insert(texts, tenant="default"):
         delivery.sql(
             "INSERT INTO articles (id, tenant_id, content) SELECT id, %s, content FROM unnest(%s::text[], %s::text[]) AS u (id, content)",
-            tenant, list(texts), list(texts.values()),
-        )  # fmt: skip
+            tenant,
+            list(texts),
+            list(texts.values()),
+        )
         assert delivery.until_idle().keys() == {"completed"}
 
     return insert

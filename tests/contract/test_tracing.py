@@ -33,10 +33,10 @@ sys.meta_path.insert(0, Refused())
 """
 WORK = """
 import os
-from embedq import assemble, settings
+from embedq import settings, wiring
 from embedq.poller import Poller
 chosen = settings.from_env(os.environ)
-parts = assemble.worker_parts(chosen, "poller")
+parts = wiring.worker_parts(chosen, "poller")
 parts.start(chosen)
 print("claimed", Poller(parts, chosen).once())
 parts.close()
@@ -127,6 +127,36 @@ def test_a_write_and_the_worker_that_embeds_it_share_a_trace(traced, receiver, p
     assert status == "completed"
 
 
+WRITE_AT_ONCE = """
+import asyncio
+from embedq import AsyncClient
+from embedq.telemetry.tracing import span
+
+async def write(embedq, name):
+    with span("request", article=name):
+        await embedq.create("Tea", name, id=name)
+        await embedq.search(name)
+
+async def run():
+    async with AsyncClient() as embedq:
+        await asyncio.gather(*(write(embedq, f"a{number}") for number in range(5)))
+
+asyncio.run(run())
+"""
+
+
+def test_tasks_of_an_event_loop_that_write_at_once_have_a_trace_each(traced, receiver, psql):
+    assert run(WRITE_AT_ONCE, traced).stderr == ""
+
+    requests = {span.trace_id: span.span_id for span in receiver.spans("request")}
+    writes, queries = receiver.spans("embedq.write"), receiver.spans("embedq.provider")
+    assert len(requests) == 5
+    assert {span.trace_id: span.parent_span_id for span in writes} == requests
+    assert {span.trace_id: span.parent_span_id for span in queries} == requests
+    told = {traceparent.split("-")[1] for (traceparent,) in psql("SELECT metadata->>'traceparent' FROM embedding_tasks")}
+    assert told == {trace.hex() for trace in requests}
+
+
 def test_no_text_and_no_secret_leaves_with_a_trace(traced, receiver, psql):
     run(WRITE, traced)
     failed = run(WRITE.replace('id="a", ', ""), traced)  # the error quotes the slug
@@ -152,8 +182,9 @@ def test_sql_may_say_which_trace_it_belongs_to_and_what_is_not_sampled_or_no_tra
         psql(
             "WITH told AS MATERIALIZED (SELECT set_config('embedq.traceparent', %s, true))"
             " INSERT INTO articles (id, content) SELECT %s, 'text' FROM told",
-            traceparent, article,
-        )  # fmt: skip
+            traceparent,
+            article,
+        )
 
     with start_poller(traced) as poller:
         until(lambda: embedded(psql) and receiver.spans("embedq.batch") and receiver.spans("embedq.task"), why=poller.output)

@@ -1,13 +1,13 @@
-"""Who pays for a failure (SPEC G6): an input's own fault is its task's alone, a provider's fault is nobody's."""
+"""Who pays for a failure (G6): an input's own fault is its task's alone, a provider's fault is nobody's."""
 
 from __future__ import annotations
 
 import pytest
 
-from embedq.asking import Asker
+from embedq.engine.requests import Asker
 from embedq.model import Model
-from embedq.providers import Limits
-from embedq.providers.registry import ProviderSettings, make
+from embedq.providers import Limits, ProviderSettings
+from embedq.providers.registry import make
 from tests.support import until
 
 HUNDRED = {f"a{number:02}": f"text {number}" for number in range(100)}

@@ -131,8 +131,10 @@ def add(psql: Any) -> Callable[..., None]:
         psql("SELECT set_config('embedq.priority', %s, false)", priority)
         psql(
             "INSERT INTO articles (id, tenant_id, title, content) SELECT id, %s, 'title ' || id, %s FROM unnest(%s::text[]) AS id",
-            tenant, text, list(ids),
-        )  # fmt: skip
+            tenant,
+            text,
+            list(ids),
+        )
 
     return insert
 
@@ -141,3 +143,15 @@ def add(psql: Any) -> Callable[..., None]:
 def state(psql: Any) -> Callable[[str], list[tuple[Any, ...]]]:
     """(status, attempts) of an article's tasks, the oldest first."""
     return lambda article: psql("SELECT status, attempts FROM embedding_tasks WHERE article_id = %s ORDER BY id", article)
+
+
+@pytest.fixture
+def without_triggers(admin_url):
+    """As pg_restore --disable-triggers writes, or a replica's apply."""
+
+    def run(statement: str) -> None:
+        with psycopg.connect(admin_url, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")
+            connection.execute(statement)
+
+    return run

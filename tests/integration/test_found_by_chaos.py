@@ -10,27 +10,28 @@ from typing import Any
 import psycopg
 import pytest
 
-from embedq import ArticleDraft, Client, celery_settings, now, steward
-from embedq.assemble import worker_parts
-from embedq.broker import TASK, Broker
-from embedq.engine import waiting
+from embedq import ArticleDraft, Client
+from embedq.broker import TASK, Broker, celery_settings
+from embedq.client import sync
+from embedq.engine.engine import waiting
 from embedq.model import Delivery, Model, Priority
 from embedq.providers.hashing import HashingProvider
 from embedq.settings import Settings
-from embedq.steward import Steward
+from embedq.steward import lost_messages
+from embedq.steward.lost_messages import LostMessages
 from embedq.store import Store
 from embedq.store.database import Database
 from embedq.store.queries import QUERIES
-from embedq.worker import Worker
+from embedq.wiring import worker_parts
 from tests.integration.conftest import Claimer
 from tests.support import until
 
 
 @pytest.fixture
-def housekeeper(store: Store, settings: Settings, redis_url: str) -> Steward:
-    """A steward over an empty broker that it has seen before, called chore by chore."""
-    made = Steward(store, Broker(redis_url), Worker(store, Delivery.CELERY), settings)
-    made.look_after_broker()
+def looking(store: Store, redis_url: str) -> LostMessages:
+    """Over an empty broker that it has seen before."""
+    made = LostMessages(store, Broker(redis_url))
+    made.look()
     return made
 
 
@@ -85,42 +86,42 @@ def test_a_task_handed_back_while_its_successor_waits_is_cancelled_and_completel
     ]
 
 
-def test_a_message_in_dead_hands_gets_its_task_another_one_and_only_once(housekeeper: Steward, psql, monkeypatch):
-    monkeypatch.setattr(steward, "HELD_S", 0.0)
+def test_a_message_in_dead_hands_gets_its_task_another_one_and_only_once(looking: LostMessages, psql, monkeypatch):
+    monkeypatch.setattr(lost_messages, "HELD_S", 0.0)
     psql("INSERT INTO articles (id, content) VALUES ('a', 'one')")
     (task,) = with_the_broker(psql)
-    in_dead_hands(housekeeper.broker, task)
+    in_dead_hands(looking.broker, task)
 
-    housekeeper.look_after_broker()
+    looking.look()
     at_first = dispatched(psql)
-    housekeeper.look_after_broker()
+    looking.look()
     at_last = dispatched(psql)
     again = with_the_broker(psql)
-    housekeeper.look_after_broker()
+    looking.look()
 
     assert (at_first, at_last, again) == ({task}, set(), {task})
     assert dispatched(psql) == {task}
 
 
-def test_a_message_in_dead_hands_does_not_hide_that_others_are_lost(housekeeper: Steward, psql):
+def test_a_message_in_dead_hands_does_not_hide_that_others_are_lost(looking: LostMessages, psql):
     psql("INSERT INTO articles (id, content) VALUES ('a', 'one'), ('b', 'two'), ('c', 'three')")
     held, done, lost = sorted(with_the_broker(psql))
     psql("UPDATE embedding_tasks SET status = 'completed' WHERE id = %s", done)
-    in_dead_hands(housekeeper.broker, held, done)
+    in_dead_hands(looking.broker, held, done)
 
-    housekeeper.look_after_broker()
+    looking.look()
 
     assert dispatched(psql) == {held}
     assert psql("SELECT count(*) FROM embedding_tasks WHERE id = %s AND status = 'pending'", lost) == [(1,)]
 
 
-def test_what_waits_behind_the_next_message_in_line_is_not_taken_for_lost(housekeeper: Steward, psql):
+def test_what_waits_behind_the_next_message_in_line_is_not_taken_for_lost(looking: LostMessages, psql):
     psql("INSERT INTO articles (id, content) VALUES ('a', 'one'), ('b', 'two')")
     tasks = with_the_broker(psql)
     for task in sorted(tasks):
-        housekeeper.broker.publish([(Priority.NORMAL, [task])])
+        looking.broker.publish([(Priority.NORMAL, [task])])
 
-    housekeeper.look_after_broker()
+    looking.look()
 
     assert dispatched(psql) == tasks
 
@@ -148,21 +149,21 @@ def test_an_article_made_anew_during_a_sync_embedding_never_gets_its_former_text
             client.put([ArticleDraft("", "another text", "a")])
             return provider.embed(texts)
 
-    now.embed_now(client.store, MeanwhileMadeAnew(), ["a"])
+    sync.embed_now(client.store, MeanwhileMadeAnew(), ["a"])
 
     assert psql("SELECT count(*) FROM embeddings") == [(0,)]
 
 
 def test_a_prober_that_died_holds_the_others_up_no_longer_than_a_request_may_take(store: Store, settings: Settings):
     engine = worker_parts(settings, Delivery.POLLER).engine
-    store.models.pause("hashing", 0.0, "it was ill")
+    store.providers.pause("hashing", 0.0, "it was ill")
 
-    assert store.models.may_probe("hashing", engine.probe_s)
-    assert not store.models.may_probe("hashing", engine.probe_s)
+    assert store.providers.may_probe("hashing", engine.probe_s)
+    assert not store.providers.may_probe("hashing", engine.probe_s)
 
-    state = store.models.state("hashing")
+    state = store.providers.state("hashing")
     assert state is not None
-    assert settings.provider_timeout_s < state["probe_s"] < settings.provider_timeout_s + 10
+    assert settings.provider_timeout_s < state.probe_left_s < settings.provider_timeout_s + 10
 
 
 def test_a_worker_of_threads_does_not_try_to_cancel_what_it_cannot_when_the_broker_goes_away():

@@ -35,8 +35,10 @@ def fill(store, psql):
         psql(
             "INSERT INTO article_texts (id, tenant_id, title, content, metadata) SELECT %s || n, %s, 'title ' || n, 'words of ' || n,"
             " jsonb_build_object('parity', n %% 2, 'hundredth', n %% 100 = 0) FROM generate_series(0, %s) n",
-            prefix, tenant, count - 1,
-        )  # fmt: skip
+            prefix,
+            tenant,
+            count - 1,
+        )
         with (
             store.database.transaction() as connection,
             connection.cursor().copy(f"COPY embedding_vectors_{model.id} ({COLUMNS}) FROM STDIN") as sink,
@@ -208,11 +210,12 @@ def test_an_index_is_built_while_somebody_writes(store, model, fill, psql, datab
     assert Index(store.database, model).state()["state"] == "built"
 
 
-def test_what_an_interrupted_build_left_is_built_anew(store, model, fill, psql):
+def test_what_an_interrupted_build_left_is_built_anew(store, model, fill, admin_url):
     fill(model, 100)
     index = Index(store.database, model)
     index.build()
-    psql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", index.name)
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", [index.name])
     assert index.state()["state"] == "broken"
 
     index.build()
@@ -236,7 +239,7 @@ def test_an_index_is_not_built_twice_nor_measured_when_it_is_not_there(store, mo
 @pytest.fixture
 def library(store, client, psql):
     """Articles whose words and meanings (of the hashing provider) differ."""
-    from embedq.now import embed_now
+    from embedq.client.sync import embed_now
 
     psql("UPDATE embedding_worker_status SET mode = 'sync'")
     texts = {

@@ -7,10 +7,11 @@ import itertools
 import psycopg
 import pytest
 
-from embedq.errors import StoreUnavailable
+from embedq.errors import NotWell, StoreUnavailable
 from embedq.model import Model
-from embedq.store import Store, schema
+from embedq.store import Store, schema, steps
 from embedq.store.database import Database
+from tests.schema import FILE, as_made
 
 _numbers = itertools.count(1)
 OURS = """
@@ -111,12 +112,16 @@ def test_an_upgrade_of_what_is_up_to_date_changes_nothing(database):
 
 
 @pytest.mark.parametrize("foreign", ["CREATE TABLE articles (id serial, body text)", "CREATE VIEW articles AS SELECT 1 AS one"])
-def test_somebody_elses_articles_are_refused_and_left_as_they_were(database, left, foreign):
+def test_somebody_elses_articles_are_refused_and_left_as_they_were(database, empty, left, foreign):
+    """Where the address says that embedq is to be there."""
     database.execute(foreign)
     before = left()
+    there = Database(f"{empty}?options=-csearch_path%3Dpublic")
 
     with pytest.raises(StoreUnavailable, match="not embedq's") as refused:
-        schema.upgrade(database)
+        schema.upgrade(there)
+
+    there.close()
 
     assert "search_path" in refused.value.hint
     assert [name for name in left() if "embedq_schema_version" not in name] == before
@@ -124,7 +129,7 @@ def test_somebody_elses_articles_are_refused_and_left_as_they_were(database, lef
 
 def test_a_schema_of_its_own_lives_beside_somebody_elses_articles(database, empty, left):
     database.execute("CREATE TABLE articles (id serial, body text)")
-    database.execute("CREATE EXTENSION vector; CREATE SCHEMA embedq")
+    database.execute("CREATE EXTENSION IF NOT EXISTS vector; CREATE SCHEMA embedq")
     before = left()
     own = Database(f"{empty}?options=-csearch_path%3Dembedq,public")
 
@@ -134,3 +139,68 @@ def test_a_schema_of_its_own_lives_beside_somebody_elses_articles(database, empt
 
     assert left() == before
     own.close()
+
+
+@pytest.fixture
+def in_use(database, empty):
+    """A session with an open transaction that has written an article."""
+    schema.upgrade(database)
+    write_two_articles(database)
+    with psycopg.connect(empty, application_name="the application") as writing:
+        writing.execute("UPDATE articles SET content = 'four' WHERE id = 'a'")
+        yield writing
+
+
+@pytest.mark.parametrize("change", [lambda database: schema.downgrade(database, "0004"), schema.downgrade])
+def test_a_change_of_the_schema_says_who_is_in_the_way_and_holds_nobody_up(
+    database, empty, in_use, monkeypatch, in_thread, change
+):
+    monkeypatch.setattr(schema, "PATIENCE_S", 1.5)
+    changing = in_thread(change, database)
+
+    with psycopg.connect(empty, autocommit=True) as other:
+        saves = 0
+        while not changing.done():
+            other.execute("UPDATE articles SET metadata = '{}' WHERE id = 'b'")
+            saves += 1
+
+    with pytest.raises(NotWell, match="the application"):
+        changing.result()
+    assert saves > 3
+    assert schema.current(database) == schema.LATEST
+    assert schema.missing(database) == []
+
+
+def test_a_change_of_the_schema_goes_on_when_the_writer_has_ended(database, in_use, in_thread):
+    changing = in_thread(schema.downgrade, database, "0004")
+    in_use.commit()
+
+    assert changing.result(30) == (schema.LATEST, "0004")
+    assert schema.upgrade(database) == ("0004", schema.LATEST)
+
+
+def test_the_schema_in_one_file_is_what_the_migrations_make(database, empty):
+    schema.upgrade(database)
+
+    assert as_made(empty) == FILE.read_text(encoding="utf-8"), "write it anew: python -m tests.schema"
+
+
+def test_a_plan_says_what_an_upgrade_would_do_and_changes_nothing(database, left):
+    schema.upgrade(database, "0003")
+    before = left()
+
+    now, found = steps.ahead(database)
+
+    assert (now, [step.revision for step in found][:2], found[-1].revision) == ("0003", ["0004", "0005"], schema.LATEST)
+    assert all(step.about and step.sql for step in found)
+    assert (schema.current(database), left()) == ("0003", before)
+    schema.upgrade(database)
+    assert steps.ahead(database) == (schema.LATEST, [])
+
+
+def test_the_statements_of_a_plan_are_all_of_the_change(database):
+    """Whoever reviews --sql reviews what is executed."""
+    _, found = steps.ahead(database)
+
+    assert all("see embedq/store/migrations" not in step.sql for step in found)
+    assert [step.revision for step in found] == sorted(step.revision for step in found)

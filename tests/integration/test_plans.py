@@ -31,7 +31,8 @@ def fill(connection):
         (ROWS,),
     )
     connection.execute(
-        "INSERT INTO embedding_workers (delivery, name, host, pid, alive_until) VALUES ('poller', 'w', 'h', 1, now() + '1 h')"
+        "INSERT INTO embedding_workers (id, delivery, name, host, pid, alive_until) OVERRIDING SYSTEM VALUE"
+        " VALUES (1, 'poller', 'w', 'h', 1, now() + '1 h')"
     )
     connection.commit()
     connection.autocommit = True
@@ -87,9 +88,16 @@ def assert_flat(found, *, most_rows):
 
 OVERDUE = {"older_s": 30.0, "limit": 100, "priorities": list(Priority), "modes": [Mode.HYBRID]}
 FREE = {
-    "modes": ALL_MODES, "priority": "normal", "after": "tenant5", "lanes": 64, "without": [], "limit": 100, "grace": "0 s",
+    "modes": ALL_MODES,
+    "priority": "normal",
+    "after": "tenant5",
+    "lanes": 64,
+    "without": [],
+    "limit": 100,
+    "grace": "0 s",
     "unless_held": False,
-}  # fmt: skip
+    "standing_back": [Mode.HYBRID],
+}
 
 
 @pytest.mark.parametrize("kind", ["due", "future", "one tenant"])
@@ -125,9 +133,15 @@ def test_overdue_tasks_are_found_by_index(explain):
 def test_a_settle_touches_only_its_own_rows(explain):
     ids = list(range(500, 500 * 101, 500))
     columns = {
-        "ids": ids, "claims": [1] * 100, "statuses": ["completed"] * 100, "versions": [1] * 100, "charged": [True] * 100,
-        "waits": [0.0] * 100, "classes": [None] * 100, "messages": [None] * 100,
-    }  # fmt: skip
+        "ids": ids,
+        "claims": [1] * 100,
+        "statuses": ["completed"] * 100,
+        "versions": [1] * 100,
+        "charged": [True] * 100,
+        "waits": [0.0] * 100,
+        "classes": [None] * 100,
+        "messages": [None] * 100,
+    }
 
     plan, found = explain(QUERIES.settle, columns | {"worker": 1, "worker_name": "w"}, "held")
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from embedq.engine.worker import Worker
 from embedq.store.tasks import MAX_LOSSES
-from embedq.worker import Worker
 from tests.support import until
 
 TIMEOUT_S = 300.0

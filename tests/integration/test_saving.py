@@ -7,13 +7,28 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from embedq import Client, publishing
+from embedq import Client
 from embedq.broker.redis import task_ids
+from embedq.client import publisher
+from tests.clients import KINDS, opened
 from tests.redisprocess import own_redis
 from tests.support import ROOT, env, until
+
+
+@pytest.fixture(params=KINDS)
+def make(request):
+    """Makes clients of this parameter's kind."""
+    return partial(opened, request.param)
+
+
+@pytest.fixture
+def client(make, settings):
+    with make(settings) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -83,9 +98,9 @@ def test_many_saves_share_their_messages(client, psql, messages):
 
 
 @pytest.fixture
-def own_broker(settings, tmp_path):
+def own_broker(make, settings, tmp_path):
     """A Redis of the test's own, and a client that publishes to it and has done so."""
-    with own_redis(tmp_path) as server, Client(replace(settings, redis_url=server.url)) as client:
+    with own_redis(tmp_path) as server, make(replace(settings, redis_url=server.url)) as client:
         client.create("Coffee", "pressed")
         until(lambda: client.broker.look()["normal"].waiting == 1, 10, "the first message did not come")
         yield server, client
@@ -133,16 +148,16 @@ def save(client: Client, count: int, **more: str) -> None:
         client.create("Tea", f"steeped {number} minutes", **more)
 
 
-def test_a_burst_of_saves_does_not_exceed_the_brokers_bound(settings, psql):
-    with Client(replace(settings, queue_max_depth=50, tenant_max_pending=50)) as client:
+def test_a_burst_of_saves_does_not_exceed_the_brokers_bound(make, settings, psql):
+    with make(replace(settings, queue_max_depth=50, tenant_max_pending=50)) as client:
         save(client, 120)
 
     assert psql(WITH_BROKER) == [(50,)]
     assert psql("SELECT count(*) FROM embedding_tasks") == [(120,)]
 
 
-def test_a_burst_of_one_tenant_leaves_room_for_the_others(settings, psql):
-    with Client(replace(settings, tenant_max_pending=10)) as client:
+def test_a_burst_of_one_tenant_leaves_room_for_the_others(make, settings, psql):
+    with make(replace(settings, tenant_max_pending=10)) as client:
         save(client, 40, tenant_id="big")
         client.create("Tea", "steeped", tenant_id="small")
 
@@ -150,18 +165,18 @@ def test_a_burst_of_one_tenant_leaves_room_for_the_others(settings, psql):
     assert psql(f"{WITH_BROKER} AND tenant_id = 'small'") == [(1,)]
 
 
-def test_a_writer_keeps_to_the_throttle(settings, psql):
+def test_a_writer_keeps_to_the_throttle(make, settings, psql):
     psql("""UPDATE embedding_worker_status SET throttle = '{"rate_per_min": 60}'""")
-    with Client(settings) as client:
+    with make(settings) as client:
         save(client, 40)
 
     assert psql(WITH_BROKER) == [(10,)]
 
 
 @pytest.mark.parametrize("paused", ["paused_priorities = '{normal}'", "paused_tenants = '{default}'"])
-def test_a_writer_publishes_nothing_that_is_paused(settings, psql, paused):
+def test_a_writer_publishes_nothing_that_is_paused(make, settings, psql, paused):
     psql(f"UPDATE embedding_worker_status SET {paused}")
-    with Client(settings) as client:
+    with make(settings) as client:
         save(client, 2)
 
     assert psql(WITH_BROKER) == [(0,)]
@@ -184,7 +199,7 @@ def test_where_no_thread_can_be_started_a_save_is_a_save_all_the_same(client, ps
 
 
 def test_a_client_that_is_not_closed_leaves_no_thread_and_no_connection_behind(settings, psql, monkeypatch):
-    monkeypatch.setattr(publishing, "IDLE_S", 0.2)
+    monkeypatch.setattr(publisher, "IDLE_S", 0.2)
     connections = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'embedq publisher'"
     )

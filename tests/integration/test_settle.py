@@ -1,4 +1,4 @@
-"""A settle changes what is still its own, and nothing else: late results are discarded and counted (SPEC G4)."""
+"""A settle changes what is still its own, and nothing else: late results are discarded and counted (G4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import psycopg
 import pytest
 
-from embedq.engine import waiting
+from embedq.engine.engine import waiting
 from embedq.model import Mode, Outcome, TaskStatus
 from tests.integration.conftest import Claimer, done
 from tests.support import until
@@ -84,9 +84,17 @@ def handed_over_after_a_switch(psql, poller, another):
 
 
 TAKEN_AWAY = [
-    rescued, rescued_and_claimed_by_another, rescued_and_claimed_again_by_the_same, set_back_by_hand, cancelled_by_hand, task_deleted,
-    article_deleted, lease_ran_out, worker_buried, handed_over_after_a_switch,
-]  # fmt: skip
+    rescued,
+    rescued_and_claimed_by_another,
+    rescued_and_claimed_again_by_the_same,
+    set_back_by_hand,
+    cancelled_by_hand,
+    task_deleted,
+    article_deleted,
+    lease_ran_out,
+    worker_buried,
+    handed_over_after_a_switch,
+]
 
 
 @pytest.mark.parametrize("taken_away", TAKEN_AWAY, ids=lambda how: how.__name__)
@@ -140,8 +148,10 @@ def test_one_vector_that_cannot_be_stored_fails_its_own_task_only(psql, add, pol
 
     assert (sorted(settled.states.values()), settled.late) == (["completed", "completed", "failed"], 0)
     assert psql("SELECT article_id FROM embedding_vectors ORDER BY 1") == [("a",), ("c",)]
-    assert psql("SELECT article_id, error_class, error_message LIKE '%violates check constraint%' FROM embedding_tasks"
-                " WHERE status = 'failed'") == [("b", "Unstorable", True)]  # fmt: skip
+    assert psql(
+        "SELECT article_id, error_class, error_message LIKE '%violates check constraint%' FROM embedding_tasks"
+        " WHERE status = 'failed'"
+    ) == [("b", "Unstorable", True)]
 
 
 def test_a_delete_that_comes_during_a_settle_waits_and_leaves_no_vectors(psql, add, poller, session):
@@ -165,13 +175,13 @@ def test_a_delete_that_comes_during_a_settle_waits_and_leaves_no_vectors(psql, a
     assert psql("SELECT count(*) FROM embeddings") == psql("SELECT count(*) FROM articles") == [(0,)]
 
 
-def test_a_settle_that_comes_during_a_delete_waits_and_stores_no_vectors(psql, add, poller, session, in_thread, lock_waits):
+def test_a_settle_that_comes_during_a_delete_waits_and_stores_no_vectors(psql, add, poller, session, in_thread):
     add("a", "b")
     tasks = poller.claim()
     deleting = session()
     deleting.do("DELETE FROM articles WHERE id = 'a'")
     settling = in_thread(poller.settle_done, *tasks)
-    until(lock_waits, why="the settle did not wait for the delete")
+    until(lambda: psql("SELECT article_id FROM embeddings") == [("b",)], why="the settle waited with what nobody deletes")
 
     deleting.commit()
     settled = settling.result(10)
@@ -180,29 +190,30 @@ def test_a_settle_that_comes_during_a_delete_waits_and_stores_no_vectors(psql, a
     assert psql("SELECT article_id FROM embeddings") == psql("SELECT article_id FROM embedding_vectors") == [("b",)]
 
 
-def test_a_settle_that_comes_during_a_delete_which_is_rolled_back_stores_the_vectors(
-    psql, add, poller, session, in_thread, lock_waits
-):
-    add("a")
+def test_a_settle_that_comes_during_a_delete_which_is_rolled_back_stores_the_vectors(psql, add, poller, session, in_thread):
+    add("a", "b")
     tasks = poller.claim()
     deleting = session()
     deleting.do("DELETE FROM articles WHERE id = 'a'")
     settling = in_thread(poller.settle_done, *tasks)
-    until(lock_waits, why="the settle did not wait for the delete")
+    until(lambda: psql("SELECT article_id FROM embeddings") == [("b",)], why="the settle waited with what nobody deletes")
 
     deleting.connection.rollback()
 
     assert settling.result(10).late == 0
-    assert psql("SELECT article_id FROM embeddings") == [("a",)]
+    assert psql("SELECT article_id FROM embeddings ORDER BY 1") == [("a",), ("b",)]
 
 
-def test_a_wait_gives_way_to_a_successor_that_is_made_at_that_moment(psql, add, poller, session, in_thread, lock_waits):
+def test_a_wait_gives_way_to_a_successor_that_is_made_at_that_moment(psql, add, poller, session, in_thread):
     add("a", "b")
     tasks = poller.claim()
     editing = session()
     editing.do("UPDATE articles SET content = 'new' WHERE id = 'a'")
     settling = in_thread(poller.settle, *(waiting(task, 5.0, "busy") for task in tasks))
-    until(lock_waits, why="the settle did not meet the successor")
+    until(
+        lambda: psql("SELECT status FROM embedding_tasks WHERE article_id = 'b'") == [("pending",)],
+        why="the settle waited for the edit",
+    )
 
     editing.commit()
     settled = settling.result(10)
@@ -215,18 +226,18 @@ def test_a_wait_gives_way_to_a_successor_that_is_made_at_that_moment(psql, add, 
     ]
 
 
-def test_a_rescue_gives_way_to_a_successor_that_is_made_at_that_moment(psql, add, poller, session, in_thread, lock_waits):
+def test_a_rescue_gives_way_to_a_successor_that_is_made_at_that_moment(psql, add, poller, session):
     add("a", "b")
     poller.claim()
     psql("UPDATE embedding_workers SET alive_until = now() - interval '1 s'")
     editing = session()
     editing.do("UPDATE articles SET content = 'new' WHERE id = 'a'")
-    rescuing = in_thread(poller.store.tasks.rescue, 300.0)
-    until(lock_waits, why="the rescue did not meet the successor")
 
+    during = poller.store.tasks.rescue(300.0)
     editing.commit()
+    after = poller.store.tasks.rescue(300.0)
 
-    assert sorted(row["status"] for row in rescuing.result(10)) == ["cancelled", "pending"]
+    assert ([row["status"] for row in during], [row["status"] for row in after]) == (["pending"], ["cancelled"])
 
 
 def test_edits_deletes_and_settles_under_load_meet_no_deadlock_and_leave_everything_right(
@@ -269,9 +280,12 @@ def test_edits_deletes_and_settles_under_load_meet_no_deadlock_and_leave_everyth
     delete = "DELETE FROM articles WHERE id IN (SELECT id FROM article_texts WHERE id = ANY (%(ids)s) ORDER BY id FOR UPDATE)"
     insert = "INSERT INTO articles (id, title) SELECT id, %(text)s FROM unnest(%(ids)s::text[]) AS id ORDER BY id ON CONFLICT DO NOTHING"
     acts = [
-        writing(edit, 6), writing(edit, 3), writing(delete, 4), writing(insert, 12),
+        writing(edit, 6),
+        writing(edit, 3),
+        writing(delete, 4),
+        writing(insert, 12),
         *(working(Claimer(store, poller.delivery), wait) for wait in (False, True, True)),
-    ]  # fmt: skip
+    ]
     threads = [threading.Thread(target=guarded(act)) for act in acts]
     for thread in threads:
         thread.start()

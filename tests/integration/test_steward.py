@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from embedq import assemble
+from embedq import wiring
 from tests.support import start_poller, until
 
 
@@ -41,9 +41,11 @@ def test_of_two_stewards_only_one_leads(two, leaders, psql):
     until(lambda: psql("SELECT count(*) FROM embedding_workers WHERE mode_seen_at IS NOT NULL") == [(2,)])
 
     assert leaders() == [first]
-    assert psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid IN"
-                " (SELECT pid FROM pg_stat_activity WHERE application_name = 'embedq steward')"
-                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == [(1,)]  # fmt: skip
+    assert psql(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid IN"
+        " (SELECT pid FROM pg_stat_activity WHERE application_name = 'embedq steward')"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    ) == [(1,)]
     assert len(two) == 2
 
 
@@ -88,8 +90,10 @@ def test_the_leader_does_the_housekeeping(two, leaders, psql):
     one_leader(leaders)
     psql("SET embedq.mode = 'off'")
     psql("INSERT INTO articles (id, title) VALUES ('a', 'Tea')")
-    psql("INSERT INTO embedding_tasks (article_id, model_id, status, lease_holder, claims, processed_at)"
-         " SELECT 'a', model_id, 'processing', 0, 1, now() FROM embedding_active_model")  # fmt: skip
+    psql(
+        "INSERT INTO embedding_tasks (article_id, model_id, status, lease_holder, claims, processed_at)"
+        " SELECT 'a', model_id, 'processing', 0, 1, now() FROM embedding_active_model"
+    )
 
     until(lambda: psql("SELECT embedding_status FROM articles") == [("ready",)], why="nobody rescued it")
 
@@ -98,7 +102,7 @@ def test_the_leader_does_the_housekeeping(two, leaders, psql):
 
 def test_a_steward_that_is_rung_lets_what_is_urgent_go_first(psql, settings):
     psql("INSERT INTO articles (id, title) VALUES ('a', 'text')")
-    parts = assemble.worker_parts(settings, "celery")
+    parts = wiring.worker_parts(settings, "celery")
     asked, go = threading.Event(), threading.Event()
     parts.steward.give_way = lambda for_s: (asked.set(), go.wait(10))
     parts.worker.ring()

@@ -92,6 +92,9 @@ ALL_IS_WELL: Mapping[str, str] = {
         pytest.param(
             {"embedq_broker_up": steady(0), **in_mode("database")}, LATE, set(), id="the broker is away and not needed"
         ),
+        pytest.param(
+            {'embedq_finding{rule="no-progress", level="problem"}': steady(1)}, LATE, {"EmbedqNoProgress"}, id="nothing moves"
+        ),
         pytest.param({**waiting(7), **serving(0, 0)}, LATE, {"EmbedqNobodyConsumes"}, id="tasks wait and no worker is alive"),
         pytest.param({**waiting(0), **serving(0, 0)}, LATE, set(), id="no worker is alive and nothing waits"),
         pytest.param({**waiting(7), **serving(0, 1)}, LATE, {"EmbedqNobodyConsumes"}, id="mode celery: a poller does not help"),
@@ -130,6 +133,12 @@ ALL_IS_WELL: Mapping[str, str] = {
             LATE,
             {"EmbedqLateResults"},
             id="results come late",
+        ),
+        pytest.param(
+            {'embedq_source{source="posts", state="behind"}': steady(1)}, LATE, {"EmbedqSourceBehind"}, id="a source is behind"
+        ),
+        pytest.param(
+            {'embedq_source{source="posts", state="following"}': steady(1)}, LATE, set(), id="a source follows its table"
         ),
         pytest.param(
             {"embedq_rejected_messages": "3x60 4x420"}, LATE, {"EmbedqRejectedMessages"}, id="one more message is rejected"

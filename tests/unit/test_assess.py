@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedq.decide.assess import EXIT_CODES, Facts, Way, assess, recommended
-from embedq.decide.calendar import Due, due
 from embedq.decide.messages import NamesArticles, NamesTasks, NotUnderstood, understand
-from embedq.decide.switching import begins_making_tasks, deliveries, dispatches, switched_off
-from embedq.model import Delivery, Mode
-from embedq.store.tasks import DISPATCHING_MODES, MODES_OF
+from embedq.decide.switching import begins_making_tasks, switched_off
+from embedq.model import Mode
+from embedq.steward.calendar import Due, due
 
-WELL = Facts(Mode.CELERY, broker_answers_in_s=0.01, open_tasks=10, oldest_unclaimed_s=1.0, celery_done_lately=100)
+WELL = Facts(
+    Mode.CELERY, broker_answers_in_s=0.01, open_tasks=10, oldest_unclaimed_s=1.0, celery_done_lately=100, celery_done_s_ago=1.0
+)
 NOW = datetime(2026, 5, 1, 22, 0, tzinfo=UTC)
 
 
@@ -51,7 +52,45 @@ NOW = datetime(2026, 5, 1, 22, 0, tzinfo=UTC)
         pytest.param({"celery_workers": 0, "open_tasks": 0}, Way.NOTHING, id="nobody consumes, and nothing is open"),
         pytest.param({"mode": Mode.DATABASE, "pollers": 0}, Way.FIX_IN_PLACE, id="a missing poller is started"),
         pytest.param(
-            {"oldest_unclaimed_s": 90.0, "celery_done_lately": 0}, Way.PLANNED, id="workers live and complete nothing"
+            {"mode": Mode.SYNC, "pollers": 0, "celery_workers": 0},
+            Way.FIX_IN_PLACE,
+            id="a worker for what sync leaves is started",
+        ),
+        pytest.param({"mode": Mode.OFF, "pollers": 0, "celery_workers": 0}, Way.NOTHING, id="off needs no worker"),
+        pytest.param({"broker_answers": False, "mode": Mode.SYNC}, Way.FIX_IN_PLACE, id="in sync mode pollers carry on"),
+        pytest.param({"live_row_missing": True, "is_running": False}, Way.FIX_IN_PLACE, id="the live row is gone"),
+        pytest.param(
+            {"oldest_unclaimed_s": 90.0, "celery_done_s_ago": None}, Way.PLANNED, id="workers live and complete nothing"
+        ),
+        pytest.param(
+            {"oldest_unclaimed_s": 90.0, "celery_done_s_ago": 90.0},
+            Way.PLANNED,
+            id="workers completed something, but not lately",
+        ),
+        pytest.param(
+            {"oldest_unclaimed_s": 90.0, "celery_done_s_ago": 90.0, "provider_fault": "openai: 503"},
+            Way.FIX_IN_PLACE,
+            id="a delay while the provider is away is not Celery's",
+        ),
+        pytest.param(
+            {"oldest_unclaimed_s": 90.0, "celery_done_s_ago": 90.0, "is_running": False},
+            Way.FIX_IN_PLACE,
+            id="a delay while everything is stopped is not Celery's",
+        ),
+        pytest.param({"broker_refuses": "OOM"}, Way.EMERGENCY, id="the broker takes no message"),
+        pytest.param(
+            {"broker_refuses": "OOM", "mode": Mode.HYBRID}, Way.FIX_IN_PLACE, id="in hybrid pollers carry on meanwhile"
+        ),
+        pytest.param({"broker_refuses": "OOM", "mode": Mode.DATABASE}, Way.NOTHING, id="mode database gives it no message"),
+        pytest.param({"rescues_lately": 3}, Way.FIX_IN_PLACE, id="workers that die are no proof against the broker"),
+        pytest.param({"lost_messages_lately": 2}, Way.NOTHING, id="a loss or two may be a restart"),
+        pytest.param(
+            {"integrity_problems": ("3 orphans",), "integrity_compromised": True}, Way.EMERGENCY, id="integrity is compromised"
+        ),
+        pytest.param(
+            {"integrity_problems": ("3 orphans",), "integrity_compromised": True, "mode": Mode.DATABASE},
+            Way.FIX_IN_PLACE,
+            id="integrity is compromised without the broker",
         ),
         pytest.param({"oldest_unclaimed_s": 90.0}, Way.NOTHING, id="a long queue that moves is only long"),
         pytest.param(
@@ -153,12 +192,6 @@ def test_no_envelope_is_too_odd(envelope: dict[str, object]) -> None:
 
 
 # Switches and the calendar --------------------------------------------------------------------------------------------------------
-
-
-def test_the_statements_that_claim_allow_what_the_table_of_modes_allows() -> None:
-    for delivery in Delivery:
-        assert {mode for mode in Mode if delivery in deliveries(mode)} == set(MODES_OF[delivery])
-    assert {mode for mode in Mode if dispatches(mode)} == set(DISPATCHING_MODES)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedq.decide.batching import Found, Verdict, halves, isolate, plan
+from embedq.engine.batching import Found, Verdict, halves, isolate, plan
 
 
 class Text(NamedTuple):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedq.decide.budget import EARLY_S, PATIENCE_S, TOKEN_BURST_SHARE, Here, Later, Rates, leave_alone_s, place_of, rates_of
 from embedq.decide.prices import Cap, cap_of, cost, number_for, numbers
-from embedq.decide.ranking import fused, overlap
+from embedq.decide.ranking import Words, mixed, overlap
 from embedq.model import Model
 
 SMALL = Model("openai", "text-embedding-3-small", 1536)
@@ -95,13 +95,11 @@ def test_a_price_is_of_a_million_tokens():
     assert cost(2_000_000, 0.02) == pytest.approx(0.04)
 
 
-@given(st.lists(st.text(max_size=3), unique=True), st.lists(st.text(max_size=3), unique=True))
-def test_a_fused_ranking_has_every_key_once(one, other):
-    assert sorted(fused(one, other)) == sorted({*one, *other})
+@given(st.dictionaries(st.text(max_size=3), st.floats(-1, 1)), st.lists(st.text(max_size=3), unique=True))
+def test_a_mixed_ranking_has_every_key_once(cosines, matching):
+    words = {key: Words(1.0, 0.5, 7) for key in matching}
 
-
-def test_what_both_rankings_have_comes_before_what_one_has():
-    assert fused(["a", "b", "c"], ["d", "b", "e"])[0] == "b"
+    assert sorted(mixed(list(cosines), cosines, words)) == sorted(cosines)
 
 
 def test_overlap_is_the_share_of_the_first_k():

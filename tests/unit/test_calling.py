@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedq.decide.calling import CALLS_PER_ANSWER, FEWEST_CALLS, MOST_CALLS, calls_missing
+from embedq.steward.wakeups import CALLS_PER_ANSWER, FEWEST_CALLS, MOST_CALLS, calls_missing
 
 counts = st.integers(min_value=0, max_value=10_000)
 

@@ -6,10 +6,9 @@ import pytest
 from celery.app.defaults import NAMESPACES, flatten
 
 import celeryconfig
-from embedq import celery_settings
-from embedq.broker import make_app
-from embedq.broker.amqp import AMQP_QUEUE_ARGUMENTS
-from embedq.celery_settings import AMQP_SETTINGS, UrgentFirst
+from embedq.broker import celery_settings, make_app
+from embedq.broker.celery_settings import AMQP_SETTINGS, UrgentFirst
+from embedq.broker.rabbitmq import AMQP_QUEUE_ARGUMENTS
 from embedq.model import Priority
 
 

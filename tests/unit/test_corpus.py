@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from embedq import corpus
-from embedq.corpus import Documented, documented, standard_library
 from embedq.errors import EmbedqError
+from embedq.local import sample_corpus
+from embedq.local.sample_corpus import Documented, documented, standard_library
 from embedq.model import ArticleDraft, Priority
 
 
@@ -157,7 +157,7 @@ def test_a_class_counts_only_its_own_docstrings() -> None:
 
 
 def test_an_interpreter_that_cannot_be_asked_is_an_error_with_a_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "CHILD", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(sample_corpus, "CHILD", "raise SystemExit('no such thing')")
 
     with pytest.raises(EmbedqError, match="no such thing") as raised:
         list(standard_library())

@@ -41,6 +41,20 @@ def test_every_setting_that_a_page_names_exists(page: Path):
     assert named - set(by_env()) - NOT_OURS == set()
 
 
+def test_every_guarantee_names_tests_that_exist():
+    page = (ROOT / "docs" / "guarantees.rst").read_text(encoding="utf-8")
+    named = {
+        part.split(":")[0]: re.findall(r"``(tests/[\w/]+\.py)::(\w+)``", part)
+        for part in re.split(r"^(?=G\d+:)", page, flags=re.M)[1:]
+    }
+
+    unknown = [f"{file}::{test}" for tests in named.values() for file, test in tests if not _is_a_test(ROOT / file, test)]
+
+    assert list(named) == [f"G{number}" for number in range(1, 13)]
+    assert [name for name, tests in named.items() if not tests] == []
+    assert unknown == []
+
+
 def test_every_command_in_the_registry_can_be_imported():
     context = click.Context(embedq)
 
@@ -57,6 +71,10 @@ def test_every_command_explains_itself_with_an_example_and_speaks_json():
             lacking.append(f"{path}: no --json")
 
     assert lacking == []
+
+
+def _is_a_test(file: Path, name: str) -> bool:
+    return file.is_file() and bool(re.search(rf"^(async )?def {name}\(", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def _resolves(words: list[str]) -> bool:

@@ -31,7 +31,7 @@ from embedq.providers.faults import (
     fault,
 )
 from embedq.providers.inputs import refuse_unembeddable
-from embedq.providers.limits import CAUTIOUS, LIMITS, estimate_tokens, limits_for
+from embedq.providers.limits import CAUTIOUS, INPUT_TOKENS, LIMITS, estimate_tokens, limits_for
 from embedq.providers.secrets import mask
 from embedq.providers.waits import MAX_RETRY_AFTER_S, retry_after_s
 
@@ -279,6 +279,16 @@ def test_header_names_are_understood_in_any_case():
     assert raised.value.retry_after_s == 17
 
 
+def test_an_error_in_a_list_names_its_wait_in_the_body():
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}]
+    body = json.dumps([{"error": {"code": 429, "message": "You exceeded your current quota", "details": details}}]).encode()
+
+    with pytest.raises(ProviderBusy, match="exceeded your current quota") as raised:
+        answered("openai", 429, {}, body, ())
+
+    assert raised.value.retry_after_s == 34
+
+
 @pytest.mark.parametrize(
     ("data", "cause"),
     [
@@ -288,8 +298,7 @@ def test_header_names_are_understood_in_any_case():
         pytest.param([{"index": i, "embedding": []} for i in range(3)], Cause.WRONG_COUNT, id="one too many"),
         pytest.param([{"index": i, "embedding": []} for i in (1, 1)], Cause.WRONG_ORDER, id="an index twice"),
         pytest.param([{"index": i, "embedding": []} for i in (1, 2)], Cause.WRONG_ORDER, id="counted from one"),
-        pytest.param([{"embedding": []}, {"embedding": []}], Cause.WRONG_ORDER, id="no index"),
-        pytest.param([{"index": [i], "embedding": []} for i in range(2)], Cause.WRONG_ORDER, id="an index that is none"),
+        pytest.param([{"index": 2, "embedding": []}, {"embedding": []}], Cause.WRONG_ORDER, id="an index too high, and none"),
     ],
 )
 def test_embeddings_that_cannot_be_put_in_order_are_refused(data, cause):
@@ -299,7 +308,25 @@ def test_embeddings_that_cannot_be_put_in_order_are_refused(data, cause):
 
 @given(order=st.permutations(range(5)))
 def test_embeddings_are_put_in_the_order_of_their_index(order):
-    assert in_order("openai", [{"index": i, "embedding": i * 10} for i in order], 5) == [0, 10, 20, 30, 40]
+    data = [{"index": i, "embedding": i * 10} for i in order]
+
+    assert in_order("openai", data, 5) == ([0, 10, 20, 30, 40], True)
+
+
+@pytest.mark.parametrize(
+    ("indices", "embeddings", "indexed"),
+    [
+        pytest.param([None, 1, 2], [0, 10, 20], True, id="an index of 0 is left out"),
+        pytest.param([2, None, 1], [10, 20, 0], True, id="also in another order"),
+        pytest.param([None, None, None], [0, 10, 20], False, id="none has an index"),
+        pytest.param([0, 0, 0], [0, 10, 20], False, id="all have the index 0"),
+        pytest.param([True, False, True], [0, 10, 20], False, id="indices that are none"),
+    ],
+)
+def test_embeddings_without_an_index_take_the_places_that_are_left(indices, embeddings, indexed):
+    data = [{"index": index, "embedding": place * 10} for place, index in enumerate(indices)]
+
+    assert in_order("openai", data, 3) == (embeddings, indexed)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +387,7 @@ def test_control_characters_pass_and_blanks_do_not():
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
-    [("", 1), ("abcd", 1), ("abcde", 2), ("é" * 4, 2), ("🎉", 1), ("\ud800", 1), ("a" * 4_000_000, 1_000_000)],
+    [("", 1), ("abcd", 1), ("abcde", 2), ("é" * 4, 3), ("🎉", 2), ("\ud800", 2), ("a" * 4_000_000, 1_000_000)],
     ids=["nothing", "four bytes", "five bytes", "bytes, not characters", "an emoji", "a lone surrogate", "a long text"],
 )
 def test_a_token_is_estimated_per_four_bytes(text, tokens):
@@ -376,12 +403,35 @@ def test_the_limits_are_those_of_the_longest_fitting_prefix():
 
 
 def test_an_input_that_is_estimated_too_low_by_half_still_fits():
-    for row in LIMITS:
-        assert limits_for(Model(row.provider, row.prefix, 8)).max_input_tokens * 2 <= row.limits.max_input_tokens
+    for row in INPUT_TOKENS:
+        assert limits_for(Model("openai", row.prefix, 8)).max_input_tokens * 2 <= row.max_tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("nomic-embed-text:latest", 2_048),
+        ("nomic-embed-text-v2-moe", 512),
+        ("nomic-ai/nomic-embed-text-v2-moe", 512),
+        ("bge-large", 512),
+        ("BAAI/bge-large-en-v1.5", 512),
+        ("BAAI/bge-m3", 8_192),
+        ("intfloat/multilingual-e5-large", 512),
+        ("snowflake-arctic-embed:137m", 512),
+        ("snowflake-arctic-embed2", 8_192),
+    ],
+)
+@pytest.mark.parametrize("provider", ["openai", "ollama"])
+def test_what_a_model_takes_is_known_whoever_serves_it(provider, name, tokens):
+    assert limits_for(Model(provider, name, 8)).max_input_tokens == tokens // 2
+
+
+def test_what_the_operator_says_of_a_model_comes_first():
+    assert limits_for(Model("openai", "bge-large", 8), 4_000).max_input_tokens == 2_000
 
 
 def test_every_limit_names_its_source():
-    assert all(row.source for row in LIMITS)
+    assert all(row.source for row in (*LIMITS, *INPUT_TOKENS))
 
 
 def test_the_reference_shows_the_table_of_the_code():

@@ -10,17 +10,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedq.decide.filters import MAX_FILTER_CHARACTERS, MAX_FILTER_KEYS, check_filter
+from embedq.decide.filters import MAX_FILTER_CHARACTERS, MAX_FILTER_KEYS, MAX_FILTER_VALUES, check_filter
 from embedq.errors import InputError
-from embedq.store.search import as_texts
+from embedq.store.filters import as_json, as_texts
 
 
 @pytest.mark.parametrize(
     ("wanted", "field"),
     [
         pytest.param({"a": None}, "filter.a", id="null, which no article has as a value"),
-        pytest.param({"a": ["x"]}, "filter.a", id="a list"),
-        pytest.param({"a": {"b": 1}}, "filter.a", id="an object"),
+        pytest.param({"a": []}, "filter.a", id="an empty list"),
+        pytest.param({"a": ["x", None]}, "filter.a", id="null in a list"),
+        pytest.param({"a": [["x"]]}, "filter.a", id="a list in a list"),
+        pytest.param({"a": list(range(MAX_FILTER_VALUES + 1))}, "filter.a", id="a long list"),
+        pytest.param({"a": {}}, "filter.a", id="an empty object"),
+        pytest.param({"a": {"b": None}}, "filter.a.b", id="null in an object"),
+        pytest.param({"a": {"$like": "x"}}, "filter.a.$like", id="a comparison that there is not"),
+        pytest.param({"a": {"$gt": [1]}}, "filter.a.$gt", id="a list to be greater than"),
+        pytest.param({"a": {"$in": 1}}, "filter.a.$in", id="no list to be in"),
+        pytest.param({"a": {"$exists": 1}}, "filter.a.$exists", id="neither there nor not"),
+        pytest.param({"$and": {"a": 1}}, "filter.$and", id="no list to be joined"),
+        pytest.param({"$or": [1]}, "filter.$or", id="a number where a filter belongs"),
+        pytest.param({"$not": 1}, "filter.$not", id="a number to be negated"),
+        pytest.param({"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}}, "filter.a.b.c.d.e", id="nested too deep"),
+        pytest.param({"a": {str(number): 1 for number in range(MAX_FILTER_KEYS)}}, "filter", id="many keys in all"),
         pytest.param({"a": math.inf}, "filter.a", id="infinity"),
         pytest.param({"a": math.nan}, "filter.a", id="not a number"),
         pytest.param({"a": 10**4000}, "filter.a", id="a number without end"),
@@ -34,7 +47,7 @@ from embedq.store.search import as_texts
 )
 def test_what_cannot_be_compared_is_refused_with_its_field(wanted: dict[str, Any], field: str):
     with pytest.raises(InputError) as refused:
-        as_texts(wanted)
+        as_json(wanted)
 
     assert refused.value.field == field
     assert refused.value.hint

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from embedq import throttling
 from embedq.decide.throttle import Throttle
-from embedq.throttling import Gate
+from embedq.engine import concurrency
+from embedq.engine.concurrency import Gate
 from tests.support import until
 
 
@@ -31,7 +31,7 @@ def entering(gate: Gate, *, hurried: bool = False) -> threading.Event:
 
 
 def test_while_something_is_hurried_no_other_batch_begins(gate, monkeypatch):
-    monkeypatch.setattr(throttling, "GIVE_WAY_S", 60.0)
+    monkeypatch.setattr(concurrency, "GIVE_WAY_S", 60.0)
     with gate.hurry():
         passed = entering(gate)
         assert entering(gate, hurried=True).wait(5)
@@ -61,7 +61,7 @@ def test_what_is_paid_for_gives_way_too_and_not_for_long(gate):
 
 
 def test_what_was_hurried_leaves_no_trace_when_it_fails(gate, monkeypatch):
-    monkeypatch.setattr(throttling, "GIVE_WAY_S", 60.0)
+    monkeypatch.setattr(concurrency, "GIVE_WAY_S", 60.0)
     with pytest.raises(ValueError, match="its provider"), gate.hurry():
         raise ValueError("its provider")
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
+from embedq.decide.circuit_breaker import ProviderState
 from embedq.decide.explaining import Case, Place, reasons
-from embedq.decide.health import Facts, Level, ProviderTrouble, compare, findings, is_well, without_database
+from embedq.decide.facts import Facts, Level
+from embedq.decide.health import findings, is_well, without_database
+from embedq.decide.snapshots import compare
 from embedq.model import Mode, TaskStatus
 
 WELL = Facts(mode=Mode.CELERY, broker=True, celery_workers=1, pollers=1)
@@ -44,7 +48,7 @@ def test_nothing_is_found_where_nothing_is_wrong():
         pytest.param({"stuck": 2}, "2 tasks", "embedq reset-stuck", id="stuck tasks"),
         pytest.param({"oldest_due_s": 3600.0}, "60 min", "embedq explain", id="the oldest is too old"),
         pytest.param(
-            {"troubles": [ProviderTrouble("openai", "429", 60, 5)]}, "429", "embedq provider check", id="a paused provider"
+            {"troubles": [ProviderState("openai", "429", 60, 5)]}, "429", "embedq provider check", id="a paused provider"
         ),
         pytest.param({"failed": 20, "settled": 100}, "20 of the 100", "embedq failed", id="too many failures"),
     ],
@@ -80,6 +84,55 @@ def test_a_problem_is_told_with_the_command_that_helps(changes, said, command):
 )
 def test_what_is_meant_to_be_so_is_no_problem(changes):
     assert is_well(findings(replace(WELL, **changes)))
+
+
+# Of each mode: whether it is a problem, by (the broker answers, Celery workers live, pollers live), while tasks wait and while none do.
+#                         broker      alive                                  dead
+#                         workers     both   Celery pollers none             both   Celery pollers none
+WELL_OR_NOT = {
+    (Mode.CELERY, 50): ("well", "well", "PROBLEM", "PROBLEM", "PROBLEM", "PROBLEM", "PROBLEM", "PROBLEM"),
+    (Mode.CELERY, 0): ("well", "well", "PROBLEM", "PROBLEM", "PROBLEM", "PROBLEM", "PROBLEM", "PROBLEM"),
+    (Mode.DATABASE, 50): ("well", "PROBLEM", "well", "PROBLEM", "well", "PROBLEM", "well", "PROBLEM"),
+    (Mode.DATABASE, 0): ("well", "PROBLEM", "well", "PROBLEM", "well", "PROBLEM", "well", "PROBLEM"),
+    (Mode.HYBRID, 50): ("well", "well", "well", "PROBLEM", "well", "PROBLEM", "well", "PROBLEM"),
+    (Mode.HYBRID, 0): ("well", "well", "well", "PROBLEM", "well", "PROBLEM", "well", "PROBLEM"),
+    (Mode.SYNC, 50): ("well", "well", "well", "PROBLEM", "well", "PROBLEM", "well", "PROBLEM"),
+    (Mode.SYNC, 0): ("well", "well", "well", "well", "well", "well", "well", "well"),
+    (Mode.OFF, 50): ("well", "well", "well", "well", "well", "well", "well", "well"),
+    (Mode.OFF, 0): ("well", "well", "well", "well", "well", "well", "well", "well"),
+}
+WORKERS = [(1, 1), (1, 0), (0, 1), (0, 0)]
+MATRIX = [
+    pytest.param(
+        mode,
+        waiting,
+        broker,
+        celery,
+        pollers,
+        wanted,
+        id=f"{mode}, {waiting} wait, broker {broker}, {celery} Celery, {pollers} pollers",
+    )
+    for (mode, waiting), row in WELL_OR_NOT.items()
+    for (broker, (celery, pollers)), wanted in zip(product((True, False), WORKERS), row, strict=True)
+]
+
+
+@pytest.mark.parametrize(("mode", "waiting", "broker", "celery", "pollers", "wanted"), MATRIX)
+def test_it_is_well_where_what_waits_will_be_done(mode, waiting, broker, celery, pollers, wanted):
+    facts = Facts(mode, broker=broker, celery_workers=celery, pollers=pollers, waiting={"normal": waiting} if waiting else {})
+
+    assert ("well" if is_well(findings(facts)) else "PROBLEM") == wanted
+
+
+def test_the_matrix_has_every_combination():
+    assert set(WELL_OR_NOT) == set(product(Mode, (50, 0)))
+
+
+def test_a_live_row_that_is_gone_is_a_problem_although_nothing_waits():
+    found = findings(replace(WELL, live_row_missing=True, is_running=False))
+
+    (problem,) = [finding for finding in found if finding.level is Level.PROBLEM]
+    assert ("is gone" in problem.what, "embedq start" in problem.next) == (True, True)
 
 
 def test_problems_come_before_notes():

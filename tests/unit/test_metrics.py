@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from embedq import metrics
-from embedq.meter import Meter
-from embedq.metrics import CATALOGUE, exposed_names, families, of_counters, of_depth, of_live, of_workers
+from embedq.decide.modes import LiveState
+from embedq.model import Mode
+from embedq.operations import metrics
+from embedq.operations.metrics import CATALOGUE, exposed_names, families, of_counters, of_depth, of_live, of_workers
+from embedq.telemetry.meter import Meter
 
 NAME = re.compile(r"\bembedq_[a-z_]+")
 
@@ -66,16 +68,40 @@ def test_every_metric_but_the_plain_ones_is_on_the_dashboard_or_in_an_alert(repo
     watched = {name for name, spec in CATALOGUE.items() if named & {name + suffix for suffix in metrics.SUFFIXES[spec.kind]}}
 
     assert set(CATALOGUE) - watched == {
-        "embedq_articles", "embedq_build", "embedq_claimed", "embedq_delayed_tasks", "embedq_dispatch_held", "embedq_maintenance",
-        "embedq_provider_inputs", "embedq_scrape_seconds",
-    }  # fmt: skip
+        "embedq_articles",
+        "embedq_build",
+        "embedq_claimed",
+        "embedq_delayed_tasks",
+        "embedq_dispatch_held",
+        "embedq_maintenance",
+        "embedq_provider_inputs",
+        "embedq_scrape_seconds",
+    }
 
 
 def test_no_label_can_hold_a_text_a_tenant_or_an_article() -> None:
     assert {label for spec in CATALOGUE.values() for label in spec.labels} == {
-        "version", "delivery", "worker", "outcome", "priority", "provider", "model", "statement", "kind", "method", "route", "status", "mode",
-        "place", "error_class", "queue", "state",
-    }  # fmt: skip
+        "version",
+        "delivery",
+        "worker",
+        "outcome",
+        "priority",
+        "provider",
+        "model",
+        "statement",
+        "kind",
+        "method",
+        "route",
+        "status",
+        "mode",
+        "place",
+        "error_class",
+        "queue",
+        "state",
+        "rule",
+        "level",
+        "source",
+    }
 
 
 def test_a_page_is_what_prometheus_reads() -> None:
@@ -83,7 +109,7 @@ def test_a_page_is_what_prometheus_reads() -> None:
 
     class Few:
         def collect(self) -> Any:
-            yield from families([*of_live({"mode": "hybrid", "is_running": False}), *of_depth([old])])
+            yield from families([*of_live(LiveState(Mode.HYBRID, is_running=False)), *of_depth([old])])
 
     read = {
         (s.name, frozenset(s.labels.values())): s.value
@@ -106,9 +132,10 @@ def test_a_page_is_what_prometheus_reads() -> None:
 def test_a_dead_worker_serves_no_queue_and_a_poller_serves_all() -> None:
     shared: dict[str, Any] = {"steward_since": None, "counters": {}, "name": "w"}
     rows = [
-        shared | {"delivery": "celery", "alive": True, "queues": ["urgent"]}, shared | {"delivery": "celery", "alive": False, "queues": ["low"]},
+        shared | {"delivery": "celery", "alive": True, "queues": ["urgent"]},
+        shared | {"delivery": "celery", "alive": False, "queues": ["low"]},
         shared | {"delivery": "poller", "alive": True, "queues": []},
-    ]  # fmt: skip
+    ]
 
     found = {(name, *labels): value for name, labels, value in of_workers(rows)}
 

@@ -1,4 +1,4 @@
-"""What a process does in which mode (SPEC §5, M1)."""
+"""What a process does in which mode."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedq.decide.modes import (
+    CLAIMING,
+    DISPATCHING,
+    MISSING,
+    STANDING_BACK,
+    TAKING_OVER,
     Decision,
     LiveState,
     PollerClaims,
     ProcessEnv,
     Source,
     decide,
-    rst_table,
-    table,
 )
-from embedq.model import Mode
+from embedq.decide.modes_table import rst_table, table
+from embedq.decide.throttle import Throttle
+from embedq.model import Delivery, Mode
 
 ORDINARY = ProcessEnv()
 lives = st.builds(LiveState, st.sampled_from(Mode), st.booleans(), st.booleans(), st.none() | st.just("why"))
@@ -59,6 +64,57 @@ def test_each_mode_is_what_the_table_says(
         poller_claims=PollerClaims(poller_claims),
         search_enabled=search_enabled,
     )
+
+
+def test_the_statements_are_told_the_modes_of_the_table():
+    names = {name: [mode.value for mode in modes] for name, modes in CLAIMING.items()}
+    assert names == {Delivery.CELERY: ["celery", "hybrid", "sync"], Delivery.POLLER: ["database", "hybrid", "sync"]}
+    assert (DISPATCHING, TAKING_OVER, STANDING_BACK) == (["celery", "hybrid", "sync"], ["hybrid", "sync"], ["hybrid"])
+
+
+def test_a_row_that_is_gone_is_stopped_and_says_what_to_do():
+    gone = LiveState.of(None)
+
+    assert gone is MISSING
+    assert (gone.missing, gone.is_running, gone.dispatches) == (True, False, False)
+    assert not claims_something(decide(gone, ORDINARY))
+    assert decide(gone, ORDINARY).makes_tasks, "the triggers make tasks without a row"
+    assert "embedq start" in decide(gone, ORDINARY).reason
+
+
+def test_a_row_becomes_a_typed_value_and_a_row_again():
+    row = {
+        "id": 1,
+        "mode": "hybrid",
+        "is_running": True,
+        "submissions_accepted": False,
+        "reason": "why",
+        "changed_by": "ann",
+        "changed_at": None,
+        "dispatch_held": True,
+        "paused_priorities": ["low"],
+        "paused_tenants": ["acme"],
+        "maintenance": {"state": "running"},
+        "throttle": {"batch": 7},
+    }
+
+    live = LiveState.of(row)
+
+    assert (live.mode, live.paused_priorities, live.throttle, live.maintenance_runs) == (
+        Mode.HYBRID,
+        ("low",),
+        Throttle(batch=7),
+        True,
+    )
+    assert (live.dispatches, live.makes_tasks) == (False, False)
+    assert live.columns() == {name: value for name, value in row.items() if name != "id"}
+    hash(live)
+
+
+def test_what_a_hand_wrote_into_the_row_and_makes_no_sense_counts_as_not_said():
+    live = LiveState.of({"mode": "celery", "maintenance": ["x"], "throttle": "slow"})
+
+    assert (live.maintenance, live.throttle) == (None, Throttle())
 
 
 @pytest.mark.parametrize(

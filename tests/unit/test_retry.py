@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedq.decide.retry import (
-    GiveUp,
-    RetryAt,
-    RetryPolicy,
-    after_failure,
-    provider_pause_s,
-    wait_s,
-)
+from embedq.decide.circuit_breaker import provider_pause_s
+from embedq.decide.retry import GiveUp, RetryAt, RetryPolicy, after_failure, wait_s
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 POLICY = RetryPolicy(max_retries=3, base_s=1.0, cap_s=300.0)

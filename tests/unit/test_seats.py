@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from embedq.client.bulkhead import PATIENCE_S, Seats
 from embedq.errors import InputRefused, ProviderBusy, StoreUnavailable
-from embedq.seats import PATIENCE_S, Seats
 
 NUMBER = 3
 BUSY = ProviderBusy("it did not answer in time", hint="wait")

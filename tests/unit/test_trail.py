@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedq.model import Priority
-from embedq.store.trail import SWEEP_S, Trail
+from embedq.store.claim_cursor import SWEEP_S, Trail
 
 
 class Clock:

@@ -56,7 +56,7 @@ FROM unnest(%(ids)s::text[], %(tenants)s::text[], %(slugs)s::text[], %(titles)s:
     AS u (id, tenant_id, slug, title, content, metadata)
 ORDER BY u.id
 ON CONFLICT (id) DO UPDATE SET slug = excluded.slug, title = excluded.title, content = excluded.content, metadata = excluded.metadata
-WHERE a.tenant_id = excluded.tenant_id
+WHERE a.tenant_id = excluded.tenant_id AND a.source IS NULL
   AND (a.slug, a.title, a.content, a.metadata) IS DISTINCT FROM (excluded.slug, excluded.title, excluded.content, excluded.metadata)
 RETURNING id, tenant_id, slug, (xmax = 0) AS created
 
@@ -78,20 +78,40 @@ WHERE id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenan
 RETURNING id
 
 -- name: article
-SELECT * FROM articles
+SELECT id, tenant_id, slug, title, content, metadata, embedding_status, created_at, updated_at, version, source FROM embedq_articles
 WHERE (id = %(key)s OR (slug = %(key)s AND tenant_id = coalesce(%(tenant_id)s, 'default')))
   AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
 ORDER BY id = %(key)s DESC LIMIT 1
 
+-- name: articles_by_id
+-- In the order in which they were asked for; what does not exist is left out.
+SELECT id, tenant_id, slug, title, content, metadata, embedding_status, created_at, updated_at, version FROM articles
+WHERE id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+ORDER BY array_position(%(ids)s::text[], id)
+
+-- name: embedding_statuses
+SELECT id, embedding_status FROM articles
+WHERE id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+
 -- name: list_articles
-SELECT id, tenant_id, slug, title, embedding_status, version, created_at, updated_at FROM articles
-WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) AND id > %(after)s
+SELECT id, tenant_id, slug, title, embedding_status, version, created_at, updated_at FROM embedq_articles
+WHERE CASE WHEN %(source)s::text IS NULL THEN source IS NULL ELSE %(source)s IN (source, 'all') END AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) AND id > %(after)s
   AND (%(status)s::text IS NULL OR embedding_status = %(status)s)
 ORDER BY id LIMIT %(limit)s
 
+-- name: rows_of_sources
+SELECT id, source FROM article_texts WHERE id = ANY (%(ids)s) AND source IS NOT NULL LIMIT 1
+
 -- name: article_versions
 SELECT version_number, title, content, created_at, superseded_at, deleted, tenant_id, slug, metadata FROM article_versions
-WHERE article_id = %(id)s AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) ORDER BY version_number
+WHERE article_id = %(id)s AND purged_at IS NULL AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) ORDER BY version_number
 
 -- name: count_by_status
-SELECT embedding_status, count(*) AS articles FROM articles GROUP BY embedding_status
+SELECT embedding_status, count(*) AS articles FROM embedq_articles GROUP BY embedding_status
+
+-- name: article_origins
+SELECT slug, metadata->>'imported_from' AS path FROM article_texts WHERE tenant_id = %(tenant_id)s AND slug = ANY (%(slugs)s::text[])
+
+-- name: articles_imported_below
+SELECT id, slug, metadata->>'imported_from' AS path FROM article_texts
+WHERE tenant_id = %(tenant_id)s AND starts_with(metadata->>'imported_from', %(folder)s) ORDER BY slug

@@ -12,9 +12,11 @@ SELECT count(*) AS articles, coalesce(sum(octet_length(a.title) + octet_length(a
 FROM article_texts a WHERE a.id > %(after)s AND {wanted}
 
 -- name: backfill_step
--- The next articles by id, and their tasks, in one statement: killed at any moment, what it counted is what it made.
+-- The next articles by id, and their tasks, in one statement: killed at any moment, what it counted is what it made. An article that a
+-- transaction is writing is passed over: that makes its task, or the steward's reconcile does.
 WITH next AS MATERIALIZED (
     SELECT a.id, a.slug, a.tenant_id, a.version FROM article_texts a WHERE a.id > %(after)s AND {wanted} ORDER BY a.id LIMIT %(limit)s
+    FOR NO KEY UPDATE OF a SKIP LOCKED
 ), made AS (
     INSERT INTO embedding_tasks (article_id, slug, tenant_id, model_id, priority, version, metadata)
     SELECT id, slug, tenant_id, %(model_id)s, %(priority)s, version, jsonb_build_object('reason', 'migration', 'backfill', %(backfill)s::text)

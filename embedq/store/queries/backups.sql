@@ -1,6 +1,3 @@
--- name: as_one_moment
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
-
 -- name: backup_facts
 SELECT (SELECT version_num FROM embedq_schema_version) AS schema, clock_timestamp() AS taken_at
 
@@ -48,23 +45,29 @@ INSERT INTO article_versions ({columns}) SELECT {columns} FROM staged_article_ve
 
 -- name: load_articles
 -- A text that was edited since is brought back as a new version; the newer one stays in the history. A slug that another article has taken
--- meanwhile stays with that one. {columns} has no version: the trigger goes on from the history.
-INSERT INTO article_texts AS a (id, tenant_id, slug, title, content, metadata, created_at, updated_at)
+-- meanwhile stays with that one. The text of a source's row is in its table: one that is here stays. {columns} has no version: the trigger goes on from the history.
+INSERT INTO article_texts AS a (id, tenant_id, slug, title, content, metadata, created_at, updated_at, source)
 SELECT s.id, s.tenant_id,
        CASE WHEN EXISTS (SELECT FROM article_texts o WHERE o.tenant_id = s.tenant_id AND o.slug = s.slug AND o.id <> s.id) THEN NULL ELSE s.slug END,
-       s.title, s.content, s.metadata, s.created_at, s.updated_at
+       s.title, s.content, s.metadata, s.created_at, s.updated_at, s.source
 FROM staged_article_texts s ORDER BY s.id
 ON CONFLICT (id) DO UPDATE SET title = excluded.title, content = excluded.content, metadata = excluded.metadata, tenant_id = excluded.tenant_id,
     slug = coalesce(excluded.slug, a.slug)
-WHERE (a.title, a.content, a.metadata, a.tenant_id, a.slug)
+WHERE a.source IS NULL AND excluded.source IS NULL AND (a.title, a.content, a.metadata, a.tenant_id, a.slug)
     IS DISTINCT FROM (excluded.title, excluded.content, excluded.metadata, excluded.tenant_id, coalesce(excluded.slug, a.slug))
 RETURNING CASE WHEN xmax = 0 THEN 'made' ELSE 'put back' END AS became
+
+-- name: staged_articles_have_a_source
+ALTER TABLE pg_temp.staged_article_texts ADD COLUMN IF NOT EXISTS source text
+
+-- name: staged_sources_not_here
+SELECT s.name, s.given FROM staged_embedding_sources s WHERE NOT EXISTS (SELECT FROM embedding_sources e WHERE e.name = s.name) ORDER BY 1
 
 -- name: hold_staged_articles
 SELECT a.id FROM article_texts a WHERE a.id IN (SELECT article_id FROM staged_embedding_vectors) ORDER BY a.id FOR KEY SHARE
 
 -- name: load_embeddings
--- For the text that is here now, and never over a vector of newer text (SPEC G4). Where there is none at all, also one of an older text: search
+-- For the text that is here now, and never over a vector of newer text (G4). Where there is none at all, also one of an older text: search
 -- had it, and the article stays stale. What it returns, and nothing else, gets its vectors.
 INSERT INTO embeddings AS e (model_id, article_id, version, text_hash, chunks, tokens, embedded_at)
 SELECT m.new_id, s.article_id, CASE WHEN a.text_hash = s.text_hash THEN a.version ELSE least(s.version, a.version - 1) END, s.text_hash,
@@ -129,8 +132,8 @@ ORDER BY s.id
 ON CONFLICT (article_id, model_id, (CASE WHEN status = 'pending' THEN 0 ELSE id END)) DO NOTHING
 
 -- name: load_rejected
-INSERT INTO embedding_rejected_messages (received_at, queue, reason, raw, seen, reviewed_at)
-SELECT received_at, queue, reason, raw, seen, reviewed_at FROM staged_embedding_rejected_messages ORDER BY id
+INSERT INTO embedding_rejected_messages ({columns})
+SELECT {columns} FROM staged_embedding_rejected_messages ORDER BY id
 ON CONFLICT (queue, digest) DO NOTHING
 
 -- name: load_usage
@@ -146,8 +149,5 @@ FROM staged_embedding_audit_logs s
 WHERE NOT EXISTS (SELECT FROM embedding_audit_logs l WHERE l.timestamp = s.timestamp AND l.category = s.category)
 ORDER BY s.id
 
--- name: load_live_row
-UPDATE embedding_worker_status w SET is_running = s.is_running, mode = s.mode, submissions_accepted = s.submissions_accepted,
-    paused_priorities = s.paused_priorities, paused_tenants = s.paused_tenants, throttle = s.throttle, reason = 'restored from a backup',
-    changed_by = %(who)s
-FROM staged_embedding_worker_status s WHERE w.id = 1
+-- name: staged_live_row
+SELECT is_running, mode, submissions_accepted, paused_priorities, paused_tenants, throttle FROM staged_embedding_worker_status

@@ -14,26 +14,99 @@ WHERE id = ANY (ARRAY(
     LIMIT 20000
     FOR UPDATE OF t SKIP LOCKED))
 
+-- name: stretch_end
+-- Where the next stretch of articles by id ends, and how many it has.
+SELECT max(id) AS last, count(*) AS articles FROM (
+    SELECT id FROM article_texts WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) next
+
 -- name: stale
 -- Wanted and not stored, by set difference, with what became of the promise to embed it. First the difference alone: a plan with the
--- other subquery in it cannot be parallel.
-CREATE TEMPORARY TABLE embedq_stale ON COMMIT DROP AS
+-- other subquery in it cannot be parallel. `ids` (where they are to be %(named)s): those without a promise, or with one that is done or has a
+-- status in %(also)s.
 WITH stale AS MATERIALIZED (
     SELECT a.id, a.version FROM article_texts a
     WHERE NOT EXISTS (SELECT FROM embeddings e WHERE e.model_id = %(model_id)s AND e.article_id = a.id AND e.text_hash = a.text_hash)
+      AND {within}
+), promised AS (
+    SELECT a.id AS article_id,
+           coalesce((SELECT t.status FROM embedding_tasks t
+                     WHERE t.article_id = a.id AND t.model_id = %(model_id)s AND (t.version >= a.version OR t.status IN ('pending', 'processing'))
+                     ORDER BY t.status IN ('pending', 'processing') DESC, t.id DESC LIMIT 1), 'none') AS task_status
+    FROM stale a
 )
-SELECT a.id AS article_id, a.version,
-       (SELECT t.status FROM embedding_tasks t
-        WHERE t.article_id = a.id AND t.model_id = %(model_id)s AND (t.version >= a.version OR t.status IN ('pending', 'processing'))
-        ORDER BY t.status IN ('pending', 'processing') DESC, t.id DESC LIMIT 1) AS task_status
-FROM stale a
+SELECT task_status, count(*) AS articles,
+       CASE WHEN %(named)s AND (task_status IN ('none', 'completed') OR task_status = ANY (%(also)s)) THEN array_agg(article_id ORDER BY article_id) END AS ids
+FROM promised GROUP BY task_status
 
--- name: stale_counts
-SELECT coalesce(task_status, 'none') AS task_status, count(*) AS articles FROM embedq_stale GROUP BY 1
+-- name: stale_within
+-- Takes the place of {within} where one stretch is looked at.
+a.id > %(after)s AND (%(last)s::text IS NULL OR a.id <= %(last)s::text)
 
--- name: untracked_stale
-SELECT array_agg(article_id ORDER BY article_id) AS ids FROM embedq_stale
-WHERE task_status IS NULL OR task_status = 'completed' OR task_status = ANY (%(also)s)
+-- name: misfits
+-- Of the models that are kept in step or active, by article: what does not fit together. `orphan`: no such article. `unvouched`: vectors that no
+-- embedding names. `incomplete`: an embedding that has not all its chunks. `tenant`: vectors of another tenant than the article's.
+-- `ahead`: embedded under a higher number than the article has. `renumbered`: the article has a number that its history has given before.
+WITH models AS MATERIALIZED (
+    SELECT m.id FROM embedding_models m WHERE m.kept_in_step OR m.id = (SELECT model_id FROM embedding_active_model)
+), vectors AS MATERIALIZED (
+    SELECT v.article_id, v.model_id, count(*) AS chunks, min(v.tenant_id) AS lowest, max(v.tenant_id) AS highest
+    FROM embedding_vectors v WHERE v.model_id IN (SELECT id FROM models) AND {vectors_within} GROUP BY v.article_id, v.model_id
+), embedded AS MATERIALIZED (
+    SELECT e.article_id, e.model_id, e.chunks, e.version FROM embeddings e
+    WHERE e.model_id IN (SELECT id FROM models) AND {embeddings_within}
+), fit AS (
+    SELECT article_id, model_id, e.chunks AS said, e.version, v.chunks, v.lowest, v.highest
+    FROM embedded e FULL JOIN vectors v USING (article_id, model_id)
+)
+SELECT CASE WHEN a.id IS NULL THEN 'orphan'
+            WHEN fit.said IS NULL THEN 'unvouched'
+            WHEN fit.chunks IS DISTINCT FROM fit.said THEN 'incomplete'
+            WHEN fit.lowest <> a.tenant_id OR fit.highest <> a.tenant_id THEN 'tenant'
+            ELSE 'ahead' END AS kind,
+       fit.article_id, fit.model_id
+FROM fit LEFT JOIN article_texts a ON a.id = fit.article_id
+WHERE a.id IS NULL OR fit.said IS NULL OR fit.chunks IS DISTINCT FROM fit.said
+   OR fit.lowest <> a.tenant_id OR fit.highest <> a.tenant_id OR fit.version > a.version
+UNION ALL
+SELECT 'renumbered', a.id, NULL FROM article_texts a
+WHERE {articles_within} AND EXISTS (SELECT FROM article_versions h WHERE h.article_id = a.id AND h.version_number >= a.version)
+
+-- name: lock_misfits
+-- The articles and embeddings of misfits: what a transaction is writing is passed over. What is seen wrong afterwards cannot change meanwhile.
+WITH articles AS (
+    SELECT a.id FROM article_texts a WHERE a.id = ANY (%(ids)s) ORDER BY a.id FOR NO KEY UPDATE SKIP LOCKED
+), embedded AS (
+    SELECT e.article_id FROM embeddings e WHERE e.article_id = ANY (%(ids)s) ORDER BY e.article_id, e.model_id FOR UPDATE SKIP LOCKED
+)
+SELECT u.id FROM unnest(%(ids)s::text[]) AS u (id)
+WHERE (NOT EXISTS (SELECT FROM article_texts a WHERE a.id = u.id) OR u.id IN (SELECT id FROM articles))
+  AND (SELECT count(*) FROM embeddings e WHERE e.article_id = u.id) = (SELECT count(*) FROM embedded WHERE article_id = u.id)
+
+-- name: forget_misfits
+-- Orphans, and what is incomplete or unvouched: without its embedding an article is stale, and gets a task.
+WITH gone AS (
+    DELETE FROM embeddings e USING unnest(%(article_ids)s::text[], %(models)s::integer[]) AS u (article_id, model_id)
+    WHERE e.article_id = u.article_id AND e.model_id = u.model_id
+)
+DELETE FROM embedding_vectors v USING unnest(%(article_ids)s::text[], %(models)s::integer[]) AS u (article_id, model_id)
+WHERE v.article_id = u.article_id AND v.model_id = u.model_id
+
+-- name: move_misfits
+UPDATE embedding_vectors v SET tenant_id = a.tenant_id
+FROM article_texts a WHERE a.id = v.article_id AND v.article_id = ANY (%(ids)s) AND v.tenant_id <> a.tenant_id
+
+-- name: lower_misfits
+UPDATE embeddings e SET version = a.version FROM article_texts a WHERE a.id = e.article_id AND e.article_id = ANY (%(ids)s) AND e.version > a.version
+
+-- name: renumber_misfits
+-- This is no edit: the triggers on articles let it pass (embedq.continuing, at the depth they have).
+WITH told AS MATERIALIZED (SELECT set_config('embedq.continuing', '1', true))
+UPDATE article_texts a SET version = 1 + (SELECT max(h.version_number) FROM article_versions h WHERE h.article_id = a.id)
+FROM told WHERE a.id = ANY (%(ids)s) AND EXISTS (SELECT FROM article_versions h WHERE h.article_id = a.id AND h.version_number >= a.version)
+
+-- name: unlocked_articles
+-- Of these articles, those that no transaction is writing at this moment; locked until ours ends.
+SELECT id FROM article_texts WHERE id = ANY (%(ids)s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: want
 SELECT embedq_want(%(ids)s, 'reconcile') AS made
@@ -49,20 +122,9 @@ SELECT (SELECT count(*) FROM article_texts) AS wanted,
        (SELECT count(*) FROM embedding_tasks WHERE status = 'processing') AS processing,
        (SELECT count(*) FROM embedding_tasks WHERE status = 'failed') AS failed
 
--- name: orphans
-SELECT count(*) AS orphans FROM embeddings e LEFT JOIN article_texts a ON a.id = e.article_id WHERE a.id IS NULL
-
--- name: vectors_without_embedding
-SELECT count(DISTINCT (v.model_id, v.article_id)) AS articles FROM embedding_vectors v
-WHERE NOT EXISTS (SELECT FROM embeddings e WHERE e.model_id = v.model_id AND e.article_id = v.article_id)
-
--- name: embeddings_without_vectors
-SELECT count(*) AS embeddings FROM embeddings e
-WHERE NOT EXISTS (SELECT FROM embedding_vectors v WHERE v.model_id = e.model_id AND v.article_id = e.article_id AND v.chunk = 0)
-
 -- name: held_by_nobody
 SELECT count(*) AS tasks FROM embedding_tasks t LEFT JOIN embedding_workers w ON w.id = t.lease_holder
-WHERE t.status = 'processing' AND (w.id IS NULL OR w.alive_until < clock_timestamp())
+WHERE t.status = 'processing' AND t.lease_holder <> 0 AND (w.id IS NULL OR w.alive_until < clock_timestamp())
 
 -- name: last_cleanup
 SELECT max(timestamp) > clock_timestamp() - make_interval(hours => %(hours)s) AS recent FROM embedding_audit_logs WHERE category = 'cleanup'
@@ -83,19 +145,43 @@ SELECT (SELECT count(*) FROM embedding_tasks t
         WHERE t.completed_at < now() - make_interval(days => %(days)s) AND {old_task}) AS tasks,
        (SELECT count(*) FROM performance_metrics WHERE timestamp < now() - make_interval(days => %(days)s)) AS metrics,
        (SELECT count(*) FROM embedding_audit_logs
-        WHERE timestamp < now() - make_interval(days => %(days)s) AND level <> 'error' AND category <> 'config') AS audit,
-       (SELECT count(*) FROM article_versions
-        WHERE deleted AND superseded_at < now() - make_interval(days => %(days)s)) AS versions
+        WHERE timestamp < now() - make_interval(days => %(days)s) AND (level <> 'error' OR category IN ('task', 'provider')) AND category <> 'config') AS audit,
+       (SELECT count(*) FROM article_versions v
+        WHERE v.purged_at IS NULL AND {purged_article}) AS versions,
+       (SELECT count(*) FROM embedding_rejected_messages WHERE reviewed_at < now() - make_interval(days => %(days)s)) AS rejected
 
 -- name: cleanup_metrics
 DELETE FROM performance_metrics WHERE timestamp < now() - make_interval(days => %(days)s)
 
 -- name: cleanup_audit
 -- Saved configurations are kept for good.
-DELETE FROM embedding_audit_logs WHERE timestamp < now() - make_interval(days => %(days)s) AND level <> 'error' AND category <> 'config'
+DELETE FROM embedding_audit_logs WHERE timestamp < now() - make_interval(days => %(days)s) AND (level <> 'error' OR category IN ('task', 'provider')) AND category <> 'config'
+
+-- name: purged_article
+-- The article of the version v was deleted so long ago that none of its texts may be kept. Takes the place of {purged_article}.
+EXISTS (SELECT FROM article_versions d WHERE d.article_id = v.article_id AND d.deleted AND d.purged_at IS NULL
+        GROUP BY d.article_id HAVING max(d.superseded_at) < now() - make_interval(days => %(days)s))
+AND NOT EXISTS (SELECT FROM article_texts a WHERE a.id = v.article_id)
 
 -- name: cleanup_versions
-DELETE FROM article_versions WHERE deleted AND superseded_at < now() - make_interval(days => %(days)s)
+-- Of an article that was deleted %(days)s days ago, all texts go. Its highest number stays, without a text: it is not given out again. The
+-- versions of an article that exists stay, also those from before it was once deleted.
+WITH old AS MATERIALIZED (
+    SELECT v.article_id, max(v.version_number) AS last FROM article_versions v
+    WHERE v.article_id = ANY (ARRAY(SELECT DISTINCT v.article_id FROM article_versions v WHERE v.deleted AND v.purged_at IS NULL AND {purged_article} LIMIT %(limit)s))
+    GROUP BY v.article_id
+), emptied AS (
+    UPDATE article_versions v SET title = '', content = '', slug = NULL, metadata = '{}', purged_at = now()
+    FROM old WHERE v.article_id = old.article_id AND v.version_number = old.last
+    RETURNING v.article_id
+), gone AS (
+    DELETE FROM article_versions v USING old WHERE v.article_id = old.article_id AND v.version_number < old.last RETURNING v.article_id
+)
+SELECT (SELECT count(*) FROM emptied) + (SELECT count(*) FROM gone) AS texts
+
+-- name: cleanup_rejected
+-- Broker messages that somebody has reviewed; the others stay.
+DELETE FROM embedding_rejected_messages WHERE reviewed_at < now() - make_interval(days => %(days)s)
 
 -- name: sample_depth
 INSERT INTO performance_metrics (metric, labels, value)

@@ -2,7 +2,7 @@
 SELECT embedq_add_model(%(provider)s, %(name)s, %(dimensions)s) AS id
 
 -- name: models
-SELECT m.*, m.id = a.model_id AS active, m.id = a.previous_model_id AS previous
+SELECT m.id, m.provider, m.name, m.dimensions, m.kept_in_step, m.created_at, m.id = a.model_id AS active, m.id = a.previous_model_id AS previous
 FROM embedding_models m LEFT JOIN embedding_active_model a ON true ORDER BY m.id
 
 -- name: active_model
@@ -10,36 +10,6 @@ SELECT m.id, m.provider, m.name, m.dimensions FROM embedding_models m JOIN embed
 
 -- name: first_model
 INSERT INTO embedding_active_model (id, model_id) VALUES (1, %(model_id)s) ON CONFLICT (id) DO NOTHING
-
--- name: pause_provider
--- The longer pause wins; a fault counts once per pause that was over.
-UPDATE embedding_providers
-SET faults = faults + CASE WHEN paused_until IS NULL OR paused_until <= clock_timestamp() THEN 1 ELSE 0 END,
-    faulty_since = coalesce(faulty_since, clock_timestamp()),
-    paused_until = greatest(paused_until, clock_timestamp() + make_interval(secs => %(pause_s)s)),
-    pause_reason = %(reason)s,
-    probe_until = NULL
-WHERE name = %(provider)s
-RETURNING faults, extract(epoch FROM paused_until - clock_timestamp())::double precision AS pause_s
-
--- name: provider_well
-UPDATE embedding_providers SET faults = 0, paused_until = NULL, pause_reason = NULL, probe_until = NULL, faulty_since = NULL
-WHERE name = %(provider)s AND faults > 0
-  AND coalesce(paused_until, '-infinity') <= clock_timestamp()  -- an answer to what was asked before the pause proves nothing about now
-RETURNING name
-
--- name: may_call
--- After a fault one caller at a time probes; the others wait for its answer. No row: the provider is well, or the probe is somebody's.
-UPDATE embedding_providers SET probe_until = clock_timestamp() + make_interval(secs => %(probe_s)s)
-WHERE name = %(provider)s AND faults > 0 AND coalesce(paused_until, '-infinity') <= clock_timestamp()
-  AND coalesce(probe_until, '-infinity') <= clock_timestamp()
-RETURNING name
-
--- name: provider_state
-SELECT name, faults, pause_reason, paused_until, faulty_since, probe_until,
-       coalesce(greatest(0, extract(epoch FROM paused_until - clock_timestamp())), 0)::double precision AS pause_s,
-       coalesce(greatest(0, extract(epoch FROM probe_until - clock_timestamp())), 0)::double precision AS probe_s
-FROM embedding_providers WHERE name = %(provider)s
 
 -- name: lock_models
 -- Whoever adds, switches or drops a model does it alone (the same lock as embedq_add_model).
@@ -106,20 +76,36 @@ FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS o (article_id, place)
 WHERE t.article_id = o.article_id AND t.model_id = %(model_id)s AND t.status = 'pending' AND t.dispatched_at IS NULL
 
 -- name: cancel_model_tasks
--- Those in a worker's hands are taken away: what it brings then is late, and discarded.
+-- Those that workers hold are taken away: what they bring then is late, and discarded. What a writer has locked is passed over: without its
+-- model it is cancelled when it is claimed.
 UPDATE embedding_tasks SET status = 'cancelled', lease_holder = NULL, dispatched_at = NULL, completed_at = clock_timestamp(),
     error_message = 'its model was dropped'
 WHERE id = ANY (ARRAY(SELECT id FROM embedding_tasks WHERE model_id = %(model_id)s AND status IN ('pending', 'processing')
-                      ORDER BY id LIMIT %(limit)s FOR UPDATE))
+                      ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 
 -- name: forget_embeddings
 -- The next stretch of one model's embeddings, by the primary key; the answer is where the stretch ends.
 WITH gone AS (
     DELETE FROM embeddings e USING (
         SELECT article_id FROM embeddings WHERE article_id > %(after)s AND model_id = %(model_id)s ORDER BY article_id LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
     ) next WHERE e.article_id = next.article_id AND e.model_id = %(model_id)s RETURNING e.article_id
 )
 SELECT max(article_id) AS last, count(*) AS embeddings FROM gone
+
+-- name: vectors_attached
+-- Whether the model's table is a partition (`attached`), is on the way out of them (`pending`), or stands alone; none: there is no such table.
+SELECT CASE WHEN i.inhrelid IS NULL THEN 'alone' WHEN i.inhdetachpending THEN 'pending' ELSE 'attached' END AS state
+FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.oid = to_regclass(%(table)s)
+
+-- name: lock_holders
+-- Sessions that hold a lock on these tables, and for how long their transactions are open.
+SELECT DISTINCT a.pid, a.application_name AS application, a.usename AS role, a.state,
+       round(extract(epoch FROM clock_timestamp() - a.xact_start))::integer AS open_s, left(regexp_replace(a.query, '[[:space:]]+', ' ', 'g'), 80) AS query
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.granted AND l.locktype = 'relation' AND l.relation IN (SELECT to_regclass(name) FROM unnest(%(tables)s::text[]) AS name) AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY open_s DESC NULLS LAST LIMIT 3
 
 -- name: forget_model
 DELETE FROM embedding_models WHERE id = %(model_id)s

@@ -7,6 +7,10 @@ AND (%(tenants)s::text[] IS NULL OR t.tenant_id = ANY (%(tenants)s::text[]))
 AND (%(task_reason)s::text IS NULL OR t.metadata->>'reason' = %(task_reason)s::text)
 AND (%(error_class)s::text IS NULL OR t.error_class = %(error_class)s::text)
 AND (%(message_like)s::text IS NULL OR t.error_message ILIKE %(message_like)s::text)
+AND (%(deliveries)s::text[] IS NULL OR t.delivery = ANY (%(deliveries)s::text[]))
+AND (%(articles)s::text[] IS NULL OR t.article_id = ANY (%(articles)s::text[]))
+AND (%(older_s)s::double precision IS NULL OR t.created_at < now() - make_interval(secs => %(older_s)s::double precision))
+AND (%(newer_s)s::double precision IS NULL OR t.created_at >= now() - make_interval(secs => %(newer_s)s::double precision))
 AND (%(held_s)s::double precision IS NULL OR t.processed_at IS NULL
      OR t.processed_at < clock_timestamp() - make_interval(secs => %(held_s)s::double precision)
      OR NOT EXISTS (SELECT FROM embedding_workers w WHERE w.id = t.lease_holder AND w.alive_until >= clock_timestamp()))
@@ -73,46 +77,30 @@ FROM unnest(%(rows)s::bigint[]) WITH ORDINALITY AS o (id, place)
 WHERE t.id = o.id RETURNING t.id, t.status
 
 -- name: hand_back
--- Nobody is charged. A newer text's task that waits already makes this one superfluous.
+-- Taken from the workers that hold them: nobody is charged, the next claim has a higher number, and what comes late is discarded. A newer text's task
+-- that waits makes this one superfluous. An article that a transaction is writing may have such a task that is not visible yet, and the index
+-- would make us wait for that transaction's end: then only the lease is taken away (holder 0 is no worker), and the steward does the rest
+-- when the transaction has ended. An article that is gone has no writer.
 UPDATE embedding_tasks t
-SET status = CASE WHEN newer.waits THEN 'cancelled' ELSE 'pending' END, lease_holder = NULL, dispatched_at = NULL,
-    scheduled_at = clock_timestamp(), completed_at = CASE WHEN newer.waits THEN clock_timestamp() END, error_message = %(words)s
+SET status = CASE WHEN h.waits THEN 'cancelled' WHEN h.written THEN 'processing' ELSE 'pending' END,
+    lease_holder = CASE WHEN h.written AND NOT h.waits THEN 0 END,
+    dispatched_at = NULL,
+    scheduled_at = clock_timestamp(),
+    completed_at = CASE WHEN h.waits THEN clock_timestamp() END,
+    error_message = CASE WHEN h.waits THEN 'a newer task for the same article is already waiting' ELSE %(words)s END
 FROM (
-    SELECT h.id, EXISTS (SELECT FROM embedding_tasks n
-                         WHERE n.article_id = h.article_id AND n.model_id = h.model_id AND n.status = 'pending') AS waits
-    FROM embedding_tasks h WHERE h.id = ANY (%(rows)s)
-) newer
-WHERE t.id = newer.id RETURNING t.id, t.status
-
--- name: be_the_one_who_yields
--- Shorter than deadlock_timeout: when a writer and we wait for each other, it is our statement that ends, never the writer's.
-SELECT set_config('lock_timeout', %(timeout)s, true)
+    SELECT held.id,
+           EXISTS (SELECT FROM embedding_tasks n
+                   WHERE n.article_id = held.article_id AND n.model_id = held.model_id AND n.status = 'pending') AS waits,
+           unlocked.id IS NULL AND EXISTS (SELECT FROM article_texts a WHERE a.id = held.article_id) AS written
+    FROM embedding_tasks held
+    LEFT JOIN LATERAL (SELECT a.id FROM article_texts a WHERE a.id = held.article_id FOR SHARE SKIP LOCKED) unlocked ON true
+    WHERE held.id = ANY (%(rows)s)
+) h
+WHERE t.id = h.id RETURNING t.id, t.status
 
 -- name: audit_progress
 UPDATE embedding_audit_logs SET message = %(message)s, metadata = metadata || %(metadata)s WHERE id = %(id)s
-
--- name: end_fence_holders
--- Sessions that hold a claim open (a worker that was stopped in the middle of one, a machine that is gone), or the live row itself.
-SELECT l.pid, pg_terminate_backend(l.pid) AS ended FROM (
-    SELECT l.pid FROM pg_locks l
-    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND (l.classid::bigint << 32 | l.objid::bigint) = embedq_fence_key()
-    UNION
-    SELECT l.pid FROM embedding_worker_status s
-    JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = s.xmax
-) l WHERE l.pid <> pg_backend_pid()
-
--- name: end_task_holders
--- Sessions that hold the row of a task in flight: a settle that hangs.
-SELECT l.pid, pg_terminate_backend(l.pid) AS ended FROM (
-    SELECT DISTINCT l.pid FROM embedding_tasks t
-    JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = t.xmax
-    WHERE t.status = 'processing'
-) l WHERE l.pid <> pg_backend_pid()
-
--- name: live_for_update
-SELECT * FROM embedding_worker_status WHERE id = 1 FOR UPDATE
 
 -- name: settled_task
 SELECT status, attempts, error_class, error_message FROM embedding_tasks WHERE id = %(id)s

@@ -47,18 +47,23 @@ SELECT count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTE
 FROM (SELECT status FROM embedding_tasks
       WHERE completed_at > now() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
 
+-- name: articles_by_status
+-- The first %(cap)s articles alone: of more, what is counted is a part.
+SELECT embedding_status AS status, count(*) AS articles FROM (SELECT embedding_status FROM articles LIMIT %(cap)s) few GROUP BY 1 ORDER BY 1
+
+-- name: ended_since
+SELECT status, count(*) AS tasks FROM embedding_tasks WHERE completed_at >= %(moment)s AND status NOT IN ('pending', 'processing') GROUP BY status
+
 -- name: failed_total
-SELECT count(*) AS failed FROM (SELECT FROM embedding_tasks WHERE status = 'failed' LIMIT %(cap)s) AS few
+SELECT count(*) AS failed FROM (
+    SELECT FROM embedding_tasks
+    WHERE status = 'failed' AND (%(error_class)s::text IS NULL OR error_class = %(error_class)s) AND (%(tenant)s::text IS NULL OR tenant_id = %(tenant)s)
+    LIMIT %(cap)s) AS few
 
 -- name: lost_or_held_too_long
 SELECT count(*) AS tasks FROM embedding_tasks t LEFT JOIN embedding_workers w ON w.id = t.lease_holder
 WHERE t.status = 'processing' AND (w.id IS NULL OR w.alive_until < clock_timestamp() - make_interval(secs => %(grace_s)s)
     OR t.processed_at IS NULL OR t.processed_at < clock_timestamp() - make_interval(secs => %(timeout_s)s))
-
--- name: troubled_providers
-SELECT name, faults, pause_reason, paused_until, extract(epoch FROM clock_timestamp() - faulty_since)::double precision AS for_s,
-       greatest(0, extract(epoch FROM paused_until - clock_timestamp()))::double precision AS left_s
-FROM embedding_providers WHERE faults > 0 ORDER BY name
 
 -- name: failed_groups
 -- Messages that differ in numbers alone are one group.
@@ -100,7 +105,7 @@ WHERE c.oid = ANY (ARRAY[to_regclass('article_texts'), to_regclass('embedding_ta
 SELECT coalesce(delivery, 'nobody') AS delivery, status, count(*) AS tasks, avg(attempts)::double precision AS attempts,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - created_at))::double precision AS median_s,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - created_at))::double precision AS p95_s
-FROM (SELECT * FROM embedding_tasks WHERE completed_at > now() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
+FROM (SELECT delivery, status, attempts, completed_at, created_at FROM embedding_tasks WHERE completed_at > now() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
 GROUP BY 1, 2 ORDER BY 1, 2
 
 -- name: tokens_lately
@@ -117,7 +122,9 @@ WHERE (%(category)s::text IS NULL OR category = %(category)s) AND (%(level)s::te
 ORDER BY id DESC LIMIT %(limit)s
 
 -- name: explained_task
-SELECT t.*, m.provider, m.name AS model_name, m.dimensions, coalesce(t.model_id = a.model_id, false) AS of_active_model,
+SELECT t.id, t.article_id, t.slug, t.tenant_id, t.model_id, t.status, t.priority, t.version, t.attempts, t.forgiven_attempts, t.claims,
+       t.lost_leases, t.lease_holder, t.delivery, t.error_message, t.error_class, t.errors, t.metadata, t.created_at, t.scheduled_at,
+       t.dispatched_at, t.processed_at, t.completed_at, m.provider, m.name AS model_name, m.dimensions, coalesce(t.model_id = a.model_id, false) AS of_active_model,
        w.name AS worker, w.host AS worker_host, w.pid AS worker_pid, coalesce(w.alive_until >= clock_timestamp(), false) AS worker_alive,
        extract(epoch FROM clock_timestamp() - w.seen_at)::double precision AS worker_seen_s_ago,
        extract(epoch FROM t.scheduled_at - clock_timestamp())::double precision AS due_in_s,
@@ -135,10 +142,11 @@ ORDER BY t.model_id = (SELECT model_id FROM embedding_active_model) DESC,
          array_position(ARRAY['processing', 'pending'], t.status), t.id DESC LIMIT %(limit)s
 
 -- name: explained_article
+-- By id, which an index finds; a slug is looked for where no article has that id.
 SELECT a.id, a.tenant_id, a.slug, a.title, a.version, a.text_hash, a.created_at, a.updated_at, length(a.content) AS characters,
-       (SELECT v.embedding_status FROM articles v WHERE v.id = a.id) AS embedding_status,
+       (SELECT v.embedding_status FROM embedq_articles v WHERE v.id = a.id) AS embedding_status,
        e.text_hash AS stored_hash, e.version AS stored_version, e.embedded_at, e.chunks, e.tokens
 FROM article_texts a
 LEFT JOIN embeddings e ON e.article_id = a.id AND e.model_id = (SELECT model_id FROM embedding_active_model)
-WHERE a.id = %(key)s OR a.slug = %(key)s
-ORDER BY a.id = %(key)s DESC LIMIT 1
+WHERE a.id = coalesce((SELECT b.id FROM article_texts b WHERE b.id = %(key)s),
+                      (SELECT min(b.id) FROM article_texts b WHERE b.slug = %(key)s))

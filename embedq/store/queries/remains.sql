@@ -14,3 +14,16 @@ SELECT found.kind || ' ' || found.name AS what FROM (
     SELECT 'type', t.typname FROM pg_type t
     WHERE t.typnamespace = current_schema()::regnamespace AND t.typrelid = 0 AND t.typelem = 0 AND t.typname ~ '^(embedding_|embedq_)'
 ) found ORDER BY 1
+
+-- name: leftovers
+-- What carries one of our names in our schema, with the statement that drops it.
+SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind,
+       format('DROP %%s IF EXISTS %%I', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname) AS statement
+FROM pg_class c
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = ANY ('{r,p,v,S}') AND c.relname = ANY (%(relations)s)
+UNION ALL
+SELECT 'function', format('DROP FUNCTION IF EXISTS %%s', p.oid::regprocedure) FROM pg_proc p
+WHERE p.pronamespace = current_schema()::regnamespace AND p.proname ~ '^embedq_'
+UNION ALL
+SELECT 'trigger', format('DROP TRIGGER IF EXISTS %%I ON %%s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t
+JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = current_schema()::regnamespace AND NOT t.tgisinternal AND t.tgname ~ '^embedq_'

@@ -2,8 +2,8 @@
 -- Which articles a repair means; it takes the place of {picked}. What was not given is NULL. Statuses are computed, so they come last.
 a.id > %(after)s AND (%(ids)s::text[] IS NULL OR a.id = ANY (%(ids)s::text[]))
 AND (%(tenant)s::text IS NULL OR a.tenant_id = %(tenant)s)
-AND (NOT %(marked)s::boolean OR a.metadata ? 'embedq_review')
-AND (%(status)s::text IS NULL OR (SELECT v.embedding_status FROM articles v WHERE v.id = a.id) = %(status)s)
+AND (NOT %(marked)s::boolean OR a.metadata ? 'embedq_review' OR a.metadata->>'needs_review' = 'true')
+AND (%(status)s::text IS NULL OR (SELECT v.embedding_status FROM embedq_articles v WHERE v.id = a.id) = %(status)s)
 
 -- name: articles_named
 -- Ids of articles by id or slug; the id is NULL where a key names none.
@@ -20,18 +20,19 @@ FROM article_texts a WHERE {picked}
 SELECT a.id FROM article_texts a WHERE {picked} ORDER BY a.id LIMIT %(limit)s
 
 -- name: marked_articles
-SELECT a.id, a.tenant_id, a.slug, a.title, a.metadata->'embedq_review' AS review FROM article_texts a
-WHERE a.metadata ? 'embedq_review' AND (%(tenant)s::text IS NULL OR a.tenant_id = %(tenant)s) ORDER BY a.id LIMIT %(limit)s
+SELECT a.id, a.tenant_id, a.slug, a.title, coalesce(a.metadata->'embedq_review', '{"reason": "needs_review, set by hand"}') AS review
+FROM article_texts a WHERE (a.metadata ? 'embedq_review' OR a.metadata->>'needs_review' = 'true') AND (%(tenant)s::text IS NULL OR a.tenant_id = %(tenant)s) ORDER BY a.id LIMIT %(limit)s
 
 -- name: mark_articles
 UPDATE article_texts SET metadata = metadata || jsonb_build_object('embedq_review', %(review)s::jsonb) WHERE id = ANY (%(ids)s) RETURNING id
 
 -- name: unmark_articles
-UPDATE article_texts SET metadata = metadata - 'embedq_review' WHERE id = ANY (%(ids)s) AND metadata ? 'embedq_review' RETURNING id
+UPDATE article_texts SET metadata = metadata - 'embedq_review' - 'needs_review'
+WHERE id = ANY (%(ids)s) AND (metadata ? 'embedq_review' OR metadata ? 'needs_review') RETURNING id
 
 -- name: reindex
 -- A task that embeds although the stored vector is of this very text; until it settles, search goes on with that one. A waiting task is made
--- to, a task under way gets a successor. In the order of locks that all writers keep.
+-- to, a task under way gets a successor. In the order of locks that all writers keep; the caller holds the articles' rows.
 INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priority, version, metadata)
 SELECT a.id, a.slug, a.tenant_id, m.model_id, %(priority)s, a.version, '{"reason": "reindex", "force": true}'
 FROM article_texts a CROSS JOIN embedding_active_model m

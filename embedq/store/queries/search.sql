@@ -5,7 +5,7 @@
 WITH near AS MATERIALIZED (
     SELECT v.article_id, v.starts_at, v.ends_at, v.embedding
     FROM {table} v
-    WHERE {tenant} {filter}
+    WHERE {tenant} {near_source} {filter}
     ORDER BY v.embedding::{cast}({dimensions}) <=> %(query)s::{cast}({dimensions})
     LIMIT {candidates}
 ), scored AS (
@@ -13,10 +13,10 @@ WITH near AS MATERIALIZED (
 ), best AS (
     SELECT DISTINCT ON (article_id) * FROM scored ORDER BY article_id, distance
 )
-SELECT a.id AS article_id, a.tenant_id, a.slug, a.title, a.content, best.starts_at, best.ends_at, 1 - best.distance AS score,
+SELECT a.id AS article_id, a.tenant_id, a.slug, a.title, a.content, a.metadata, a.updated_at, a.source, best.starts_at, best.ends_at, 1 - best.distance AS score,
        (SELECT count(*) FROM near) AS seen
 FROM best JOIN article_texts a ON a.id = best.article_id
-WHERE (%(tenant_id)s::text IS NULL OR a.tenant_id = %(tenant_id)s)
+WHERE (%(tenant_id)s::text IS NULL OR a.tenant_id = %(tenant_id)s) AND {of_source}
 ORDER BY best.distance, a.id
 LIMIT %(k)s
 
@@ -24,37 +24,80 @@ LIMIT %(k)s
 v.tenant_id = %(tenant_id)s
 
 -- name: search_filter
--- Every key of the filter has, as text, the value asked for.
+-- Every key of `equal` has, as text, the value asked for; and the JSON path, if there is one, holds for the metadata with the article's own facts.
 AND EXISTS (SELECT FROM article_texts f WHERE f.id = v.article_id AND NOT EXISTS (
-    SELECT FROM jsonb_each_text(%(metadata)s::jsonb) wanted WHERE f.metadata ->> wanted.key IS DISTINCT FROM wanted.value))
+    SELECT FROM jsonb_each_text(%(metadata)s::jsonb -> 'equal') wanted WHERE f.metadata ->> wanted.key IS DISTINCT FROM wanted.value)
+  AND (%(metadata)s::jsonb ->> 'path' IS NULL OR jsonb_path_match(
+    f.metadata || jsonb_build_object('@id', f.id, '@slug', f.slug, '@title', f.title,
+        '@created_at', to_char(f.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        '@updated_at', to_char(f.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
+    (%(metadata)s::jsonb ->> 'path')::jsonpath, %(metadata)s::jsonb -> 'variables', true)))
+
+-- name: near_articles
+-- Vectors have no source: the id of a source's article begins with the source's name. Which names there are is read once for a search.
+AND NOT v.article_id ^@ ANY (ARRAY(SELECT s.name || ':' FROM embedding_sources s))
+
+-- name: near_sources
+AND v.article_id ^@ ANY (ARRAY(SELECT s.name || ':' FROM unnest(%(sources)s::text[]) AS s (name)))
+
+-- name: of_articles
+a.source IS NULL
+
+-- name: of_sources
+a.source = ANY (%(sources)s::text[])
 
 -- name: search_settings
 -- Filters are applied while the index is walked, until enough is found: without it a filter leaves few of the nearest or none.
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', %(width)s, true),
        set_config('hnsw.max_scan_tuples', '100000', true)
 
+-- name: words_indexed
+-- Whether ranking by words has its index.
+SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('article_texts_words') AND indisvalid) AS built
+
+-- name: words_by_index
+(SELECT v.id FROM article_texts v
+ WHERE embedq_terms(v.title, v.content, v.metadata) @@ asked.query AND (%(tenant_id)s::text IS NULL OR v.tenant_id = %(tenant_id)s) AND {of_source} {filter}
+ LIMIT %(frequent)s)
+
+-- name: words_of_all
+-- Without the index each article's words are made once.
+every AS MATERIALIZED (
+    SELECT v.id, embedq_terms(v.title, v.content, v.metadata) AS words FROM article_texts v
+    WHERE (%(tenant_id)s::text IS NULL OR v.tenant_id = %(tenant_id)s) AND {of_source} {filter}
+),
+
+-- name: words_by_scan
+(SELECT every.id FROM every WHERE every.words @@ asked.query)
+
 -- name: by_words
--- Articles in which all words of the query occur, the best first; when none has them all, those with any. A bounded number is ranked.
-WITH wanted AS MATERIALIZED (
-    SELECT websearch_to_tsquery('english', %(words)s) AS every,
-           replace(plainto_tsquery('english', %(words)s)::text, '&', '|')::tsquery AS any
-), strict AS MATERIALIZED (
-    SELECT v.id, embedq_words(v.title, v.content) AS words FROM article_texts v, wanted
-    WHERE embedq_words(v.title, v.content) @@ wanted.every AND (%(tenant_id)s::text IS NULL OR v.tenant_id = %(tenant_id)s) {filter}
-    LIMIT %(ranked)s
-), loose AS MATERIALIZED (
-    SELECT v.id, embedq_words(v.title, v.content) AS words FROM article_texts v, wanted
-    WHERE NOT EXISTS (SELECT FROM strict) AND embedq_words(v.title, v.content) @@ wanted.any
-      AND (%(tenant_id)s::text IS NULL OR v.tenant_id = %(tenant_id)s) {filter}
-    LIMIT %(ranked)s
+-- Articles by the words of a question, the best first. A word weighs by its rarity (BM25's IDF: ln(1 + (N - n + 0.5) / (n + 0.5))), counted here,
+-- up to a number of articles. Those that have most of that weight are looked at again for how often they have each word, the title
+-- counting more. `share`: of the weight of all words that some article has, what this article's words have.
+WITH asked AS MATERIALIZED (
+    SELECT term, exact, lexemes, query FROM embedq_asked(%(words)s) ORDER BY term LIMIT %(terms)s
+), {every} hits AS MATERIALIZED (
+    SELECT asked.term, matching.id FROM asked CROSS JOIN LATERAL {matching} matching
+), weighed AS MATERIALIZED (
+    SELECT counted.term, counted.articles, ln(1 + (greatest(known.articles, counted.articles) - counted.articles + 0.5) / (counted.articles + 0.5)) AS weight
+    FROM (SELECT term, count(*) AS articles FROM hits GROUP BY term) counted,
+         (SELECT greatest(reltuples, (SELECT count(DISTINCT id) FROM hits)) AS articles FROM pg_class WHERE oid = 'article_texts'::regclass) known
+), gathered AS (
+    SELECT hits.id, sum(weighed.weight) AS weight FROM hits JOIN weighed USING (term) GROUP BY hits.id ORDER BY weight DESC, hits.id LIMIT %(ranked)s
+), found AS (
+    SELECT a.id, asked.term, sum(coalesce(cardinality(word.positions), 1) + 3 * coalesce(cardinality(array_positions(word.weights, 'A')), 0)) AS times
+    FROM gathered JOIN article_texts a USING (id) CROSS JOIN LATERAL unnest(embedq_terms(a.title, a.content, a.metadata)) AS word
+    JOIN asked ON word.lexeme = ANY (asked.lexemes)
+    GROUP BY a.id, asked.term
 )
-SELECT found.id AS article_id FROM (SELECT * FROM strict UNION ALL SELECT * FROM loose) found, wanted
-ORDER BY ts_rank_cd(found.words, wanted.any, 1) DESC, found.id
-LIMIT %(k)s
+SELECT found.id AS article_id, sum(weight * times * 2.2 / (times + 1.2))::float8 AS score,
+       (sum(weight) / (SELECT sum(weight) FROM weighed))::float8 AS share, min(weighed.articles) AS rarest,
+       min(weighed.articles) FILTER (WHERE asked.exact) AS rarest_name
+FROM found JOIN weighed USING (term) JOIN asked USING (term) GROUP BY found.id ORDER BY score DESC, found.id LIMIT %(k)s
 
 -- name: best_chunks
 -- The best chunk of each of these articles, where the model has one.
-SELECT DISTINCT ON (a.id) a.id AS article_id, a.tenant_id, a.slug, a.title, a.content, v.starts_at, v.ends_at,
+SELECT DISTINCT ON (a.id) a.id AS article_id, a.tenant_id, a.slug, a.title, a.content, a.metadata, a.updated_at, a.source, v.starts_at, v.ends_at,
        1 - (v.embedding::vector({dimensions}) <=> %(query)s::vector({dimensions})) AS score
 FROM article_texts a JOIN {table} v ON v.article_id = a.id
 WHERE a.id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR a.tenant_id = %(tenant_id)s)

@@ -24,7 +24,7 @@ FOR UPDATE OF t SKIP LOCKED
 -- while, unless messages already wait for a Celery worker: then it helps at once. The last row, without an id, is the last tenant that was looked at.
 WITH RECURSIVE gate AS MATERIALIZED (
     SELECT s.paused_tenants,
-           clock_timestamp() - CASE WHEN s.mode = 'hybrid' AND (
+           clock_timestamp() - CASE WHEN s.mode = ANY (%(standing_back)s) AND (
                SELECT b.dispatched_at FROM embedding_tasks b WHERE b.status = 'pending' AND b.dispatched_at IS NOT NULL AND b.priority = %(priority)s
                ORDER BY b.dispatched_at LIMIT 1
            ) < clock_timestamp() - interval '0.2 s' IS NOT TRUE THEN %(grace)s::interval ELSE interval '0' END AS due,
@@ -79,7 +79,7 @@ UNION ALL
 SELECT picked.id, ended.tenant_id, picked.scheduled_at
 FROM (
     SELECT s.paused_tenants, embedq_models_held(%(priority)s) AS paused_models,
-           clock_timestamp() - CASE WHEN s.mode = 'hybrid' AND (
+           clock_timestamp() - CASE WHEN s.mode = ANY (%(standing_back)s) AND (
                SELECT b.dispatched_at FROM embedding_tasks b WHERE b.status = 'pending' AND b.dispatched_at IS NOT NULL AND b.priority = %(priority)s
                ORDER BY b.dispatched_at LIMIT 1
            ) < clock_timestamp() - interval '0.2 s' IS NOT TRUE THEN %(grace)s::interval ELSE interval '0' END AS due
@@ -100,7 +100,7 @@ WHERE NOT ended.tenant_id = ANY (gate.paused_tenants)
 LIMIT %(limit)s
 
 -- name: lock_dispatched
--- What the broker was trusted with for longer than %(older_s)s seconds: for a poller in mode hybrid, what it does not deliver; for a Celery
+-- What the broker was trusted with for longer than %(older_s)s seconds: for a poller in the modes hybrid and sync, what it does not deliver; for a Celery
 -- worker that fills its batch (0 s), what its next messages would name. They will then find nothing to do. One probe per priority, in the order given: each reads its own stretch of the index, oldest first, and the limit ends them all.
 -- NOT array @> ARRAY[x], and not x <> ALL (array): of the latter the planner thinks that it leaves no row, and then it sorts them all.
 SELECT picked.id
@@ -122,13 +122,13 @@ FROM (
 LIMIT %(limit)s
 
 -- name: take
--- Locked rows become this worker's, with the text as it is after the lock was had: an edit committed before is seen, a later one waits
+-- Locked rows become this worker's, if its own row says that it lives, with the text as it is after the lock was had: an edit committed before is seen, a later one waits
 -- for us and leaves a successor. The columns are those of model.Claimed, in its order. OFFSET 0: one probe per task for its article, also where the planner would rather read all articles.
 WITH taken AS (
     UPDATE embedding_tasks t
     SET status = 'processing', processed_at = clock_timestamp(), lease_holder = %(worker)s, delivery = %(delivery)s, claims = t.claims + 1,
         completed_at = NULL
-    WHERE t.id = ANY (%(ids)s)
+    WHERE t.id = ANY (%(ids)s) AND (SELECT w.alive_until > clock_timestamp() FROM embedding_workers w WHERE w.id = %(worker)s)
     RETURNING t.id, t.article_id, t.tenant_id, t.model_id, t.priority, t.claims AS claim, t.attempts - t.forgiven_attempts AS attempts,
         t.lost_leases, t.created_at, coalesce(t.metadata @> '{"force": true}', false) AS forced,
         t.metadata->>'traceparent' AS traceparent
@@ -144,7 +144,8 @@ FROM taken LEFT JOIN LATERAL (
 
 -- name: settle
 -- Only what this worker still holds, under the claim it was given, while it is alive. What is missing from the answer is either locked at
--- this moment (asked for again, one by one) or was taken away (a late result: discarded). Of a batch of hundreds the
+-- this moment (asked for again) or was taken away (a late result: discarded). A task that goes back to waiting needs its article's row too:
+-- a transaction that has it may be making the article's next task, and the unique index would wait for that. Of a batch of hundreds the
 -- planner expects one row, and would compare each with each. So each is looked up by its id (LATERAL, and IS NOT DISTINCT FROM, which no
 -- other index serves), and what was said travels with the locked rows.
 WITH ours AS MATERIALIZED (
@@ -161,7 +162,11 @@ WITH ours AS MATERIALIZED (
           AND t.status IS NOT DISTINCT FROM 'processing' AND t.lease_holder IS NOT DISTINCT FROM %(worker)s
         FOR UPDATE SKIP LOCKED
     ) held
+    LEFT JOIN LATERAL (
+        SELECT true AS locked FROM article_texts a WHERE said.status = 'pending' AND a.id = held.article_id FOR SHARE SKIP LOCKED
+    ) article ON true
     WHERE EXISTS (SELECT FROM embedding_workers w WHERE w.id = %(worker)s AND w.alive_until > clock_timestamp())
+      AND (said.status <> 'pending' OR article.locked OR NOT EXISTS (SELECT FROM article_texts a WHERE a.id = held.article_id))
 )
 UPDATE embedding_tasks t
 SET status = CASE WHEN ours.superseded THEN 'cancelled' ELSE ours.status END,
@@ -184,33 +189,44 @@ WHERE t.id = ours.id AND t.id = ANY (%(ids)s)
 RETURNING t.id, t.status
 
 -- name: patience
--- For who waits for a row while holding others: always less than deadlock_timeout (1 s), so that it is never the writer of an article
--- who pays for a deadlock with us.
-SELECT set_config('lock_timeout', '200ms', true)
+-- For a statement that may wait for a row while it holds others: always less than deadlock_timeout (1 s), so that the writer of an article
+-- is never the one whose transaction ends when it and embedq wait for each other. And: what changes now is embedq's own change.
+SELECT set_config('lock_timeout', '200ms', true), set_config('embedq.own_change', 'on', true)
 
 -- name: still_held
--- Of these claims, the ones that a settle may still name.
-SELECT t.id FROM embedding_tasks t
+-- Of these claims: which a settle may still name (`ours`), and which were settled under this very claim before (`settled`): a settle that is
+-- repeated because the answer to its COMMIT was lost.
+SELECT t.id,
+       t.status = 'processing' AND t.lease_holder IS NOT DISTINCT FROM %(worker)s
+           AND EXISTS (SELECT FROM embedding_workers w WHERE w.id = %(worker)s AND w.alive_until > clock_timestamp()) AS ours,
+       t.lease_holder IS NULL AND t.status IN ('completed', 'failed', 'skipped') AS settled
+FROM embedding_tasks t
 JOIN unnest(%(ids)s::bigint[], %(claims)s::integer[]) AS u (id, claim) ON u.id = t.id AND u.claim = t.claims
-WHERE t.status = 'processing' AND t.lease_holder = %(worker)s
-FOR UPDATE OF t
+
+-- name: hold_article
+-- Its text cannot change until we commit. `there` without a hash: a transaction is writing it at this moment.
+SELECT (SELECT a.text_hash FROM article_texts a WHERE a.id = %(article_id)s FOR SHARE SKIP LOCKED) AS text_hash,
+       EXISTS (SELECT FROM article_texts a WHERE a.id = %(article_id)s) AS there
 
 -- name: mark_dispatched
 -- What the same transaction has locked. By id alone: with the status the planner reads the index of all that waits as well.
 UPDATE embedding_tasks SET dispatched_at = clock_timestamp() WHERE id = ANY (%(ids)s)
 
 -- name: free_named
--- What could not be published, or was lost: the table has it again.
+-- What could not be published, or was lost: the table has it again. What a writer has locked is passed over: the steward frees it later.
 UPDATE embedding_tasks SET dispatched_at = NULL
-WHERE id = ANY (%(ids)s) AND status IS NOT DISTINCT FROM 'pending' AND dispatched_at IS DISTINCT FROM NULL  -- only the key serves this
+WHERE id = ANY (ARRAY(
+    SELECT id FROM embedding_tasks
+    WHERE id = ANY (%(ids)s) AND status IS NOT DISTINCT FROM 'pending' AND dispatched_at IS DISTINCT FROM NULL  -- only the key serves this
+    FOR UPDATE SKIP LOCKED))
 
 -- name: free_dispatched
--- What the broker was trusted with for longer than %(older_s)s seconds comes back to the table, oldest first, a bounded number at a time.
+-- What the broker was trusted with for longer than %(older_s)s seconds (0: all of it) comes back to the table, a bounded number at a time.
 UPDATE embedding_tasks SET dispatched_at = NULL
 WHERE id = ANY (ARRAY(
     SELECT id FROM embedding_tasks
     WHERE status = 'pending' AND dispatched_at IS NOT NULL AND priority = ANY (%(priorities)s)
-      AND dispatched_at < clock_timestamp() - make_interval(secs => %(older_s)s)
+      AND dispatched_at <= CASE WHEN %(older_s)s = 0 THEN 'infinity' ELSE clock_timestamp() - make_interval(secs => %(older_s)s) END
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED))
 
@@ -241,19 +257,30 @@ GROUP BY tenant_id HAVING count(*) >= %(share)s
 
 -- name: rescue
 -- A lease is worth as long as its holder lives, and no longer than the worker's time-out. Nobody is charged for a worker's death; a task
--- that was lost too often is failed, so that one that kills its worker ends.
-WITH lost AS MATERIALIZED (
-    SELECT t.id, t.lost_leases + 1 AS losses,
-           CASE WHEN w.id IS NULL OR w.alive_until < clock_timestamp() THEN 'the worker that held it died'
+-- that was lost too often is failed, so that one that kills its worker ends. A task whose article a transaction is writing is passed over
+-- and taken back later: the next task that this transaction may be making would have to be waited for.
+WITH held AS MATERIALIZED (
+    SELECT t.id, t.lease_holder, t.claims, t.lost_leases + (t.lease_holder <> 0)::integer AS losses,  -- 0: an operator has taken it from its worker
+           CASE WHEN t.lease_holder = 0 THEN 'an operator took it from its worker'
+                WHEN w.id IS NULL OR w.alive_until < clock_timestamp() THEN 'the worker that held it died'
                 ELSE 'the worker held it longer than EMBEDDING_WORKER_TIMEOUT' END AS cause
     FROM embedding_tasks t
     LEFT JOIN embedding_workers w ON w.id = t.lease_holder
     WHERE t.status = 'processing'
       AND (w.id IS NULL OR w.alive_until < clock_timestamp() OR t.processed_at IS NULL
            OR t.processed_at < clock_timestamp() - make_interval(secs => %(timeout_s)s))
-    ORDER BY t.id
-    LIMIT %(limit)s
-    FOR UPDATE OF t SKIP LOCKED
+), lost AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT held.* FROM held JOIN embedding_tasks t ON t.id = held.id JOIN article_texts a ON a.id = t.article_id
+        WHERE t.status = 'processing' AND t.lease_holder = held.lease_holder AND t.claims = held.claims  -- still, when it is locked
+        ORDER BY held.id LIMIT %(limit)s
+        FOR UPDATE OF t SKIP LOCKED FOR SHARE OF a SKIP LOCKED) of_articles
+    UNION ALL
+    SELECT * FROM (
+        SELECT held.* FROM held JOIN embedding_tasks t ON t.id = held.id
+        WHERE t.status = 'processing' AND t.lease_holder = held.lease_holder AND t.claims = held.claims AND NOT EXISTS (SELECT FROM article_texts a WHERE a.id = t.article_id)
+        ORDER BY held.id LIMIT %(limit)s
+        FOR UPDATE OF t SKIP LOCKED) of_none
 )
 UPDATE embedding_tasks t
 SET lease_holder = NULL, dispatched_at = NULL, lost_leases = lost.losses, scheduled_at = clock_timestamp(),
@@ -283,17 +310,15 @@ WHERE status = 'pending' AND dispatched_at IS NULL AND scheduled_at > clock_time
   AND priority = ANY (%(priorities)s)
 
 -- name: wake
+-- At the end of a transaction that makes tasks: costs a look at who sleeps, and the NOTIFY only while a worker does.
 SELECT embedq_wake()
+
+-- name: wake_all
+-- Without asking whether a worker sleeps: what an operator or the steward does is rare, and every worker is to look at once.
+SELECT pg_notify('embedq_' || current_schema(), '')
 
 -- name: waiting_of_articles
 SELECT id, priority FROM embedding_tasks
 WHERE article_id = ANY (%(article_ids)s) AND status = 'pending' AND dispatched_at IS DISTINCT FROM NULL  -- as in left_to_writer
   AND dispatched_at >= transaction_timestamp()
 ORDER BY id
-
--- name: depth
--- People's view of the queue: what is open, by status, priority and place. Reads only the partial indexes of open tasks.
-SELECT status, priority, (dispatched_at IS NOT NULL) AS dispatched, count(*) AS tasks, min(created_at) AS oldest,
-       count(*) FILTER (WHERE scheduled_at > now()) AS delayed
-FROM embedding_tasks WHERE status IN ('pending', 'processing')
-GROUP BY status, priority, dispatched_at IS NOT NULL

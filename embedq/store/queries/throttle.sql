@@ -1,9 +1,6 @@
 -- name: live_throttle
 SELECT throttle FROM embedding_worker_status WHERE id = 1 AND throttle <> '{}'
 
--- name: set_throttle
-UPDATE embedding_worker_status SET throttle = %(throttle)s, reason = %(reason)s, changed_by = %(who)s WHERE id = 1
-
 -- name: one_claim_at_a_time
 -- Only while a rate is set: whoever counts what was claimed must be the only one to claim.
 SELECT pg_advisory_xact_lock(hashtextextended('embedq.rate.' || current_schema(), 0))
@@ -17,7 +14,10 @@ SELECT (SELECT count(*) FROM embedding_tasks
           AND processed_at > clock_timestamp() - make_interval(secs => %(seconds)s)) AS tasks
 
 -- name: put_off
--- What a message named and found no room: the table has it again, each due a little after the one before.
+-- What a message named and the throttle left unclaimed: the table has it again, each due a little after the one before. What a writer has
+-- locked is passed over: the steward frees it later.
 UPDATE embedding_tasks t SET dispatched_at = NULL, scheduled_at = clock_timestamp() + make_interval(secs => u.wait_s)
 FROM unnest(%(ids)s::bigint[], %(waits)s::double precision[]) AS u (id, wait_s)
-WHERE t.id = u.id AND t.status = 'pending' AND t.dispatched_at IS NOT NULL
+WHERE t.id = u.id AND t.id = ANY (ARRAY(
+    SELECT id FROM embedding_tasks WHERE id = ANY (%(ids)s::bigint[]) AND status = 'pending' AND dispatched_at IS NOT NULL
+    FOR UPDATE SKIP LOCKED))

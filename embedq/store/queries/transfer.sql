@@ -1,3 +1,7 @@
+-- name: may_pause
+-- A snapshot that is written to a file: a slow disk may take longer between two rows than a session is given otherwise.
+SET LOCAL idle_in_transaction_session_timeout = '10min'
+
 -- name: export_tasks
 SELECT row_to_json(t)::text FROM (
 SELECT t.id, t.article_id, t.slug, t.tenant_id, t.status, t.priority, t.version, t.attempts, t.forgiven_attempts, t.error_class,
@@ -26,7 +30,7 @@ LEFT JOIN embedding_models m ON m.provider = p.provider AND m.name = p.model AND
 LEFT JOIN embeddings e ON e.article_id = a.id AND e.model_id = m.id
 
 -- name: put_promises
--- In the order of locks that all writers keep. What the file says of attempts and errors comes along; the newest text is what is promised.
+-- In the order of locks that all writers keep; the caller holds the articles' rows. What the file says of attempts and errors comes along; the newest text is what is promised.
 INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priority, version, attempts, forgiven_attempts, error_class,
     error_message, errors, metadata, created_at)
 SELECT DISTINCT ON (a.id, m.id) a.id, a.slug, a.tenant_id, m.id, p.priority, a.version, p.attempts, p.attempts, p.error_class,

@@ -1,20 +1,33 @@
 -- name: put_embeddings
--- Never over newer text: the version decides. The answer tells which of them are to be stored, and which of these replace older vectors.
+-- Never over newer text: the version decides, unless %(anyway)s: then the caller holds the article's row and has seen that this is its text.
+-- The answer tells which of them are to be stored, which of these replace older vectors, and whose the article is: read after the task was
+-- locked, so that a move to another tenant either is seen here or finds, afterwards, what is stored here. NULL: there is no such article.
 INSERT INTO embeddings AS e (model_id, article_id, version, text_hash, chunks, tokens)
 SELECT %(model_id)s, u.* FROM unnest(%(article_ids)s::text[], %(versions)s::integer[], %(hashes)s::bytea[], %(chunks)s::integer[], %(tokens)s::integer[])
     AS u (article_id, version, text_hash, chunks, tokens)
 ORDER BY u.article_id
 ON CONFLICT (model_id, article_id) DO UPDATE SET
     version = excluded.version, text_hash = excluded.text_hash, chunks = excluded.chunks, tokens = excluded.tokens, embedded_at = now()
-WHERE e.version <= excluded.version
-RETURNING e.article_id, (xmax <> 0) AS replaces
+WHERE e.version <= excluded.version OR %(anyway)s
+RETURNING e.article_id, (xmax <> 0) AS replaces, (SELECT a.tenant_id FROM article_texts a WHERE a.id = e.article_id) AS tenant_id
+
+-- name: confirm_embeddings
+-- Tasks that ended without a request because their text is stored: it still must be, and from now on no older text takes its place.
+UPDATE embeddings e SET version = greatest(e.version, u.version)
+FROM unnest(%(article_ids)s::text[], %(models)s::integer[], %(versions)s::integer[], %(hashes)s::bytea[]) AS u (article_id, model_id, version, text_hash)
+WHERE e.article_id = u.article_id AND e.model_id = u.model_id AND e.text_hash = u.text_hash
+RETURNING e.article_id
+
+-- name: stored_hash
+SELECT text_hash FROM embeddings WHERE article_id = %(article_id)s AND model_id = %(model_id)s
 
 -- name: drop_old_vectors
 DELETE FROM embedding_vectors WHERE model_id = %(model_id)s AND article_id = ANY (%(article_ids)s)
 
 -- name: hold_articles
--- For a store without a task (mode sync): the article must not go away meanwhile, nor be another one under the same id.
-SELECT id, text_hash FROM article_texts WHERE id = ANY (%(article_ids)s) ORDER BY id FOR KEY SHARE
+-- For a store without a task (mode sync): the article must not go away, change or move meanwhile. One that a transaction is writing is
+-- passed over: its writer embeds the new text itself.
+SELECT id, text_hash FROM article_texts WHERE id = ANY (%(article_ids)s) ORDER BY id FOR SHARE SKIP LOCKED
 
 -- name: texts_of
 SELECT a.id AS article_id, a.tenant_id, a.title, a.content, a.version, a.text_hash, e.text_hash AS stored_hash
@@ -30,3 +43,11 @@ FROM unnest(%(tenants)s::text[], %(hashes)s::bytea[]) WITH ORDINALITY AS u (tena
       AND v.chunk_hash = u.chunk_hash
     LIMIT 1
 ) found
+
+-- name: stored_samples
+-- A few stored vectors whose texts are still those of their articles, to see whether the model makes the same ones today.
+SELECT a.title, a.content, v.starts_at, v.ends_at, v.chunk_hash, v.embedding::text AS vector
+FROM {table} v
+JOIN article_texts a ON a.id = v.article_id
+JOIN embeddings e ON e.model_id = v.model_id AND e.article_id = v.article_id AND e.text_hash = a.text_hash
+LIMIT %(limit)s

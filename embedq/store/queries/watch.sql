@@ -1,3 +1,9 @@
+-- name: installation
+-- Which installation this is, to itself and to people: of one server, database and schema there is one.
+SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), d.oid, current_schema()) AS identity,
+       format('database %%s, schema %%s (%%s)', d.datname, current_schema(), right((SELECT system_identifier FROM pg_control_system())::text, 6)) AS name
+FROM pg_database d WHERE d.datname = current_database()
+
 -- name: task_of_article
 -- The task of the active model that decides: an open one before a finished one, a newer before an older.
 SELECT t.id, t.status, t.priority, t.attempts, t.error_class, t.dispatched_at IS NOT NULL AS dispatched, t.scheduled_at,
@@ -20,23 +26,24 @@ SELECT title, content, slug, metadata, version = 1 AND updated_at = created_at A
 WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND version = 1
 UNION ALL
 SELECT title, content, slug, metadata, false, deleted FROM article_versions
-WHERE article_id = %(id)s AND tenant_id = %(tenant_id)s AND version_number = 1
+WHERE article_id = %(id)s AND tenant_id = %(tenant_id)s AND version_number = 1 AND purged_at IS NULL
 
 -- name: was_deleted
 SELECT 1 AS deleted FROM article_versions v WHERE v.article_id = %(id)s AND v.deleted AND NOT EXISTS (SELECT FROM article_texts a WHERE a.id = v.article_id)
 
 -- name: depth_samples
--- The steward's samples (one in ten seconds): open tasks by moment, priority and delivery, the broker's and the table's.
+-- The steward's samples (one in ten seconds): open tasks by moment, priority and delivery, the broker's and the table's. By the index, hence
+-- now(): a clock that may differ from row to row cannot be looked up.
 SELECT extract(epoch FROM timestamp)::double precision AS at, labels->>'priority' AS priority,
        CASE WHEN (labels->>'dispatched')::boolean THEN 'celery' ELSE 'poller' END AS delivery, sum(value) AS value
 FROM performance_metrics
-WHERE metric = 'depth' AND labels->>'status' = 'pending' AND timestamp > clock_timestamp() - make_interval(secs => %(seconds)s)
+WHERE metric = 'depth' AND labels->>'status' = 'pending' AND timestamp > now() - make_interval(secs => %(seconds)s)
 GROUP BY 1, 2, 3 ORDER BY 1
 
 -- name: settled_steps
--- Tasks completed, by steps of time, priority and delivery; the newest %(cap)s are looked at.
+-- By the index, hence now(). Tasks completed, by steps of time, priority and delivery; the newest %(cap)s are looked at.
 SELECT floor(extract(epoch FROM completed_at) / %(step_s)s)::bigint * %(step_s)s AS at, priority, delivery, count(*) AS value
 FROM (SELECT completed_at, priority, delivery FROM embedding_tasks
-      WHERE completed_at > clock_timestamp() - make_interval(secs => %(seconds)s) AND status = 'completed'
+      WHERE completed_at > now() - make_interval(secs => %(seconds)s) AND status = 'completed'
       ORDER BY completed_at DESC LIMIT %(cap)s) lately
 WHERE delivery IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1

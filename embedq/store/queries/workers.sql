@@ -10,12 +10,21 @@ UPDATE embedding_workers w
 SET seen_at = clock_timestamp(), alive_until = clock_timestamp() + make_interval(secs => %(lease_s)s), counters = %(counters)s,
     mode_seen = s.mode, mode_seen_at = clock_timestamp(),
     asleep_until = greatest(w.asleep_until, clock_timestamp() + make_interval(secs => %(asleep_s)s))
-FROM embedding_worker_status s
-WHERE w.id = %(worker)s AND s.id = 1
-RETURNING s.mode
+FROM (SELECT (SELECT mode FROM embedding_worker_status WHERE id = 1) AS mode) s  -- one row also where the live row is gone
+WHERE w.id = %(worker)s
+
+-- name: serve_queues
+UPDATE embedding_workers SET queues = %(queues)s WHERE name = %(name)s
 
 -- name: fall_asleep
 UPDATE embedding_workers SET asleep_until = clock_timestamp() + make_interval(secs => %(for_s)s) WHERE id = %(worker)s
+
+-- name: end_worker
+UPDATE embedding_workers SET ending_since = coalesce(ending_since, clock_timestamp()), asleep_until = NULL WHERE id = %(worker)s
+
+-- name: held_by
+SELECT array_agg(t.id) AS ids FROM (
+    SELECT id FROM embedding_tasks WHERE status = 'processing' AND lease_holder = %(worker)s ORDER BY id FOR UPDATE) t
 
 -- name: leave_worker
 DELETE FROM embedding_workers WHERE id = %(worker)s
@@ -28,7 +37,10 @@ WHERE w.alive_until < clock_timestamp() - make_interval(secs => %(older_s)s)
 RETURNING w.id, w.name, w.delivery
 
 -- name: workers
-SELECT w.*, w.alive_until > clock_timestamp() AS alive, extract(epoch FROM clock_timestamp() - w.seen_at)::double precision AS seen_s_ago,
+-- One that is about to end claims nothing any more: it counts as gone, whatever it still settles.
+SELECT w.id, w.delivery, w.name, w.host, w.pid, w.queues, w.started_at, w.seen_at, w.alive_until, w.asleep_until, w.steward_since, w.mode_seen,
+       w.mode_seen_at, w.counters, w.alive_until > clock_timestamp() AND w.ending_since IS NULL AS alive, w.ending_since IS NOT NULL AS ending,
+       extract(epoch FROM clock_timestamp() - w.seen_at)::double precision AS seen_s_ago,
        (SELECT count(*) FROM embedding_tasks t WHERE t.lease_holder = w.id AND t.status = 'processing') AS held
 FROM embedding_workers w ORDER BY w.delivery, w.id
 

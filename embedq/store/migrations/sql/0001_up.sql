@@ -1,4 +1,4 @@
--- The base schema: SPEC §4, S1-S8. Every name is unqualified on purpose: it lands in the first schema of the search path, and functions
+-- The base schema. Every name is unqualified on purpose: it lands in the first schema of the search path, and functions
 -- pin that path, so that a writer with another search path still reaches the right tables.
 
 CREATE EXTENSION IF NOT EXISTS vector;
@@ -8,7 +8,7 @@ CREATE FUNCTION embedq_text_hash(title text, content text) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN sha256(convert_to(title || E'\n\n' || content, 'UTF8'));
 
--- S1 ------------------------------------------------------------------------------------------------------------------------------
+-- Articles
 -- Articles are kept here; people read and write them through the view `articles` below, which adds the one column that must never be
 -- wrong: embedding_status is computed from the facts, not stored (docs/why/articles-view.rst).
 CREATE TABLE article_texts (
@@ -27,7 +27,7 @@ CREATE TABLE article_texts (
 -- What reconcile and verify compare: narrow, so that a set difference over a million articles reads no text.
 CREATE INDEX article_texts_facts ON article_texts (id) INCLUDE (text_hash, version, tenant_id);
 
--- S2 ------------------------------------------------------------------------------------------------------------------------------
+-- Their versions
 -- Superseded texts only; the newest one is in article_texts. A deleted article leaves its last text here until clean-up.
 CREATE TABLE article_versions (
     article_id text NOT NULL,
@@ -43,7 +43,7 @@ CREATE TABLE article_versions (
     PRIMARY KEY (article_id, version_number)
 );
 
--- S7 ------------------------------------------------------------------------------------------------------------------------------
+-- Models and vectors
 CREATE TABLE embedding_models (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     provider text NOT NULL,
@@ -115,7 +115,7 @@ CREATE TABLE embedding_providers (
     probe_until timestamptz
 ) WITH (fillfactor = 50);
 
--- S3 ------------------------------------------------------------------------------------------------------------------------------
+-- Tasks
 -- Life of a task:  pending -> processing -> completed | failed | skipped;  processing -> pending (a wait, a rescue, an operator);
 -- pending -> cancelled | failed (an operator);  failed | skipped | cancelled | completed -> pending (an operator).
 -- The only way into processing is a claim, which names its lease holder.
@@ -159,7 +159,7 @@ CREATE INDEX embedding_tasks_by_article ON embedding_tasks (article_id, id);
 CREATE INDEX embedding_tasks_failed ON embedding_tasks (error_class, completed_at) WHERE status = 'failed';
 CREATE INDEX embedding_tasks_finished ON embedding_tasks (completed_at) WHERE completed_at IS NOT NULL;
 
--- S4 ------------------------------------------------------------------------------------------------------------------------------
+-- What runs
 CREATE TABLE embedding_worker_status (
     id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
     is_running boolean NOT NULL DEFAULT true,
@@ -223,7 +223,7 @@ CREATE TABLE embedding_workers (
     counters jsonb NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 
--- S5, S6, S8 ----------------------------------------------------------------------------------------------------------------------
+-- Audit, samples, rejected messages
 CREATE TABLE embedding_audit_logs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     timestamp timestamptz NOT NULL DEFAULT clock_timestamp(),

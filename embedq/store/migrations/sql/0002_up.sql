@@ -15,7 +15,7 @@ RETURN ARRAY(
        OR (p.spent_until > clock_timestamp() AND the_priority <> 'urgent')
        OR (p.capped_until > clock_timestamp() AND the_priority IN ('normal', 'low')));
 
--- P3: one bucket of requests and one of tokens per provider, for all processes. Levels may be negative: places in line that were given out.
+-- Rate limits: one bucket of requests and one of tokens per provider, for all processes. Levels may be negative: places in line that were given out.
 CREATE TABLE embedding_budgets (
     provider text PRIMARY KEY,
     requests double precision NOT NULL,
@@ -74,7 +74,7 @@ BEGIN
     RETURN wait_s;
 END $$;
 
--- P5: what was bought, by day (UTC), tenant and model. Several rows (slots) for each, so that workers do not wait for each other.
+-- The ledger: what was bought, by day (UTC), tenant and model. Several rows (slots) for each, so that workers do not wait for each other.
 CREATE TABLE embedding_usage (
     day date NOT NULL,
     tenant_id text NOT NULL,
@@ -88,7 +88,7 @@ CREATE TABLE embedding_usage (
     PRIMARY KEY (day, tenant_id, model, slot)
 ) WITH (fillfactor = 50);
 
--- P4: a vector is found again by the text it was made from, within its tenant. Eight bytes of the hash are the index's, the rest is compared.
+-- A vector is found again by the text it was made from, within its tenant. Eight bytes of the hash are the index's, the rest is compared.
 CREATE INDEX embedding_vectors_by_text ON embedding_vectors (tenant_id, substring(chunk_hash FROM 1 FOR 8));
 
 -- R12: tasks for one model's stale articles, which leave the other models' tasks alone. A waiting task is left as it is.

@@ -1,4 +1,4 @@
-"""The base schema: articles, tasks, modes, models and vectors (SPEC S1-S8)."""
+"""The base schema: articles, tasks, modes, models and vectors."""
 
 from __future__ import annotations
 

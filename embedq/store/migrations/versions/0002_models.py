@@ -1,4 +1,4 @@
-"""Budgets, the ledger, models built beside the active one, vectors found again by their text (SPEC P3-P5, R12)."""
+"""Budgets, the ledger, models built beside the active one, vectors found again by their text."""
 
 from __future__ import annotations
 

@@ -1,0 +1,328 @@
+"""Addresses with passwords in them, as values that print without: of databases, brokers, providers, webhooks.
+
+An `Address` is a string, and the string is what may be shown: whoever prints, formats, logs, pickles or dumps it by mistake gives
+nothing away. What a connection needs is `secret`, which only those ask for who open one. `hide` takes the parts of all addresses of this
+process out of words that come from elsewhere: drivers and servers quote what they were given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+NOT_UNDERSTOOD: Final = "(an address that cannot be understood)"
+MASK: Final = "***"
+# As `embedq token create` makes them.
+TOKEN: Final = re.compile(r"embedq_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+SHORTEST_MASKED: Final = 4
+# Masking these would make every line unreadable and protect nobody.
+EVERYDAY: Final = frozenset(
+    (
+        "admin",
+        "application",
+        "default",
+        "disable",
+        "embedq",
+        "false",
+        "guest",
+        "localhost",
+        "postgres",
+        "postgresql",
+        "prefer",
+        "public",
+        "read-write",
+        "redis",
+        "require",
+        "required",
+        "root",
+        "true",
+        "user",
+        "utf8",
+        "verify-ca",
+        "verify-full",
+    )
+)
+SECRET_KEYS: Final = re.compile(r"pass|pwd|key|token|secret|auth|sig|cred|cert", re.IGNORECASE)
+
+POSTGRES: Final = ("postgresql", "postgres")
+# Schemes of brokers of which an address may name several: nodes that hold the same messages, or know where these are.
+SEVERAL: Final = ("amqp", "amqps", "pyamqp", "sentinel")
+PLACES: Final = ("host", "hostaddr", "port", "service")
+
+_HOST: Final = r"(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[\w.%-]*)(?::[0-9]{0,5})?"
+_HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
+_BETWEEN: Final = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+_NAME: Final = re.compile(r"/{0,2}[\w.-]{0,63}/?")
+_SHORT: Final = re.compile(r"[\w./:,-]{1,120}")
+_USUAL_PATH: Final = re.compile(r"(?:/(?:v\d+(?:beta\d*)?|api|openai|ollama|compatible-mode|inference|models|embeddings?))*/?")
+_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+
+
+# Of every Address of this process: what to take out of others' words, and whether it is a secret (or only a name).
+_known: Final[dict[str, bool]] = {}
+
+
+class Address(str):
+    """A URL (or several, or libpq's pairs) with its password. As a string it is `shown`; equal to another when the secrets are."""
+
+    def __new__(cls, secret: str = "") -> Address:
+        if isinstance(secret, Address):
+            return secret
+        made = super().__new__(cls, shown(secret))
+        made.__dict__["_reveal"] = lambda: secret  # not as a value: vars() would show it
+        _known.update(_parts_of(secret))
+        return made
+
+    @property
+    def secret(self) -> str:
+        """With user, password and everything: for who opens a connection, and for nobody else."""
+        revealed: str = self.__dict__["_reveal"]()
+        return revealed
+
+    @property
+    def shown(self) -> str:
+        return str.__str__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.secret == secret_of(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.secret)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return str, (self.shown,)
+
+    def __copy__(self) -> Address:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Address:
+        return self
+
+
+def secret_of(address: str) -> str:
+    """What to connect with, of an Address or of a string that is none."""
+    return address.secret if isinstance(address, Address) else address
+
+
+def shown(raw: str) -> str:
+    """Scheme, hosts, ports and name of what is there, without user, password, query and fragment. Never raises."""
+    if isinstance(raw, Address):
+        return raw.shown
+    if "://" not in raw:
+        return _shown_pairs(raw) if raw else ""
+    return ";".join(map(_shown_one, _each(raw)))
+
+
+def _each(raw: str) -> list[str]:
+    """The URLs of a list."""
+    return _BETWEEN.split(raw)
+
+
+def _shown_one(raw: str) -> str:
+    try:
+        parts = understood(raw)
+    except ValueError:
+        return NOT_UNDERSTOOD
+    path = parts.path
+    kept = _USUAL_PATH.fullmatch(path) if parts.scheme in ("http", "https") else _NAME.fullmatch(path)
+    return f"{parts.scheme}://{_place(parts)}{path if kept else '/…'}{_where(parts)}"
+
+
+def _where(parts: SplitResult) -> str:
+    """What of the query says where PostgreSQL is."""
+    if parts.scheme.partition("+")[0] not in POSTGRES:
+        return ""
+    found = [f"{key}={value}" for key, value in parse_qsl(parts.query) if key in PLACES and _SHORT.fullmatch(value)]
+    return "?" + "&".join(found) if found else ""
+
+
+def _place(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _shown_pairs(raw: str) -> str:
+    try:
+        pairs = pairs_of(raw)
+    except ValueError:
+        return NOT_UNDERSTOOD
+    where = pairs.get("host") or pairs.get("hostaddr")
+    place = f"{where or 'local socket'}:{pairs.get('port', 5432)}/{pairs.get('dbname', '')}"
+    if "service" in pairs and not where:
+        place = f"service {pairs['service']}"
+    return place if place.isprintable() and "@" not in place else NOT_UNDERSTOOD
+
+
+# Understanding
+
+
+def understood(raw: str) -> SplitResult:
+    """The parts of one URL. Raises ValueError, which says what is wrong and repeats nothing, for one in which an unencoded character of
+    the password may have been taken for a boundary: its parts cannot be told apart, and so nothing of it can be shown."""
+    if not raw.isprintable() or any(character.isspace() for character in raw):
+        raise ValueError("has blanks or invisible characters")
+    try:
+        parts = urlsplit(raw)
+    except ValueError:
+        parts = None
+    if parts is None or not parts.scheme:
+        raise ValueError("cannot be understood as a URL")
+    if "@" in parts.path + parts.query + parts.fragment or parts.fragment:
+        raise ValueError("has an @ or # where none can be: in a password write / ? # @ % as %2F %3F %23 %40 %25")
+    if not _HOSTS.fullmatch(_place(parts)) or not all(_is_port(port) for port in _ports(_place(parts))):
+        raise ValueError("has a host or port that cannot be: in a password write : / ? # [ ] @ as %3A %2F %3F %23 %5B %5D %40")
+    return parts
+
+
+def _ports(place: str) -> list[str]:
+    return [host.rpartition("]")[2].rpartition(":")[2] for host in place.split(",") if ":" in host.rpartition("]")[2]]
+
+
+def _is_port(port: str) -> bool:
+    return not port or 0 < int(port) < 65_536
+
+
+def pairs_of(raw: str) -> dict[str, Any]:
+    """PostgreSQL's address as libpq understands it, URL or pairs. Raises ValueError, which repeats nothing of it."""
+    from psycopg.conninfo import conninfo_to_dict  # slow to import, and many commands do without a database
+
+    try:
+        return conninfo_to_dict(raw)
+    except Exception:  # psycopg's own errors quote what they did not understand
+        pass
+    raise ValueError("cannot be understood by PostgreSQL's library: an option that it does not know, or a % that is not %25")
+
+
+def plain(raw: str) -> str:
+    """PostgreSQL's address as libpq takes it, without what SQLAlchemy adds: postgresql+psycopg://."""
+    scheme, mark, rest = raw.partition("://")
+    return f"{scheme.partition('+')[0]}://{rest}" if mark else raw
+
+
+def primary_of_several(raw: str) -> dict[str, str]:
+    """Of a list of hosts the one that takes writes is meant, unless the address, libpq's environment or a service says otherwise."""
+    from psycopg.pq import Conninfo
+
+    try:
+        given = pairs_of(plain(raw))
+    except ValueError:
+        return {}
+    usual = {each.keyword.decode(): (each.val or b"").decode() for each in Conninfo.get_defaults()}
+    hosts = str(given.get("host") or given.get("hostaddr") or usual.get("host") or usual.get("hostaddr") or "")
+    told = "service" in given or "target_session_attrs" in given or usual.get("target_session_attrs") not in ("", "any")
+    return {"target_session_attrs": "read-write"} if "," in hosts and not told else {}
+
+
+def of_postgres(raw: str) -> Address:
+    """Raises ValueError, which repeats nothing of it. SQLAlchemy's postgresql+psycopg:// is understood as well."""
+    scheme, mark, _ = raw.partition("://")
+    if (scheme.partition("+")[0] not in POSTGRES) if mark else "=" not in raw:
+        raise ValueError("must be a URL that begins with postgresql:// or postgres://, or pairs like host=… dbname=…")
+    if mark:
+        parts = understood(raw)
+        if parts.netloc.count("@") > 1 or _PERCENT.search(raw):
+            raise ValueError("has an @ or % that stands for itself: in a user or password write them as %40 %25")
+    pairs = pairs_of(plain(raw))
+    if not all(port.isdecimal() and _is_port(port) for port in str(pairs.get("port", "5432")).split(",") if port):
+        raise ValueError("has a port that cannot be")
+    return Address(raw)
+
+
+def of_broker(raw: str, schemes: tuple[str, ...]) -> Address:
+    """One URL, or several with ; between them. Raises ValueError, which repeats nothing of it."""
+    named = [each.partition("://")[0] for each in raw.split(";")]
+    for each in raw.split(";"):
+        if each.partition("://")[0] not in schemes or "://" not in each:
+            raise ValueError(
+                f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)} (several: with ; between them)"
+            )
+        if "," in _place(understood(each)):
+            raise ValueError("has several hosts in one URL: write a URL for each, with ; between them")
+    _of_several(named)
+    if named[0] == "sentinel" and not any("master_name" in dict(parse_qsl(understood(each).query)) for each in raw.split(";")):
+        raise ValueError(
+            "names Sentinels and no master: add ?master_name=NAME, as `sentinel monitor NAME …` has it (their own password: &sentinel_password=)"
+        )
+    return Address(raw)
+
+
+def _of_several(schemes: list[str]) -> None:
+    if len(set(schemes)) > 1:
+        raise ValueError(
+            "has URLs of different kinds: a list names the nodes of one RabbitMQ cluster, or Sentinels of one master"
+        )
+    if len(schemes) > 1 and schemes[0] not in SEVERAL:
+        raise ValueError(
+            "names several Redis servers: they would hold different messages; name one, or its Sentinels (sentinel://…)"
+        )
+
+
+def of_http(raw: str) -> Address:
+    """Raises ValueError, which repeats nothing of it."""
+    if not raw.startswith(("http://", "https://")):
+        raise ValueError("must be a URL that begins with http:// or https://")
+    place = _place(understood(raw))
+    if not place or place.startswith(":") or "," in place:
+        raise ValueError("must have one host")
+    return Address(raw)
+
+
+# Hiding
+
+
+def _parts_of(secret: str) -> Iterator[tuple[str, bool]]:
+    """What no message may repeat, and whether it is a secret: passwords are, names of users are not."""
+    for found, is_secret in _credentials(secret):
+        for form in _forms(found):
+            if len(form) >= SHORTEST_MASKED and form.lower() not in EVERYDAY and not form.isdecimal():
+                yield form, is_secret
+
+
+def _forms(found: str) -> set[str]:
+    """As it was given, as it is used, and as others quote it: in a URL, in Python's repr, in JSON."""
+    used = unquote(found)
+    return {found, used, quote(used, safe=""), repr(used)[1:-1], ascii(used)[1:-1], json.dumps(used)[1:-1]}
+
+
+def _credentials(secret: str) -> Iterator[tuple[str, bool]]:
+    if "://" not in secret:
+        yield from _credentials_of_pairs(secret)
+        return
+    for each in _each(secret):
+        # All up to the last @, where an unencoded / ? # in the password makes a URL's parts be others than were meant.
+        yield each.partition("://")[2].rpartition("@")[0].partition(":")[2], True
+        try:
+            parts = urlsplit(each)
+        except ValueError:
+            continue
+        user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+        yield user, False
+        yield password, True
+        for key, value in parse_qsl(parts.query):
+            yield value, bool(SECRET_KEYS.search(key))
+
+
+def _credentials_of_pairs(secret: str) -> Iterator[tuple[str, bool]]:
+    if not secret:
+        return
+    try:
+        pairs = pairs_of(secret)
+    except ValueError:
+        return
+    for key, value in pairs.items():
+        if key not in ("host", "hostaddr", "port", "dbname"):
+            yield str(value), bool(SECRET_KEYS.search(key))
+
+
+def hide(words: str, *, names: bool = False) -> str:
+    """The words without the passwords of this process's addresses and without named tokens; with `names` without the addresses' users and
+    options too, for what a driver or a server says."""
+    for value, is_secret in sorted(_known.items(), key=lambda known: -len(known[0])):
+        if (is_secret or names) and value in words:
+            words = words.replace(value, MASK)
+    return TOKEN.sub(MASK, words)

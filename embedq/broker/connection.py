@@ -1,0 +1,34 @@
+"""Kombu's connection, which tells its address without users and passwords, of all the brokers of a list.
+
+Kombu masks the password of the first one only; Celery prints the address at its start and after every reconnection, and sends what
+`info` returns to whoever asks for `celery inspect stats`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
+
+from ..addresses import shown
+
+
+class QuietConnection(Connection):
+    def as_uri(self, include_password: bool = False, mask: str = "**", *options: Any) -> str:
+        uri: str = super().as_uri(True, mask, *options)
+        return uri if include_password else shown(uri)
+
+    def info(self) -> dict[str, Any]:
+        told: dict[str, Any] = super().info()  # type: ignore[no-untyped-call]
+        return told | {"alternates": [shown(url) for url in told.get("alternates") or ()], "userid": None}
+
+    def maybe_close_channel(self, channel: Any) -> None:
+        """A channel whose connection was closed before has no address any more to give its messages back at; Redis still has them."""
+        with suppress(AttributeError):
+            super().maybe_close_channel(channel)  # type: ignore[no-untyped-call]
+
+
+class Amqp(AMQP):  # type: ignore[misc]
+    Connection = QuietConnection

@@ -1,0 +1,73 @@
+"""AMQP frames that py-amqp cannot decode: a text that is not UTF-8, a date after the year 9999, a table nested too deep.
+
+RabbitMQ delivers them. py-amqp raises from within the loop that reads the connection, which ends a Celery worker, and the one
+started in its place meets the same message. Read here, such a message has no properties, and whoever takes it sets it aside.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import amqp
+from amqp import method_framing
+from kombu.transport import pyamqp
+
+log = logging.getLogger(__name__)
+
+UNREADABLE = "unreadable"
+DELIVER, GET_OK = (60, 60), (60, 71)
+
+
+class Message(amqp.Message):  # type: ignore[misc]
+    def _load_properties(self, class_id: int, buf: Any, offset: int) -> Any:
+        try:
+            return super()._load_properties(class_id, buf, offset)
+        except Exception as odd:
+            log.debug("the properties of a message cannot be read: %s", odd)
+            self.properties = {UNREADABLE: bytes(buf[offset:])}
+            return len(buf)
+
+
+class Sealed(pyamqp.Message):
+    """As it came: kombu would decompress a body of any size before anybody has looked at it."""
+
+    def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
+        headers = msg.properties.pop("application_headers", None)
+        super().__init__(msg, channel=channel, **options)  # type: ignore[no-untyped-call]
+        if headers is not None:
+            self.properties["application_headers"] = headers
+        self.headers = headers if isinstance(headers, dict) else {}
+
+
+class Channel(pyamqp.Channel):
+    Message = Sealed
+
+    def dispatch_method(self, method_sig: tuple[int, int], payload: Any, content: Any) -> Any:
+        if method_sig in (DELIVER, GET_OK):
+            payload = _decodable(bytes(payload), 1 if method_sig == DELIVER else 0)
+        return super().dispatch_method(method_sig, payload, content)
+
+
+def install() -> None:
+    """From now on, in this process: for who consumes and for who drains. Safe to call twice."""
+    method_framing.Message = Message
+    pyamqp.Connection.Channel = Channel
+
+
+def _decodable(payload: bytes, texts_before: int) -> bytes:
+    """A delivery's arguments with an exchange and a routing key that are UTF-8: Basic.Deliver is a text, a number, a bit and these two."""
+    at = 4
+    for _ in range(texts_before):
+        at += 1 + payload[at]
+    at += 9
+    found, rest = [], payload[at:]
+    for _ in range(2):
+        found.append(rest[1 : 1 + rest[0]])
+        rest = rest[1 + rest[0] :]
+    try:
+        [name.decode("utf-8", "surrogatepass") for name in found]
+    except UnicodeDecodeError:
+        names = [name.decode("ascii", "replace").encode("ascii", "replace") for name in found]
+        return payload[:at] + b"".join(bytes([len(name)]) + name for name in names) + rest
+    return payload

@@ -1,0 +1,207 @@
+"""The broker from outside: a short look, without a heavy import."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from ..addresses import hide, secret_of
+from ..decide.broker_states import BrokerState, parsed, states
+from ..errors import BrokerUnavailable
+from ..model import Priority
+from . import Broker, InBroker, is_redis, shown
+from .neighbours import SHARED
+from .places import redis_client
+from .rabbitmq import glimpse
+from .redis import RedisQueues, task_ids
+
+BROKER_WAIT_S = 0.3
+PAGE, LOOK_THROUGH = 1000, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """The broker from outside. `waiting`: messages by queue, None where it did not answer, `why` not. `unacknowledged`:
+    None where they cannot be seen. `of_another_kind`: queues that are not declared as ours are (RabbitMQ). `states`: why it may lose or refuse
+    messages, as far as it may be asked (Redis). `refuses`: why it takes no message although it answers; empty where it takes them, or where
+    that cannot be seen."""
+
+    reachable: bool
+    why: str = ""
+    waiting: Mapping[str, int] | None = None
+    unacknowledged: int | None = None
+    of_another_kind: Sequence[str] = ()
+    states: Sequence[BrokerState] = ()
+    refuses: str = ""
+
+
+class Peeking:
+    """A look at the broker that is under way."""
+
+    def __init__(self, url: str) -> None:
+        self._found = Peek(False, "no answer in time")
+        self._thread = threading.Thread(target=self._look, args=(url,), daemon=True)
+        self._thread.start()
+
+    def _look(self, url: str) -> None:
+        self._found = peek(url)
+
+    def answer(self) -> Peek:
+        self._thread.join(3 * BROKER_WAIT_S)
+        return self._found
+
+
+def peek(url: str) -> Peek:
+    """A short look at the broker; never raises, and answers within a second."""
+    url = secret_of(url)
+    try:
+        return _peek_redis(url) if is_redis(url) else _peek_rabbitmq(url)
+    except Exception as away:  # redis-py and py-amqp raise their own errors and the socket's
+        return Peek(False, f"{shown(url)}: {type(away).__name__}: {hide(str(away), names=True)[:80]}".rstrip(": "))
+
+
+def _peek_redis(url: str) -> Peek:
+    wanted = [("LLEN", name.value) for name in Priority] + [("HLEN", "unacked"), ("GET", SHARED), ("INFO",)]
+    (*numbers, shared, info), refuses = (_over_socket if urlsplit(url).scheme == "redis" else _by_redis_py)(url, wanted)
+    for refused in numbers:
+        if isinstance(refused, str):
+            raise ConnectionError(refused)
+    if str(shared).startswith("NOPERM"):
+        shared = ""
+    *waiting, unacknowledged = map(int, numbers)
+    queues = dict(zip([p.value for p in Priority], waiting, strict=True))
+    return Peek(True, "", queues, unacknowledged, states=states(parsed(str(info)), str(shared)), refuses=hide(refuses))
+
+
+# Whether a message would be taken: Redis checks memory, rights and role when a command of a transaction is queued; it is never run.
+BEGIN, TRY, DROP = ("MULTI",), ("LPUSH", Priority.LOW.value, ""), ("DISCARD",)
+
+
+def _over_socket(url: str, wanted: Sequence[tuple[str, ...]]) -> tuple[list[int | str], str]:
+    """The answers (numbers; texts of bulk answers and of refusals), and why a message would be refused. Redis' own protocol by hand: importing
+    redis-py takes a sixth of the time that `status` has (docs/why/startup.rst).
+
+    Source: Redis serialization protocol, RESP2; Redis documentation, Transactions.
+    """
+    parts = urlsplit(url)
+    first: list[tuple[str, ...]] = []
+    if parts.password:
+        first.append(("AUTH", *([unquote(parts.username)] if parts.username else []), unquote(parts.password)))
+    if parts.path.strip("/"):
+        first.append(("SELECT", parts.path.strip("/")))
+    address = (parts.hostname or "127.0.0.1", parts.port or 6379)
+    with socket.create_connection(address, timeout=BROKER_WAIT_S) as connection, connection.makefile("rb") as answers:
+        connection.sendall(b"".join(_encoded(words) for words in [*first, *wanted, BEGIN]))
+        for _ in first:
+            if isinstance(refused := _answer(answers), str):
+                raise ConnectionError(refused)
+        found = [_answer(answers) for _ in wanted]
+        if not answers.readline().startswith(b"+"):
+            return found, ""
+        connection.sendall(_encoded(TRY) + _encoded(DROP))
+        tried = answers.readline()
+        return found, tried[1:200].decode(errors="replace").strip() if tried.startswith(b"-") else ""
+
+
+def _encoded(words: Sequence[str]) -> bytes:
+    raw = [word.encode() for word in words]
+    return b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in raw)
+
+
+def _answer(answers: BinaryIO) -> int | str:
+    """An integer (`:3`), 0 for `+OK`, a text (`$5`), or the words of a refusal (`-NOPERM …`)."""
+    line = answers.readline()
+    match line[:1]:
+        case b":":
+            return int(line[1:])
+        case b"+":
+            return 0
+        case b"$":
+            return answers.read(int(line[1:]) + 2).decode(errors="replace").rstrip("\r\n") if int(line[1:]) >= 0 else ""
+        case _:
+            return line[1:40].decode(errors="replace").strip() or "the connection was closed"
+
+
+def _by_redis_py(url: str, wanted: Sequence[tuple[str, ...]]) -> tuple[list[int | str], str]:
+    """TLS, Unix sockets, Sentinel and the like."""
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    retry = Retry(NoBackoff(), 0)
+    with redis_client(url, socket_timeout=BROKER_WAIT_S, socket_connect_timeout=BROKER_WAIT_S, retry=retry) as client:
+        pipe = client.pipeline(transaction=False)
+        for words in wanted:
+            pipe.execute_command(*words)
+        *numbers, shared, info = pipe.execute(raise_on_error=False)
+        told = "\n".join(f"{name}:{value}" for name, value in info.items()) if isinstance(info, dict) else ""
+        names = shared.decode(errors="replace") if isinstance(shared, bytes) else ""
+        found = [*(each if isinstance(each, int) else str(each) for each in numbers), names, told]
+        return found, _refused(client)
+
+
+def _refused(client: Any) -> str:
+    """Why a message would be refused; empty where it would be taken, or where that may not be asked."""
+    from redis import ResponseError
+
+    with client.client() as one:
+        try:
+            one.execute_command(*BEGIN)
+        except ResponseError:
+            return ""
+        try:
+            one.execute_command(*TRY)
+        except ResponseError as refused:
+            return str(refused)
+        one.execute_command(*DROP)
+        return ""
+
+
+def _peek_rabbitmq(url: str) -> Peek:
+    """An open port is not enough: whether it lets us in and has our queues as we declare them costs a few milliseconds more."""
+    queues = glimpse(url, BROKER_WAIT_S) if urlsplit(url).scheme in ("amqp", "pyamqp") else _by_celery(url)
+    waiting = {name: seen.waiting for name, seen in queues.items()}
+    return Peek(True, "", waiting, of_another_kind=[name for name, seen in queues.items() if seen.of_another_kind])
+
+
+def _by_celery(url: str) -> Mapping[str, InBroker]:
+    """TLS, with the options that Celery has for it."""
+    with closing(Broker(url)) as broker:
+        return broker.look()
+
+
+def find_message(url: str, task: int, priority: str) -> int | None:
+    """How many messages are ahead of the one that names this task, in its queue; -1: a worker has it; None: there is none.
+
+    Raises BrokerUnavailable when the broker does not answer, or has more than it is sensible to look through.
+    """
+    broker = Broker(url)
+    try:
+        with broker.redis as client:
+            return _find(RedisQueues(client, "", [priority]), task, priority)
+    except BrokerUnavailable:
+        raise
+    except Exception as away:  # redis-py raises its own errors and the socket's
+        raise BrokerUnavailable(
+            f"the broker cannot be looked into ({type(away).__name__})", hint="`embedq broker status`"
+        ) from away
+    finally:
+        broker.close()
+
+
+def _find(queues: RedisQueues, task: int, priority: str) -> int | None:
+    if any(task in task_ids(raw) for raw in queues.look().held[priority]):
+        return -1
+    for at in range(0, LOOK_THROUGH, PAGE):
+        # The next in line is the last of the list.
+        page = queues.client.lrange(queues.key(priority), -at - PAGE, -at - 1)[::-1]
+        for ahead, raw in enumerate(page, at):
+            if task in task_ids(raw):
+                return ahead
+        if len(page) < PAGE:
+            return None
+    raise BrokerUnavailable(f"more than {LOOK_THROUGH:,} messages are in the queue {priority}", hint="`embedq broker status`")

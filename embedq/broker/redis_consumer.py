@@ -1,0 +1,108 @@
+"""What a Celery worker takes from Redis is looked at before Celery sees it; Celery alone would exit over a wrong type, or lose it.
+
+Celery's consumer begins with a message that is already out of its list. So ours looks at the bytes when Redis hands them over:
+Celery gets a message of ours made anew from what was checked; anything else is brought into the table, as a drain would do it.
+Remote commands, and what is found unacknowledged, are looked at in the same way. (RabbitMQ keeps a message until it
+is acknowledged, so there the consumer itself can look: `consuming`.)
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from kombu.transport import redis as kombu_redis
+
+from ..decide.control import made_anew
+from ..decide.messages import for_celery, is_restorable
+from .redis import SIDE, UNACKED
+
+log = logging.getLogger(__name__)
+
+Keep = Callable[[str, bytes], None]
+
+
+def install(keep: Keep) -> None:
+    """From now on, workers of this process hand what Celery cannot take to `keep(queue, raw)`; if that fails, it is put back."""
+
+    class KeepingQoS(kombu_redis.QoS):
+        def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+            with self.channel.conn_or_acquire(client) as client:
+                held = client.hget(self.unacked_key, tag)
+                if held is None or is_restorable(held):
+                    super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
+                else:
+                    _kept(client, keep, UNACKED, held)
+                    self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
+
+    class KeepingChannel(kombu_redis.Channel):
+        QoS = KeepingQoS
+
+        def _get_client(self) -> Any:
+            usual: Any = super()._get_client()  # type: ignore[no-untyped-call]
+            if isinstance(usual, functools.partial):
+                return functools.partial(_keeping(usual.func), **usual.keywords, keep=keep)
+            return functools.partial(_keeping(usual), keep=keep)
+
+        def get_table(self, exchange: Any) -> list[tuple[str, ...]]:
+            """The bindings of an exchange, which kombu keeps in Redis: three names each."""
+            with self.conn_or_acquire() as client:
+                rows = client.smembers(self.keyprefix_queue % exchange)
+            split = (row.decode(errors="replace").split(self.sep) for row in rows)
+            return [tuple(names) for names in split if len(names) == 3]
+
+    kombu_redis.Transport.Channel = KeepingChannel
+
+
+@functools.cache
+def _keeping(base: Any) -> Callable[..., Any]:
+    class KeepingRedis(base):  # type: ignore[misc]
+        def __init__(self, *args: Any, keep: Keep, **options: Any) -> None:
+            self._keep = keep
+            super().__init__(*args, **options)
+
+        def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+            answer = super().parse_response(connection, command_name, **options)
+            return self._looked_at(*answer) if command_name == "BRPOP" and answer else answer
+
+        def _looked_at(self, key: bytes, raw: bytes) -> list[bytes] | None:
+            """The answer as Celery may have it. None: there was nothing for it."""
+            queue = key.decode(errors="replace").partition("\x06")[0]
+            message = for_celery(raw, queue, str(uuid4()), datetime.now(UTC))
+            if message is not None:
+                return [key, json.dumps(message).encode()]
+            _kept(self, self._keep, queue, raw)
+            return None
+
+        def pubsub(self, **options: Any) -> Any:
+            subscription = super().pubsub(**options)
+            usual = subscription.parse_response
+            subscription.parse_response = lambda *args, **more: _command(usual(*args, **more))
+            return subscription
+
+    return KeepingRedis
+
+
+def _kept(client: Any, keep: Keep, queue: str, raw: bytes) -> None:
+    try:
+        keep(queue, raw)
+    except Exception as away:
+        # Where an earlier drain would have left it: the next drain finds it there.
+        log.warning("a message on %s that Celery cannot take waits in Redis for `embedq broker drain`: %s", queue, away)
+        client.lpush(SIDE + queue, raw)
+
+
+def _command(answer: Any) -> Any:
+    """What a subscription brings: remote commands, made anew; None for what is no command."""
+    if not isinstance(answer, list | tuple) or answer[0] not in (b"pmessage", b"message"):
+        return answer
+    made = made_anew(answer[-1], str(uuid4())) if isinstance(answer[-1], bytes) else "it is no message"
+    if isinstance(made, bytes):
+        return [*answer[:-1], made]
+    log.warning("a remote command is ignored: %s", made)
+    return None

@@ -1,0 +1,89 @@
+"""States of a Redis in which it answers, and yet loses or refuses messages: rules over what its INFO says. Values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+MODE_DATABASE: Final = "`embedq mode database --reason …` works without it meanwhile"
+
+
+NEIGHBOURS: Final = "another installation of embedq uses the same Redis, and each takes the other's messages"
+OF_ITS_OWN: Final = "give each a Redis of its own, or a database of one: redis://host:6379/1 in REDIS_URL or EMBEDDING_BROKER_URL of all its processes"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerState:
+    """`what` follows "the broker". `refuses`: messages do not get where they belong; otherwise they get lost now and then, which costs time only."""
+
+    what: str
+    next: str
+    refuses: bool
+
+
+def parsed(info: str) -> dict[str, str]:
+    """The answer to INFO as names and values."""
+    return dict(line.split(":", 1) for line in info.splitlines() if ":" in line and not line.startswith("#"))
+
+
+def states(info: Mapping[str, str], shared: str = "") -> Sequence[BrokerState]:
+    """`shared`: the names of the installations that use it, while there are several."""
+    return [*_shared(shared), *_replica(info), *_full(info), *_evicts(info), *_cannot_save(info), *_loads(info)]
+
+
+def _shared(names: str) -> Iterator[BrokerState]:
+    if names:
+        yield BrokerState(
+            f"is used by several installations ({names}), and each takes the other's messages", OF_ITS_OWN, refuses=True
+        )
+
+
+def _replica(info: Mapping[str, str]) -> Iterator[BrokerState]:
+    if info.get("role") == "slave":
+        master = f"{info.get('master_host', '')}:{info.get('master_port', '')}"
+        yield BrokerState(
+            f"is a replica of {master}, which takes no writes (READONLY)",
+            f"name its master, or its Sentinels (sentinel://…), in EMBEDDING_BROKER_URL; {MODE_DATABASE}",
+            refuses=True,
+        )
+
+
+def _full(info: Mapping[str, str]) -> Iterator[BrokerState]:
+    most = _number(info, "maxmemory")
+    if most and info.get("maxmemory_policy") == "noeviction" and _number(info, "used_memory") >= most:
+        yield BrokerState(
+            "is full (maxmemory, noeviction) and takes no messages",
+            f"raise maxmemory, or take out what fills it; {MODE_DATABASE}",
+            refuses=True,
+        )
+
+
+def _evicts(info: Mapping[str, str]) -> Iterator[BrokerState]:
+    policy = info.get("maxmemory_policy", "")
+    if _number(info, "maxmemory") and policy.startswith("allkeys"):
+        yield BrokerState(
+            f"throws away whole queues when its memory is full (maxmemory-policy {policy})",
+            "set maxmemory-policy to noeviction, or give embedq a Redis of its own; what is lost is dispatched again",
+            refuses=False,
+        )
+
+
+def _cannot_save(info: Mapping[str, str]) -> Iterator[BrokerState]:
+    """With stop-writes-on-bgsave-error, which is the default, it refuses writes then; a failed append-only file always does that."""
+    if "err" in (info.get("rdb_last_bgsave_status"), info.get("aof_last_write_status")):
+        yield BrokerState(
+            "could not save its data to disk, and refuses messages (MISCONF)",
+            f"look into its log and at its disk; {MODE_DATABASE}",
+            refuses=True,
+        )
+
+
+def _loads(info: Mapping[str, str]) -> Iterator[BrokerState]:
+    if info.get("loading") == "1":
+        yield BrokerState("is still loading its data", "wait until it has: tasks wait in the table", refuses=True)
+
+
+def _number(info: Mapping[str, str], name: str) -> int:
+    value = info.get(name, "0")
+    return int(value) if value.isdigit() else 0

@@ -1,0 +1,281 @@
+"""The bytes of a text file -> its characters. What cannot be told for sure is refused: a wrong guess is stored, embedded and found by nobody.
+
+In this order: the encoding that the caller names; a byte order mark; UTF-8; what the document declares; UTF-16 without a mark; what
+charset-normalizer takes for possible and `LETTERS` for likely. (UTF-8 comes before the declaration because bytes that are valid UTF-8 by
+chance are rare, and declarations that nobody has changed are not.)
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Final
+
+from ..errors import InputError
+
+# What browsers take a declared name for (WHATWG, Encoding): the larger set that people mean by it.
+MEANT: Final[Mapping[str, str]] = {
+    "iso8859-1": "cp1252",
+    "ascii": "cp1252",
+    "iso8859-9": "cp1254",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "tis-620": "cp874",
+    "iso8859-11": "cp874",
+    "big5": "big5hkscs",
+}
+# Text to Python, encodings of no page to the world; punycode takes hours for ten megabytes.
+NOT_OF_PAGES: Final = frozenset(("punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined"))
+MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+# What other programs' files begin with, whatever they are named.
+SIGNATURES: Final = (
+    (b"%PDF-", "a PDF"),
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"GIF8", "a GIF image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b\x08", "a gzip archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"Rar!\x1a", "a RAR archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ\x90", "a program"),
+    (b"\xca\xfe\xba\xbe", "a program"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    (b"SQLite format 3\0", "a database"),
+    (b"OggS", "a sound"),
+    (b"ID3", "a sound"),
+    (b"fLaC", "a sound"),
+    (b"wOFF", "a font"),
+    (b"wOF2", "a font"),
+    (b"\0asm", "a program"),
+)
+_CONTAINERS: Final = ((b"RIFF", 8), (b"ftyp", 4))
+
+SAMPLE: Final = 100_000
+# Controls that no text has; tabulator, line feed, form feed, return and escape (of terminals' colours) occur in some.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_MOST_CONTROLS: Final = 0.01
+
+
+def text_of(raw: bytes, *, declared: str | None = None, named: str | None = None) -> str:
+    """The text, with line ends as "\\n". `declared`: what the document says of itself; `named`: what the caller says, which is final.
+
+    Raises InputError for what is no text, and for bytes whose encoding cannot be told; the hint names the remedy.
+    """
+    refuse_binary(raw)
+    text = _decoded(raw, named) if named else next((text for text in _readings(raw, declared) if text is not None), None)
+    if text is None:
+        raise _unreadable(named)
+    if len(_CONTROLS.findall(text[:SAMPLE])) > _MOST_CONTROLS * min(len(text), SAMPLE):
+        raise InputError("it is no text: it is full of control characters", hint="convert it, or leave it out", field="paths")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def refuse_binary(raw: bytes) -> None:
+    """Raises InputError for the file of another program, by what it begins with."""
+    kind = next((kind for signature, kind in SIGNATURES if raw.startswith(signature)), None)
+    if (kind is None and any(raw[at : at + 4] == signature for signature, at in _CONTAINERS if at == 4)) or raw[:4] == b"RIFF":
+        kind = "a sound or a film"
+    if kind is not None:
+        raise InputError(f"it is {kind}, not a text", hint="name it by its own ending, or convert it to text", field="paths")
+
+
+def _unreadable(named: str | None) -> InputError:
+    if named:
+        return InputError(f"it is not written in {named}", hint="leave --encoding out, or name another", field="paths")
+    return InputError(
+        "its encoding cannot be told for sure, and a wrong guess would be garbage",
+        hint="name it by --encoding, or convert it to UTF-8",
+        field="paths",
+    )
+
+
+def known(encoding: str) -> str:
+    """The name of an encoding of texts as Python has it. Raises ValueError."""
+    try:
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        raise ValueError(f"{encoding!r} is no encoding") from None
+    if name.replace("_", "-") in NOT_OF_PAGES or not _encodes_text(name):
+        raise ValueError(f"{encoding!r} is no encoding of texts")
+    return MEANT.get(name, name)
+
+
+def _encodes_text(name: str) -> bool:
+    try:
+        b"a".decode(name)
+    except LookupError:
+        return False
+    except ValueError:
+        pass  # half a character of an encoding of texts
+    return True
+
+
+def _decoded(raw: bytes, encoding: str) -> str | None:
+    try:
+        return raw.decode(known(encoding))
+    except ValueError:
+        return None
+
+
+def _readings(raw: bytes, declared: str | None) -> Iterator[str | None]:
+    """One after the other what it can be, the likeliest first."""
+    mark = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), None)
+    if mark:
+        yield _decoded(raw, mark)
+    if b"\0" not in raw[:SAMPLE]:
+        yield _decoded(raw, "utf-8")
+        if declared:
+            yield _decoded(raw, declared)
+        yield _detected(raw)
+        return
+    for encoding, offset in (("utf-16-le", 1), ("utf-16-be", 0)):
+        if raw[offset:SAMPLE:2].count(0) > len(raw[:SAMPLE]) // 5:
+            yield _decoded(raw, encoding)
+    yield _decoded(raw, "utf-8")
+
+
+# Detection
+
+# The letters that make up most of a text, or, for Latin scripts, those beside a to z that one language has.
+CYRILLIC, GREEK, HEBREW = "оеаинтсрвл", "αοιετσνηυρ", "יוהלארתשבמ"
+ARABIC, THAI = "اليمنترودب", "านรอกเงมยล่้วิีตดชให"
+WESTERN: Final = tuple(
+    map(
+        frozenset,
+        (
+            "àâæçéèêëîïôœùûüÿ",
+            "äöüß",
+            "áéíñóúü",
+            "ãáàâçéêíóôõúü",
+            "àèéìíîòóùú",
+            "åäöæøéü",
+            "éèëïóöüá",
+            "áðéíóúýþæö",
+            "àçèéíïòóúü",
+        ),
+    )
+)
+CENTRAL: Final = tuple(map(frozenset, ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž")))
+LATIN: Final = {"cp1252": WESTERN, "cp1250": CENTRAL, "cp1254": (frozenset("çğıöşüâîû"),)}
+LETTERS: Final = {
+    "cp1251": CYRILLIC,
+    "koi8_r": CYRILLIC,
+    "cp866": CYRILLIC,
+    "cp1253": GREEK,
+    "cp1255": HEBREW,
+    "cp1256": ARABIC,
+    "cp874": THAI,
+}
+# The narrow codec finds what the wide one would read as something rare; the text is read by the wide one.
+EASTERN: Final = {"shift_jis": "cp932", "euc_jp": "euc_jp", "euc_kr": "cp949", "gb2312": "gb18030", "big5": "big5hkscs"}
+LIKELY: Final = 0.4
+CLEARLY: Final = 0.1
+FEWEST_LETTERS, FEWEST_OF_A_SCRIPT = 8, 16
+MOST_CHAOS, MORE_CHAOS = 0.2, 0.05
+
+
+def _detected(raw: bytes) -> str | None:
+    """None: nothing is likely, or two readings are."""
+    from charset_normalizer import from_bytes
+
+    matches = list(from_bytes(raw[:SAMPLE], cp_isolation=[*LATIN, *LETTERS, *_WIDE], threshold=MOST_CHAOS))
+    least = min((match.chaos for match in matches), default=0.0)
+    possible = {name for match in matches if match.chaos <= least + MORE_CHAOS for name in match.could_be_from_charset}
+    eastern = _eastern(raw[:SAMPLE]) if possible & set(_WIDE) else None
+    if eastern:
+        return _decoded(raw, eastern)
+    likely = sorted(((_share(raw, name, letters), name) for name, letters in LETTERS.items() if name in possible), reverse=True)
+    if likely and likely[0][0] >= LIKELY and (len(likely) == 1 or likely[0][0] - likely[1][0] >= CLEARLY):
+        return _decoded(raw, likely[0][1])
+    latin = {text for name, alphabets in LATIN.items() if name in possible and (text := _in_alphabet(raw, name, alphabets))}
+    return latin.pop() if len(latin) == 1 else None
+
+
+_WIDE: Final = ("cp932", "euc_jp", "cp949", "gb18030", "big5")
+
+
+def _share(raw: bytes, encoding: str, letters: str) -> float:
+    """Which part of the characters beside ASCII are common letters; 0 when there are too few to tell, or capitals stand where none belong."""
+    text = _decoded(raw[:SAMPLE], encoding) or ""
+    found = [letter for letter in text if letter > "\x7f" and not letter.isspace()]
+    if (
+        sum(map(str.isalpha, found)) < FEWEST_OF_A_SCRIPT
+        or sum(map(str.isupper, found)) > len(found) / 2
+        or _has_odd_capital(text)
+    ):
+        return 0.0
+    lower = [letter.lower() for letter in found]
+    return sum(map(lower.count, letters)) / len(found)
+
+
+# What no word of a Latin script has: a sign after two letters.
+_NO_WORD: Final = re.compile(r"[^\W\d_]{2}[\x80-\xbf]")
+MOST_MARKED: Final = 0.35
+
+
+def _in_alphabet(raw: bytes, encoding: str, alphabets: tuple[frozenset[str], ...]) -> str | None:
+    """The text, when its letters beside a to z are all of one language, and are few enough for a Latin script."""
+    text = _decoded(raw, encoding) or ""
+    letters = [letter for letter in text.lower() if letter.isalpha()]
+    marked = {letter for letter in letters if letter > "\x7f"}
+    if sum(map(letters.count, marked)) > MOST_MARKED * len(letters) or _NO_WORD.search(text) or _has_odd_capital(text):
+        return None
+    return text if any(marked <= alphabet for alphabet in alphabets) else None
+
+
+def _has_odd_capital(text: str) -> bool:
+    """A capital after a small letter, unless both are of a to z, as in names of programs."""
+    return any(one.islower() and two.isupper() and max(one, two) > "\x7f" for one, two in pairwise(text))
+
+
+def _eastern(raw: bytes) -> str | None:
+    """Which of the encodings with two bytes for a character it is. Their bytes overlap: the same may be common in one and rare in others."""
+    for narrow, wide in EASTERN.items():
+        text = _narrowly(raw, narrow)
+        if text and _is_usual(narrow, [letter for letter in text if letter > "\x7f"]):
+            return wide
+    return None
+
+
+def _narrowly(raw: bytes, narrow: str) -> str | None:
+    """A sample may end within a character."""
+    try:
+        return codecs.getincrementaldecoder(narrow)().decode(raw)
+    except ValueError:
+        return None
+
+
+def _is_usual(narrow: str, letters: list[str]) -> bool:
+    if len(letters) < FEWEST_LETTERS:
+        return False
+    kana = sum("\u3041" <= letter <= "\u30fc" for letter in letters) / len(letters)
+    hangul = sum("\uac00" <= letter <= "\ud7a3" for letter in letters) / len(letters)
+    han = [letter for letter in letters if "\u4e00" <= letter <= "\u9fff"]
+    match narrow:
+        case "shift_jis" | "euc_jp":
+            return kana > 0.2
+        case "euc_kr":
+            return hangul > 0.85
+        case _:
+            return len(han) > 0.6 * len(letters) and sum(
+                letter.encode(narrow)[0] < LEVEL_ONE[narrow] for letter in han
+            ) > 0.9 * len(han)
+
+
+# Where the rarer characters begin, by the first byte.
+LEVEL_ONE: Final = {"gb2312": 0xD8, "big5": 0xC9}

@@ -1,0 +1,95 @@
+"""What was seen of the queue, and what a rule finds wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from ..model import Mode, Priority
+from .broker_states import BrokerState
+from .circuit_breaker import ProviderState
+from .modes import able, makes_tasks, pollers_take_over
+from .progress import Progress
+
+
+class Level(StrEnum):
+    """A problem makes `embedq health` fail; a note is worth knowing."""
+
+    PROBLEM = "problem"
+    NOTE = "note"
+
+
+class Finding(NamedTuple):
+    """`next` is a command, or what to do. `rule`: the name of the rule that found it, for alerts and metrics."""
+
+    level: Level
+    what: str
+    next: str
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was seen. `broker` is None when it was not looked at; `broker_why` says why it did not answer; `broker_states` why it
+    may lose or refuse messages; `of_another_kind` names queues
+    in it that are not declared as ours are. `waiting`: pending tasks by priority. `consumed`, `polled`: queues that a living
+    Celery worker or poller serves. `oldest_due_s`: how long the longest waiting task has been due, None when none has been for long.
+    `failing`: threads of workers that fail again and again. `broker_refuses`: why a broker that answers takes no message; `unpublished`: why workers
+    cannot publish. `clock_behind_s`: how far PostgreSQL's clock stands before what was written. `losing`: tasks in work that have lost their worker more
+    than once; `died_young`: workers that died soon after their start.
+    `failed` and `settled` are of the last hour, `failed_ever` of all time. `sources`: those that are behind their table, have rows that cannot be
+    read, or have lost it."""
+
+    mode: Mode
+    live_row_missing: bool = False
+    is_running: bool = True
+    submissions_accepted: bool = True
+    dispatch_held: bool = False
+    paused_priorities: Sequence[str] = ()
+    paused_tenants: Sequence[str] = ()
+    broker: bool | None = None
+    broker_why: str = ""
+    broker_states: Sequence[BrokerState] = ()
+    of_another_kind: Sequence[str] = ()
+    celery_workers: int = 0
+    pollers: int = 0
+    steward: bool = True
+    consumed: frozenset[str] = frozenset(Priority)
+    polled: frozenset[str] = frozenset(Priority)
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    oldest_due_s: float | None = None
+    stuck: int = 0
+    failing: Sequence[str] = ()
+    troubles: Sequence[ProviderState] = ()
+    failed: int = 0
+    settled: int = 0
+    failed_ever: int = 0
+    progress: Progress = Progress()
+    broker_refuses: str = ""
+    unpublished: Sequence[str] = ()
+    read_only: bool = False
+    clock_behind_s: float = 0.0
+    losing: int = 0
+    died_young: int = 0
+    sources: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def backlog(self) -> int:
+        return sum(self.waiting.values())
+
+    @property
+    def workers(self) -> int:
+        """Workers that may claim in this mode."""
+        return able(self.mode, self.celery_workers, self.pollers)
+
+    @property
+    def covered(self) -> bool:
+        """Whether living pollers do what the broker does not deliver."""
+        return pollers_take_over(self.mode) and self.pollers > 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether workers are needed: there are tasks, or there will be."""
+        return makes_tasks(self.mode) or self.backlog > 0

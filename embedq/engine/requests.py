@@ -1,0 +1,272 @@
+"""Requests to a provider, and which tasks are charged an attempt when it does not answer with vectors (G6).
+
+The *canary* decides: a harmless text that any provider embeds. When a request fails in a way that its inputs may be to
+blame for and the canary is embedded, the fault travels with the inputs, which are halved until the culprit stands
+alone. When the canary fails too, the provider is at fault and nobody is charged (docs/why/canary.rst).
+
+How much is asked for at once follows the provider: what its answers have taught of its limits (`providers.dialect`), and how long they
+take (`decide.pace`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..decide.budget import PATIENCE_S, Here, Later, leave_alone_s
+from ..decide.tokens import estimate_tokens
+from ..errors import Fault, InputRefused, ProviderBusy, StoreUnavailable
+from ..model import Priority
+from ..providers.faults import Cause
+from ..providers.secrets import mask
+from .batching import Verdict, isolate, next_batch
+from .pacing import Pacer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..providers import Embedded, Provider
+    from ..store.rate_limit import Budget
+
+CANARY = "embedq asks whether this provider is well"
+CANARY_HOLDS_S = 5.0
+# So many texts in a row that had to be cut say something of the provider's limit, and not of the texts.
+CUTS_TEACH = 20
+
+
+class Text(NamedTuple):
+    """One input of a request, with its estimated size."""
+
+    text: str
+    tokens: int
+
+
+class Had(NamedTuple):
+    """The result for one position: vector of shape (dimensions,), float32; tokens charged; its share of a request, 0 when none was made."""
+
+    vector: np.ndarray
+    tokens: int = 0
+    share: float = 0.0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What became of each position. `busy` says why `left` was not answered: the provider's fault; or `later`: its budget is spent;
+    or neither: we were stopped."""
+
+    had: dict[int, Had] = field(default_factory=dict)
+    refused: dict[int, Fault] = field(default_factory=dict)
+    left: list[int] = field(default_factory=list)
+    busy: ProviderBusy | None = None
+    requests: int = 0
+    later: Later | None = None
+
+
+class Asker:
+    """Asks one provider. Used by several threads; they share the time of the last successful probe."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        max_inputs: int,
+        clock: Callable[[], float] = time.monotonic,
+        budget: Budget | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self.provider = provider
+        self.budget = budget
+        self.batch_size, self.most_tokens = max_inputs, provider.limits.max_tokens
+        self.clock = clock
+        self.pacer = Pacer(timeout_s)
+        self._well_at = float("-inf")
+        self._cut_to: list[int] = []
+
+    @property
+    def max_input_tokens(self) -> int:
+        """Of one text, estimated: less than the provider's limits say, once several texts had to be cut."""
+        longest = self.provider.limits.max_input_tokens
+        return min(longest, max(self._cut_to)) if len(self._cut_to) >= CUTS_TEACH else longest
+
+    def cut(self, tokens: int) -> None:
+        """A text was refused and is cut into pieces of so many tokens."""
+        self._cut_to = [*self._cut_to, tokens][-CUTS_TEACH:]
+
+    def too_large(self, taken: Sequence[int], tokens: int) -> None:
+        """A batch was refused without a word about sizes, and none of its inputs was at fault; `taken`: the largest part that was answered."""
+        if len(taken) > 1:
+            self.batch_size = min(self.batch_size, len(taken))
+        elif taken:
+            self.most_tokens = min(self.most_tokens, tokens)
+
+    @property
+    def max_inputs(self) -> int:
+        return min(self.batch_size, self.provider.limits.max_inputs)
+
+    @property
+    def max_tokens(self) -> int:
+        most = min(self.provider.limits.max_tokens, self.most_tokens, self.pacer.pace.max_tokens)
+        return min(most, (self.budget and self.budget.max_tokens) or most)
+
+    def ask(self, texts: Sequence[str], stop: Callable[[], bool], priority: Priority = Priority.NORMAL) -> Answers:
+        """Ask for every text, in as many requests as it takes; before each, `stop()` may end it, or the budget of this priority."""
+        items = [Text(text, estimate_tokens(text)) for text in texts]
+        asking, begin = _Asking(self, items, stop, priority), 0
+        while begin < len(items):
+            batch = next_batch(items, begin, self.max_inputs, self.max_tokens)
+            asking.sort_out(batch)
+            begin = batch[-1] + 1
+        return asking.answers
+
+    def canary(self, since: float = float("inf")) -> ProviderBusy | None:
+        """None when the provider embeds a harmless text, else its fault. A probe that succeeded after `since` (wall clock) counts."""
+        if self._well_at >= since:
+            return None
+        if self.budget is not None:
+            self.budget.spend(estimate_tokens(CANARY))
+        try:
+            self.call([CANARY])
+        except ProviderBusy as busy:
+            return busy
+        except InputRefused as refused:
+            return ProviderBusy(
+                f"it refuses every text: {refused}",
+                hint="check EMBEDDING_MODEL and EMBEDDING_DIMENSIONS; `embedq provider check`",
+            )
+        self._well_at = self.clock()
+        return None
+
+    def await_place(self, tokens: int, priority: Priority) -> Later | None:
+        """Wait until the rate limit admits this request; when that is too far off, claims pause, and the answer says for how long."""
+        if self.budget is None:
+            return None
+        try:
+            place = self.budget.take(tokens, priority, PATIENCE_S)
+            if isinstance(place, Here):
+                time.sleep(place.wait_s)
+                return None
+            place = Later(leave_alone_s(place.wait_s))
+            self.budget.leave_alone(place.wait_s)
+        except StoreUnavailable:
+            place = Later(PATIENCE_S)
+        return place
+
+    def call(self, texts: Sequence[str]) -> Embedded:
+        """The provider's `embed`; what it was not supposed to raise (a plug-in's own error) is its fault, not a crash of ours."""
+        try:
+            return self.provider.embed(texts)
+        except Fault:
+            raise
+        except Exception as surprise:
+            name = self.provider.model.provider
+            raise ProviderBusy(
+                f"{name} raised {type(surprise).__name__}: {mask(str(surprise), ())[:300]}",
+                hint="see the worker's log",
+                suspect_input=True,
+            ) from surprise
+
+
+class _Asking:
+    """One call of `ask` under way."""
+
+    def __init__(self, asker: Asker, items: Sequence[Text], stop: Callable[[], bool], priority: Priority) -> None:
+        self.asker, self.items, self.stop, self.priority = asker, items, stop, priority
+        self.answers = Answers()
+        self.tried_twice = self.whole_refused = False
+        self.asked_at = 0.0
+        self.taken: Sequence[int] = []  # the largest part of a batch that was answered
+
+    def sort_out(self, batch: Sequence[int]) -> None:
+        self.taken, self.whole_refused, limits = [], False, self.asker.provider.limits
+        trials = isolate(batch)
+        try:
+            positions = next(trials)
+            while True:
+                positions = trials.send(self.verdict(positions))
+        except StopIteration as found:
+            self.answers.left += found.value.left
+            nothing_wrong = not found.value.refused and not found.value.left
+            if self.whole_refused and nothing_wrong and self.asker.provider.limits == limits:
+                self.asker.too_large(self.taken, sum(self.items[position].tokens for position in self.taken))
+
+    def verdict(self, positions: Sequence[int]) -> Verdict:
+        if self.answers.busy is not None or self.answers.later is not None or self.stop():
+            return Verdict.INTERRUPTED
+        if self.too_large(positions):
+            return Verdict.REFUSED
+        with self.asker.pacer.turn(self.stop) as allowed:
+            return self.asked(positions) if allowed else Verdict.INTERRUPTED
+
+    def too_large(self, positions: Sequence[int]) -> bool:
+        """Whether it is known by now, as it was not when the batch was planned, that this would be refused."""
+        tokens = [self.items[position].tokens for position in positions]
+        longest = self.asker.provider.limits.max_input_tokens
+        if len(positions) > 1:
+            return len(positions) > self.asker.max_inputs or sum(tokens) > self.asker.max_tokens or max(tokens) > longest
+        if tokens[0] > longest:
+            self.answers.refused[positions[0]] = InputRefused(
+                f"the text has about {tokens[0]:,} tokens, and the provider takes {longest:,} (both estimated)",
+                hint="set EMBEDDING_MAX_INPUT_TOKENS to what the model takes",
+            )
+        return tokens[0] > longest
+
+    def asked(self, positions: Sequence[int]) -> Verdict:
+        tokens = sum(self.items[position].tokens for position in positions)
+        self.answers.later = self.asker.await_place(tokens, self.priority)
+        if self.answers.later is not None:
+            return Verdict.INTERRUPTED
+        try:
+            self.keep(positions, self.request(positions))
+        except ProviderBusy as busy:
+            return self.suspect(positions, busy) if busy.suspect_input else self.interrupted(busy)
+        except InputRefused as refused:
+            return self.blame(positions, refused)
+        self.asker.pacer.answered(tokens, self.asker.clock() - self.asked_at)
+        self.taken = max(self.taken, positions, key=len)
+        return Verdict.OK
+
+    def request(self, positions: Sequence[int]) -> Embedded:
+        self.answers.requests += 1
+        self.asked_at = self.asker.clock()
+        return self.asker.call([self.items[position].text for position in positions])
+
+    def keep(self, positions: Sequence[int], embedded: Embedded) -> None:
+        """The tokens that were charged are divided by the estimates, so that they add up."""
+        estimated = sum(self.items[position].tokens for position in positions)
+        share, before, told = 1 / len(positions), 0, 0
+        for position, vector in zip(positions, embedded.vectors, strict=True):
+            before += self.items[position].tokens
+            tokens = round(embedded.tokens * before / estimated) - told
+            told += tokens
+            self.answers.had[position] = Had(vector, tokens, share)
+
+    def suspect(self, positions: Sequence[int], busy: ProviderBusy) -> Verdict:
+        """The same once more, in case it passes; then the canary decides. After a time-out it is not repeated: the server may still be busy
+        with the first."""
+        if busy.cause == Cause.NO_ANSWER_IN_TIME:
+            self.asker.pacer.timed_out(sum(self.items[position].tokens for position in positions))
+        elif not self.tried_twice:
+            self.tried_twice = True
+            return self.asked(positions)
+        return self.blame(positions, busy)
+
+    def blame(self, positions: Sequence[int], fault: Fault) -> Verdict:
+        if isinstance(fault, ProviderBusy) or len(positions) == 1:
+            sick = self.asker.canary(self.since(positions, fault))
+            if sick is not None:
+                return self.interrupted(sick)
+        if len(positions) == 1:
+            self.answers.refused[positions[0]] = fault
+        self.whole_refused |= isinstance(fault, InputRefused)
+        return Verdict.REFUSED
+
+    def since(self, positions: Sequence[int], fault: Fault) -> float:
+        """How old a successful probe may be. Before a text is charged for what may be the provider's fault, the probe must be newer than its request."""
+        if isinstance(fault, ProviderBusy) and len(positions) == 1:
+            return self.asked_at
+        return self.asker.clock() - CANARY_HOLDS_S
+
+    def interrupted(self, busy: ProviderBusy) -> Verdict:
+        self.answers.busy = busy
+        return Verdict.INTERRUPTED

@@ -1,0 +1,45 @@
+"""A thread for urgent tasks in each worker, beside the threads for all tasks: an urgent article never waits for a free thread.
+
+The write itself wakes it (NOTIFY), in mode celery too; the message that comes later finds the task claimed. While other threads are
+free, they are given the first chance to claim.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from ..model import Priority
+from .engine import Engine, NextDue, NextUrgent
+from .worker import SHORTEST_NAP_S
+
+HEAD_START_S = 0.03
+RESERVED = {Priority.URGENT, Priority.HIGH}
+
+
+def is_wanted(queues: Sequence[str]) -> bool:
+    """The queues whose tasks a worker takes as urgent, and those that an urgent task would have to wait for."""
+    return Priority.URGENT in queues and not RESERVED.issuperset(queues)
+
+
+class Express:
+    """`threads`: how many others the worker has. `request()`: what to claim, asked each time."""
+
+    def __init__(self, engine: Engine, threads: int, request: Callable[[], NextDue | NextUrgent], poll_s: float) -> None:
+        self.engine, self.worker = engine, engine.worker
+        self.threads, self.request, self.poll_s = threads, request, poll_s
+
+    def start(self) -> threading.Thread:
+        return self.worker.lasting("embedq-express").start(self.worker.work(self.once, self._nap_s))
+
+    def once(self) -> int:
+        """Claim, embed and settle urgent tasks; returns how many."""
+        if not self.engine.gate.inside:
+            self.worker.stopping.wait(HEAD_START_S)
+        with self.engine.gate.hurry():
+            return self.engine.run(self.request()).claimed
+
+    def _nap_s(self, since_s: float) -> float:
+        """Until the next poll, or until the first urgent task is due that was not yet when we looked (a retry after 50 ms)."""
+        due_s = self.engine.store.tasks.next_due_s(since_s, [Priority.URGENT])
+        return self.poll_s if due_s is None else min(self.poll_s, max(due_s, SHORTEST_NAP_S))

@@ -1,0 +1,1 @@
+"""embedq for frameworks of retrieval. Each module needs the extra of its name."""

@@ -1,0 +1,31 @@
+"""One task is tried before the others of its kind."""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import NotWell
+from ..model import OPEN, TaskStatus
+from ..store import Store
+from ..store.bulk import Act, Picked, Swept
+
+LOOK_EVERY_S = 0.1
+
+
+def try_one(store: Store, picked: Picked, act: Act, wait_s: float) -> Swept:
+    """One task first. Raises NotWell, and leaves the others alone, unless it is embedded within `wait_s` seconds."""
+    first = store.operate.sweep(picked, act, limit=1)
+    if not first.ids:
+        return first
+    task, deadline = first.ids[0], time.monotonic() + wait_s
+    before = store.operate.state_of(task) or {"attempts": 0}
+    while (state := store.operate.state_of(task)) is not None and state["status"] in OPEN and time.monotonic() < deadline:
+        if state["attempts"] > before["attempts"]:
+            break
+        time.sleep(LOOK_EVERY_S)
+    if state is None or state["status"] != TaskStatus.COMPLETED:
+        found = "is gone" if state is None else f"is {state['status']}: {state['error_message'] or 'nobody has finished it'}"
+        raise NotWell(
+            f"the canary, task {task}, {found}; the others were left alone", hint=f"`embedq explain {task}` shows why"
+        )
+    return first

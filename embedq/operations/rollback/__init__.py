@@ -1,0 +1,1 @@
+"""Going back: procedures made of named steps, each timed, on record, and resumable when the command dies."""

@@ -1,0 +1,122 @@
+"""What keeps a worker from starting, found in one place: workers ask before they begin, `config check` asks and begins nothing.
+
+A server that does not answer is no such thing: workers wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from . import wiring
+from .addresses import hide, shown
+from .broker import is_redis
+from .broker.places import redis_client
+from .endpoints import broker_address
+from .errors import ConfigError, EmbedqError
+from .model import Model
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .store import Store
+
+# They outrank what embedq tells Celery, for workers alone: `celery --broker` sets the first of them.
+CELERYS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+WAIT_S = 1.0
+
+
+@dataclass(slots=True)
+class Found:
+    """`problems`: with them no worker starts. `away`: what could not be asked, and why."""
+
+    problems: list[EmbedqError] = field(default_factory=list)
+    away: list[str] = field(default_factory=list)
+
+    def look(self, what: str, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except ConfigError as wrong:
+            self.problems.append(wrong)
+        except EmbedqError as away:
+            self.away.append(f"{what}: {away.message}")
+
+
+def refuse(settings: Settings, env: Mapping[str, str]) -> None:
+    """Raises ConfigError, with all problems, where a worker of these settings must not start."""
+    tell(look(settings, env).problems)
+
+
+def tell(problems: list[EmbedqError]) -> None:
+    """Raises ConfigError when there are any."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        lines = [f"- {each} (next: {each.hint})" for each in problems]
+        raise ConfigError(
+            "a worker would not start:",
+            lines=lines,
+            hint="correct them all and run again; `embedq config check` repeats this check",
+        )
+
+
+def look(settings: Settings, env: Mapping[str, str]) -> Found:
+    found = Found()
+    found.look("Celery's variables", lambda: _of_celery(settings, env))
+    found.look("the broker", lambda: _of_broker(settings))
+    try:
+        store = wiring.store(settings, size=1, name="embedq check")
+    except ConfigError as unset:
+        found.problems.append(unset)
+        found.look("the provider", lambda: _of_provider(settings, wiring.wanted_model(settings)))
+        return found
+    with closing(store):
+        found.look("PostgreSQL", store.database.demand_session)
+        found.look("the model", lambda: _agreed(settings, store))
+        found.look("the provider", lambda: _of_provider(settings, _model(settings, store)))
+    return found
+
+
+def _of_celery(settings: Settings, env: Mapping[str, str]) -> None:
+    ours = broker_address(settings)
+    for name in CELERYS:
+        given = env.get(name, "")
+        if given and ours and given != ours.secret:
+            raise ConfigError(
+                f"{name} names the broker {shown(given)} to Celery's workers, and everybody else publishes to {ours.shown}",
+                hint=f"unset {name} (`celery --broker` sets it too), and name the broker in EMBEDDING_BROKER_URL for every process",
+            )
+
+
+def _of_broker(settings: Settings) -> None:
+    url = broker_address(settings)
+    if not url or not is_redis(url.secret):
+        return
+    try:
+        with redis_client(url.secret, socket_timeout=WAIT_S, socket_connect_timeout=WAIT_S) as client:
+            is_cluster = client.info("cluster").get("cluster_enabled")
+    except Exception as away:  # redis-py raises its own errors and the socket's
+        raise EmbedqError(f"{url.shown}: {type(away).__name__}: {hide(str(away), names=True)}", hint="is it running?") from away
+    if is_cluster:
+        raise ConfigError(
+            f"the broker at {url.shown} is a node of a Redis Cluster, in which Celery's queues cannot be kept together",
+            hint="use one Redis, one with Sentinels (sentinel://…), or RabbitMQ; embedq needs little: what is lost there is dispatched again",
+        )
+
+
+def _agreed(settings: Settings, store: Store) -> None:
+    if store.models.active() is not None:
+        wiring.agreed_model(settings, store)
+
+
+def _model(settings: Settings, store: Store) -> Model:
+    """The one that a worker would embed with; where the settings name another than the database has, the settings' one."""
+    with suppress(EmbedqError):
+        if store.models.active() is not None:
+            return wiring.agreed_model(settings, store)
+    return wiring.wanted_model(settings)
+
+
+def _of_provider(settings: Settings, model: Model) -> None:
+    wiring.provider_factory(settings)(model)

@@ -1,0 +1,78 @@
+"""The loop of every thread that lasts as long as its process: no exception ends it, and one that fails again and again is seen.
+
+Each failure is a line in the log, from the `SERIOUS`th in a row on an error. A worker tells with its heartbeat which of its threads fail like
+that, and `embedq health` names them.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from .decide import refusals
+from .errors import EmbedqError
+
+log = logging.getLogger(__name__)
+
+PAUSE_S = 1.0
+SERIOUS = 5
+AWAY = (EmbedqError, psycopg.Error)
+
+
+class Lasting:
+    """What a thread does until `stop` is set. `failures`: how often in a row it has failed; `why`: what the last one said."""
+
+    def __init__(self, name: str, stop: threading.Event) -> None:
+        self.name, self.stop = name, stop
+        self.failures = 0
+        self.why = ""
+
+    @property
+    def fails(self) -> bool:
+        """Again and again."""
+        return self.failures >= SERIOUS
+
+    def start(self, once: Callable[[], object]) -> threading.Thread:
+        """A daemon thread that calls `once()` again and again."""
+        thread = threading.Thread(target=self.keep_on, args=(once,), name=self.name, daemon=True)
+        thread.start()
+        return thread
+
+    def keep_on(self, once: Callable[[], object]) -> None:
+        """Call `once()` again and again, with a pause after a failure."""
+        while not self.stop.is_set():
+            with self.attempt():
+                once()
+            if self.failures:
+                self.stop.wait(PAUSE_S * random.uniform(0.5, 1.0))
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Whatever the block raises is said in the log, and counted."""
+        try:
+            yield
+            self.failures = 0
+        except Exception as failed:
+            self.failures += 1
+            self._say(failed)
+
+    def _say(self, failed: Exception) -> None:
+        refused = refusals.of_error(failed)
+        self.why = _told(failed, refused)
+        expected = refused is not None or isinstance(failed, AWAY)
+        level = logging.ERROR if self.fails or not expected else logging.WARNING
+        again = f" ({self.failures} times in a row)" if self.failures > 1 else ""
+        log.log(level, "%s goes on after a failure%s: %s", self.name, again, self.why, exc_info=None if expected else failed)
+
+
+def _told(failed: Exception, refused: EmbedqError | None) -> str:
+    try:
+        words = f"{refused}; next: {refused.hint}" if refused is not None else str(failed)
+        return f"{type(failed).__name__}: {words}"
+    except Exception:  # of an exception that cannot say what it is, its class must do
+        return type(failed).__name__
