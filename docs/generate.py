@@ -21,10 +21,10 @@ from embedq.http.app import make_app
 from embedq.http.attempts import OF_ALL, OF_ONE
 from embedq.http.bodies import HELD_MAX, SMALL
 from embedq.http.connections import HEAD_MAX, HEAD_S, READ_S
-from embedq.http.doors import FORM
+from embedq.http.routes import FORM
 from embedq.mcp.calls import TOOLS
 from embedq.operations.crash import INTERRUPTED, NO_READER
-from embedq.operations.metrics import CATALOGUE
+from embedq.operations.metric_catalogue import CATALOGUE
 from embedq.settings import Settings, by_env
 
 HERE = Path(__file__).parent / "reference"

@@ -1,7 +1,7 @@
 """Addresses with passwords in them, as values that print without: of databases, brokers, providers, webhooks.
 
-An `Address` is a string, and the string is what may be shown: whoever prints, formats, logs, pickles or dumps it by mistake gives
-nothing away. What a connection needs is `secret`, which only those ask for who open one. `hide` takes the parts of all addresses of this
+An `Address` is a string, and the string is what may be shown: printing, formatting, logging or pickling it by mistake
+reveals no secret. What a connection needs is `secret`, which only those ask for who open one. `hide` takes the parts of all addresses of this
 process out of words that come from elsewhere: drivers and servers quote what they were given.
 """
 
@@ -18,7 +18,7 @@ MASK: Final = "***"
 # As `embedq token create` makes them.
 TOKEN: Final = re.compile(r"embedq_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 SHORTEST_MASKED: Final = 4
-# Masking these would make every line unreadable and protect nobody.
+# Masking these would make every line unreadable and protect nothing.
 EVERYDAY: Final = frozenset(
     (
         "admin",
@@ -58,7 +58,7 @@ _BETWEEN: Final = re.compile(r";(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _NAME: Final = re.compile(r"/{0,2}[\w.-]{0,63}/?")
 _SHORT: Final = re.compile(r"[\w./:,-]{1,120}")
 _USUAL_PATH: Final = re.compile(r"(?:/(?:v\d+(?:beta\d*)?|api|openai|ollama|compatible-mode|inference|models|embeddings?))*/?")
-_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+BARE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 
 # Of every Address of this process: what to take out of others' words, and whether it is a secret (or only a name).
@@ -78,7 +78,7 @@ class Address(str):
 
     @property
     def secret(self) -> str:
-        """With user, password and everything: for who opens a connection, and for nobody else."""
+        """With user, password and everything: only to open a connection."""
         revealed: str = self.__dict__["_reveal"]()
         return revealed
 
@@ -131,7 +131,7 @@ def _shown_one(raw: str) -> str:
         return NOT_UNDERSTOOD
     path = parts.path
     kept = _USUAL_PATH.fullmatch(path) if parts.scheme in ("http", "https") else _NAME.fullmatch(path)
-    return f"{parts.scheme}://{_place(parts)}{path if kept else '/…'}{_where(parts)}"
+    return f"{parts.scheme}://{place_in(parts)}{path if kept else '/…'}{_where(parts)}"
 
 
 def _where(parts: SplitResult) -> str:
@@ -142,7 +142,7 @@ def _where(parts: SplitResult) -> str:
     return "?" + "&".join(found) if found else ""
 
 
-def _place(parts: SplitResult) -> str:
+def place_in(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
@@ -174,7 +174,7 @@ def understood(raw: str) -> SplitResult:
         raise ValueError("cannot be understood as a URL")
     if "@" in parts.path + parts.query + parts.fragment or parts.fragment:
         raise ValueError("has an @ or # where none can be: in a password write / ? # @ % as %2F %3F %23 %40 %25")
-    if not _HOSTS.fullmatch(_place(parts)) or not all(_is_port(port) for port in _ports(_place(parts))):
+    if not _HOSTS.fullmatch(place_in(parts)) or not all(is_port(port) for port in _ports(place_in(parts))):
         raise ValueError("has a host or port that cannot be: in a password write : / ? # [ ] @ as %3A %2F %3F %23 %5B %5D %40")
     return parts
 
@@ -183,7 +183,7 @@ def _ports(place: str) -> list[str]:
     return [host.rpartition("]")[2].rpartition(":")[2] for host in place.split(",") if ":" in host.rpartition("]")[2]]
 
 
-def _is_port(port: str) -> bool:
+def is_port(port: str) -> bool:
     return not port or 0 < int(port) < 65_536
 
 
@@ -196,80 +196,6 @@ def pairs_of(raw: str) -> dict[str, Any]:
     except Exception:  # psycopg's own errors quote what they did not understand
         pass
     raise ValueError("cannot be understood by PostgreSQL's library: an option that it does not know, or a % that is not %25")
-
-
-def plain(raw: str) -> str:
-    """PostgreSQL's address as libpq takes it, without what SQLAlchemy adds: postgresql+psycopg://."""
-    scheme, mark, rest = raw.partition("://")
-    return f"{scheme.partition('+')[0]}://{rest}" if mark else raw
-
-
-def primary_of_several(raw: str) -> dict[str, str]:
-    """Of a list of hosts the one that takes writes is meant, unless the address, libpq's environment or a service says otherwise."""
-    from psycopg.pq import Conninfo
-
-    try:
-        given = pairs_of(plain(raw))
-    except ValueError:
-        return {}
-    usual = {each.keyword.decode(): (each.val or b"").decode() for each in Conninfo.get_defaults()}
-    hosts = str(given.get("host") or given.get("hostaddr") or usual.get("host") or usual.get("hostaddr") or "")
-    told = "service" in given or "target_session_attrs" in given or usual.get("target_session_attrs") not in ("", "any")
-    return {"target_session_attrs": "read-write"} if "," in hosts and not told else {}
-
-
-def of_postgres(raw: str) -> Address:
-    """Raises ValueError, which repeats nothing of it. SQLAlchemy's postgresql+psycopg:// is understood as well."""
-    scheme, mark, _ = raw.partition("://")
-    if (scheme.partition("+")[0] not in POSTGRES) if mark else "=" not in raw:
-        raise ValueError("must be a URL that begins with postgresql:// or postgres://, or pairs like host=… dbname=…")
-    if mark:
-        parts = understood(raw)
-        if parts.netloc.count("@") > 1 or _PERCENT.search(raw):
-            raise ValueError("has an @ or % that stands for itself: in a user or password write them as %40 %25")
-    pairs = pairs_of(plain(raw))
-    if not all(port.isdecimal() and _is_port(port) for port in str(pairs.get("port", "5432")).split(",") if port):
-        raise ValueError("has a port that cannot be")
-    return Address(raw)
-
-
-def of_broker(raw: str, schemes: tuple[str, ...]) -> Address:
-    """One URL, or several with ; between them. Raises ValueError, which repeats nothing of it."""
-    named = [each.partition("://")[0] for each in raw.split(";")]
-    for each in raw.split(";"):
-        if each.partition("://")[0] not in schemes or "://" not in each:
-            raise ValueError(
-                f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)} (several: with ; between them)"
-            )
-        if "," in _place(understood(each)):
-            raise ValueError("has several hosts in one URL: write a URL for each, with ; between them")
-    _of_several(named)
-    if named[0] == "sentinel" and not any("master_name" in dict(parse_qsl(understood(each).query)) for each in raw.split(";")):
-        raise ValueError(
-            "names Sentinels and no master: add ?master_name=NAME, as `sentinel monitor NAME …` has it (their own password: &sentinel_password=)"
-        )
-    return Address(raw)
-
-
-def _of_several(schemes: list[str]) -> None:
-    if len(set(schemes)) > 1:
-        raise ValueError(
-            "has URLs of different kinds: a list names the nodes of one RabbitMQ cluster, or Sentinels of one master"
-        )
-    if len(schemes) > 1 and schemes[0] not in SEVERAL:
-        raise ValueError(
-            "names several Redis servers: they would hold different messages; name one, or its Sentinels (sentinel://…)"
-        )
-
-
-def of_http(raw: str) -> Address:
-    """Raises ValueError, which repeats nothing of it."""
-    if not raw.startswith(("http://", "https://")):
-        raise ValueError("must be a URL that begins with http:// or https://")
-    place = _place(understood(raw))
-    if not place or place.startswith(":") or "," in place:
-        raise ValueError("must have one host")
-    return Address(raw)
 
 
 # Hiding

@@ -13,7 +13,7 @@ EmbedqError
 ├── SystemRefused        the operating system refuses: a file, room, memory, a package    exit 1
 ├── Unexpected           a mistake of embedq's, which was written to a file               exit 70
 └── Fault                a provider call did not give vectors
-    ├── ProviderBusy     the same call may succeed later: nobody is charged (G6)
+    ├── ProviderBusy     the same call may succeed later: no attempt is charged (G6)
     └── InputRefused     this input will never be embedded: its task alone is charged
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from .decide.modes import CLAIMS_NOTHING, claims_here, pollers_stand_back, pollers_take_over
 from .decide.priority import order
 from .engine import urgent_lane
-from .engine.engine import NextDue
+from .engine.runs import NextDue
 from .engine.worker import SHORTEST_NAP_S
 from .model import Mode, Priority
 from .settings import Settings

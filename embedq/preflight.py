@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import wiring
-from .addresses import hide, shown
-from .broker import is_redis
-from .broker.places import redis_client
+from .addresses import shown
+from .broker import broker_at
 from .endpoints import broker_address
 from .errors import ConfigError, EmbedqError
 from .model import Model
@@ -91,18 +90,8 @@ def _of_celery(settings: Settings, env: Mapping[str, str]) -> None:
 
 def _of_broker(settings: Settings) -> None:
     url = broker_address(settings)
-    if not url or not is_redis(url.secret):
-        return
-    try:
-        with redis_client(url.secret, socket_timeout=WAIT_S, socket_connect_timeout=WAIT_S) as client:
-            is_cluster = client.info("cluster").get("cluster_enabled")
-    except Exception as away:  # redis-py raises its own errors and the socket's
-        raise EmbedqError(f"{url.shown}: {type(away).__name__}: {hide(str(away), names=True)}", hint="is it running?") from away
-    if is_cluster:
-        raise ConfigError(
-            f"the broker at {url.shown} is a node of a Redis Cluster, in which Celery's queues cannot be kept together",
-            hint="use one Redis, one with Sentinels (sentinel://…), or RabbitMQ; embedq needs little: what is lost there is dispatched again",
-        )
+    if url:
+        broker_at(url).refuse_unsuitable(WAIT_S)
 
 
 def _agreed(settings: Settings, store: Store) -> None:

@@ -11,81 +11,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .addresses import Address, of_broker, of_http, of_postgres
+from .address_kinds import of_http, of_postgres
+from .addresses import Address
 from .decide.arguments import as_text, headers_of
 from .decide.modes import ProcessEnv
 from .decide.prices import cap_of, numbers
 from .errors import ConfigError
 from .model import Mode
-
-TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-
-
-def _folder(raw: str) -> str:
-    """As the system has it. A user's folder (~, ~NAME) must be known."""
-    try:
-        Path(raw).expanduser()
-    except RuntimeError:
-        raise ValueError("names the home folder of a user who has none; write the whole path") from None
-    return raw
-
-
-def _bool(raw: str) -> bool:
-    if raw.lower() in TRUE + FALSE:
-        return raw.lower() in TRUE
-    raise ValueError("must be true or false")
-
-
-def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    def parse(raw: str) -> int:
-        try:
-            number = int(raw)
-        except ValueError:
-            raise ValueError("must be a whole number") from None
-        if not least <= number <= most:
-            raise ValueError(f"must be between {least} and {most}")
-        return number
-
-    return parse
-
-
-def _mode(raw: str) -> Mode:
-    try:
-        return Mode(raw.lower())
-    except ValueError:
-        raise ValueError(f"must be one of: {', '.join(Mode)}") from None
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(raw: str) -> str:
-        if raw.lower() not in words:
-            raise ValueError(f"must be one of: {', '.join(words)}")
-        return raw.lower()
-
-    return parse
-
-
-def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
-    """Text that must be understood, and is kept as it was written."""
-
-    def parse(raw: str) -> str:
-        check(raw)
-        return raw
-
-    return parse
-
-
-TOKEN_MIN = 16
-MAKE_A_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
-
-
-def _token(raw: str) -> str:
-    """It is sent in a header, and nobody must be able to guess it."""
-    if len(raw) < TOKEN_MIN:
-        raise ValueError(f"must have at least {TOKEN_MIN} characters; make one: {MAKE_A_TOKEN}")
-    if not (raw.isascii() and raw.isprintable()) or " " in raw:
-        raise ValueError(f"must be visible ASCII characters without spaces; make one: {MAKE_A_TOKEN}")
-    return raw
+from .setting_values import MAKE_A_TOKEN, boolean, broker_of, checked, folder, mode_of, one_of, token_of, whole
 
 
 def _setting(name: str, parse: Callable[[str], Any], default: Any, about: str, *, secret: bool = False) -> Any:
@@ -96,28 +29,21 @@ def _address(name: str, parse: Callable[[str], Address], default: str, about: st
     return _setting(name, parse, Address(default), about, secret=secret)
 
 
-BROKERS = ("redis", "rediss", "unix", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp")
-
-
-def _broker(raw: str) -> Address:
-    return of_broker(raw, BROKERS)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Times are kept as the environment gives them (`_ms`, hours, days); properties ending in `_s` are seconds."""
 
     database_url: Address = _address("DATABASE_URL", of_postgres, "", "PostgreSQL; empty: the embedded server", secret=True)
-    redis_url: Address = _address("REDIS_URL", _broker, "", "Redis; empty: the embedded server", secret=True)
+    redis_url: Address = _address("REDIS_URL", broker_of, "", "Redis; empty: the embedded server", secret=True)
     broker_url: Address = _address(
-        "EMBEDDING_BROKER_URL", _broker, "", "any Celery broker, or several with ; between; wins over REDIS_URL", secret=True
+        "EMBEDDING_BROKER_URL", broker_of, "", "any Celery broker, or several with ; between; wins over REDIS_URL", secret=True
     )
-    home: str = _setting("EMBEDQ_HOME", _folder, "", "data folder of the embedded servers; empty: the user's data folder")
-    search_enabled: bool = _setting("SEMANTIC_SEARCH_ENABLED", _bool, True, "false: `off` in this process, also in a worker")
+    home: str = _setting("EMBEDQ_HOME", folder, "", "data folder of the embedded servers; empty: the user's data folder")
+    search_enabled: bool = _setting("SEMANTIC_SEARCH_ENABLED", boolean, True, "false: `off` in this process, also in a worker")
     mode: Mode = _setting(
-        "EMBEDDING_MODE", _mode, Mode.CELERY, "first value of the live mode; afterwards `embedq mode` decides"
+        "EMBEDDING_MODE", mode_of, Mode.CELERY, "first value of the live mode; afterwards `embedq mode` decides"
     )
-    queue_enabled: bool = _setting("EMBEDDING_QUEUE_ENABLED", _bool, True, "false: mode `sync` in this process")
+    queue_enabled: bool = _setting("EMBEDDING_QUEUE_ENABLED", boolean, True, "false: mode `sync` in this process")
     provider: str = _setting(
         "EMBEDDING_PROVIDER",
         as_text,
@@ -125,7 +51,7 @@ class Settings:
         "openai, ollama, local, hashing, sentence-transformers or an entry point's name",
     )
     model: str = _setting("EMBEDDING_MODEL", as_text, "", "model name; empty: the provider's usual one")
-    dimensions: int = _setting("EMBEDDING_DIMENSIONS", _whole(0, 16000), 0, "length of a vector; 0: the model's usual one")
+    dimensions: int = _setting("EMBEDDING_DIMENSIONS", whole(0, 16000), 0, "length of a vector; 0: the model's usual one")
     openai_api_key: str = _setting("OPENAI_API_KEY", as_text, "", "key for the openai provider", secret=True)
     openai_base_url: Address = _address("OPENAI_BASE_URL", of_http, "", "an OpenAI-compatible server")
     ollama_base_url: Address = _address("OLLAMA_BASE_URL", of_http, "http://127.0.0.1:11434", "the Ollama server")
@@ -135,86 +61,86 @@ class Settings:
     openai_project: str = _setting("OPENAI_PROJECT_ID", as_text, "", "project that they count for")
     provider_timeout_ms: int = _setting(
         "EMBEDDING_PROVIDER_TIMEOUT",
-        _whole(0),
+        whole(0),
         0,
         "ms; bound of one whole request to a provider; 0: a tenth of EMBEDDING_WORKER_TIMEOUT, at most 60000",
     )
     provider_headers: str = _setting(
         "EMBEDDING_PROVIDER_HEADERS",
-        _checked(headers_of),
+        checked(headers_of),
         "",
         'further headers of each request to a provider, as a JSON object: {"X-Team": "search"}',
         secret=True,
     )
     max_input_tokens: str = _setting(
         "EMBEDDING_MAX_INPUT_TOKENS",
-        _checked(numbers),
+        checked(numbers),
         "",
         "what a model takes of one text, where its row is missing or its server takes less: 512, or openai/my-model=512",
     )
     chunk_tokens: str = _setting(
         "EMBEDDING_CHUNK_TOKENS",
-        _checked(numbers),
+        checked(numbers),
         "2000",
         "a longer text is embedded in chunks of so many tokens (estimated), at most what the model takes: 2000, or openai/my-model=300",
     )
     chunk_overlap: str = _setting(
         "EMBEDDING_CHUNK_OVERLAP",
-        _checked(numbers),
+        checked(numbers),
         "100",
         "so many tokens of a chunk are repeated in the next, at most a quarter of one; by model like the size",
     )
     requests_per_minute: str = _setting(
         "EMBEDDING_REQUESTS_PER_MINUTE",
-        _checked(numbers),
+        checked(numbers),
         "",
         "a provider's limit, for all processes together: 500, or openai=500,ollama=60",
     )
-    tokens_per_minute: str = _setting("EMBEDDING_TOKENS_PER_MINUTE", _checked(numbers), "", "the same in tokens")
+    tokens_per_minute: str = _setting("EMBEDDING_TOKENS_PER_MINUTE", checked(numbers), "", "the same in tokens")
     prices: str = _setting(
         "EMBEDDING_PRICES",
-        _checked(numbers),
+        checked(numbers),
         "",
         "price of a million tokens, by model: openai/text-embedding-3-small=0.02,ollama=0",
     )
     daily_cap: str = _setting(
         "EMBEDDING_DAILY_CAP",
-        _checked(cap_of),
+        checked(cap_of),
         "",
         "spent in a day (UTC), normal and low wait for the next: 12.50, or 5000000 tokens",
     )
-    worker_interval_ms: int = _setting("EMBEDDING_WORKER_INTERVAL", _whole(10), 5000, "ms; how often an idle poller looks")
-    max_retries: int = _setting("EMBEDDING_MAX_RETRIES", _whole(0, 1000), 3, "further runs after a charged failure")
-    retry_backoff_base_ms: int = _setting("EMBEDDING_RETRY_BACKOFF_BASE", _whole(1), 1000, "ms; bound of the first wait")
-    retry_backoff_max_ms: int = _setting("EMBEDDING_RETRY_BACKOFF_MAX", _whole(1), 300_000, "ms; bound of every wait")
-    batch_size: int = _setting("EMBEDDING_BATCH_SIZE", _whole(1, 10_000), 100, "tasks claimed, and texts sent, at once")
+    worker_interval_ms: int = _setting("EMBEDDING_WORKER_INTERVAL", whole(10), 5000, "ms; how often an idle poller looks")
+    max_retries: int = _setting("EMBEDDING_MAX_RETRIES", whole(0, 1000), 3, "further runs after a charged failure")
+    retry_backoff_base_ms: int = _setting("EMBEDDING_RETRY_BACKOFF_BASE", whole(1), 1000, "ms; bound of the first wait")
+    retry_backoff_max_ms: int = _setting("EMBEDDING_RETRY_BACKOFF_MAX", whole(1), 300_000, "ms; bound of every wait")
+    batch_size: int = _setting("EMBEDDING_BATCH_SIZE", whole(1, 10_000), 100, "tasks claimed, and texts sent, at once")
     worker_timeout_ms: int = _setting(
-        "EMBEDDING_WORKER_TIMEOUT", _whole(1000), 300_000, "ms; longest time a worker may hold a task"
+        "EMBEDDING_WORKER_TIMEOUT", whole(1000), 300_000, "ms; longest time a worker may hold a task"
     )
     stop_timeout_ms: int = _setting(
-        "EMBEDDING_STOP_TIMEOUT", _whole(100, 3_600_000), 20_000, "ms; so long a worker that ends lets what is under way settle"
+        "EMBEDDING_STOP_TIMEOUT", whole(100, 3_600_000), 20_000, "ms; so long a worker that ends lets what is under way settle"
     )
     concurrent_workers: int = _setting(
-        "EMBEDDING_CONCURRENT_WORKERS", _whole(1, 256), 4, "batches under way at once in one process"
+        "EMBEDDING_CONCURRENT_WORKERS", whole(1, 256), 4, "batches under way at once in one process"
     )
     fallback_after_ms: int = _setting(
-        "EMBEDDING_FALLBACK_AFTER", _whole(100), 30_000, "ms; hybrid: unclaimed so long, a poller takes it"
+        "EMBEDDING_FALLBACK_AFTER", whole(100), 30_000, "ms; hybrid: unclaimed so long, a poller takes it"
     )
     queue_max_depth: int = _setting(
-        "EMBEDDING_QUEUE_MAX_DEPTH", _whole(1), 10_000, "tasks with the broker at once, per priority"
+        "EMBEDDING_QUEUE_MAX_DEPTH", whole(1), 10_000, "tasks with the broker at once, per priority"
     )
-    tenant_max_pending: int = _setting("EMBEDDING_TENANT_MAX_PENDING", _whole(0), 0, "one tenant's share of it; 0: half")
-    article_batch_max: int = _setting("ARTICLE_BATCH_MAX", _whole(1, 10_000), 200, "articles in one HTTP batch")
-    cleanup_interval_h: int = _setting("EMBEDDING_CLEANUP_INTERVAL", _whole(1), 24, "hours between clean-ups")
+    tenant_max_pending: int = _setting("EMBEDDING_TENANT_MAX_PENDING", whole(0), 0, "one tenant's share of it; 0: half")
+    article_batch_max: int = _setting("ARTICLE_BATCH_MAX", whole(1, 10_000), 200, "articles in one HTTP batch")
+    cleanup_interval_h: int = _setting("EMBEDDING_CLEANUP_INTERVAL", whole(1), 24, "hours between clean-ups")
     cleanup_retention_days: int = _setting(
-        "EMBEDDING_CLEANUP_RETENTION_DAYS", _whole(1), 30, "days that finished tasks, samples and history are kept"
+        "EMBEDDING_CLEANUP_RETENTION_DAYS", whole(1), 30, "days that finished tasks, samples and history are kept"
     )
     auth_token: str = _setting(
-        "AUTH_TOKEN", _token, "", "bearer token for articles and search; at least 16 characters", secret=True
+        "AUTH_TOKEN", token_of, "", "bearer token for articles and search; at least 16 characters", secret=True
     )
     admin_token: str = _setting(
         "ADMIN_TOKEN",
-        _token,
+        token_of,
         "",
         "bearer token for /admin, /metrics and the cockpit; at least 16 characters, another than AUTH_TOKEN",
         secret=True,
@@ -224,7 +150,7 @@ class Settings:
     )
     metrics_port: int = _setting(
         "EMBEDDING_METRICS_PORT",
-        _whole(0, 65_535),
+        whole(0, 65_535),
         0,
         "where a worker or poller shows its metrics (taken: the next free one); 0: nowhere",
     )
@@ -232,9 +158,9 @@ class Settings:
     contacts: str = _setting(
         "EMBEDDING_CONTACTS", as_text, "", "whom to call and in which order; shown in plans and incident reports"
     )
-    log_format: str = _setting("EMBEDDING_LOG_FORMAT", _one_of("text", "json"), "text", "text for people, json for programs")
+    log_format: str = _setting("EMBEDDING_LOG_FORMAT", one_of("text", "json"), "text", "text for people, json for programs")
     log_level: str = _setting(
-        "EMBEDDING_LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "debug: every task that was settled"
+        "EMBEDDING_LOG_LEVEL", one_of("debug", "info", "warning", "error"), "info", "debug: every task that was settled"
     )
 
     def __post_init__(self) -> None:

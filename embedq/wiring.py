@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .broker import Broker, shown
+from .broker import Broker, broker_at, shown
 from .decide.arguments import headers_of
 from .decide.budget import Rates
 from .decide.prices import number_for
@@ -41,7 +41,7 @@ def async_store(settings: Settings, *, size: int) -> Store:
 
 
 def broker(settings: Settings) -> Broker:
-    return Broker(addresses(settings).broker_url)
+    return broker_at(addresses(settings).broker_url)
 
 
 def wanted_model(settings: Settings) -> Model:
@@ -193,7 +193,7 @@ def worker_parts(
         prices=settings.prices,
         sizes=lambda model: chunk_size(settings, model),
     )
-    worker.with_each_beat.append(engine.settle_held_up)
+    worker.with_each_beat.append(engine.settler.settle_held_up)
     worker.said[BROKER] = shown(its_broker.url)
     steward = Steward(its_store, its_broker, worker, settings, engine.gate.give_way)
     return WorkerParts(its_store, its_broker, worker, engine, steward)

@@ -1,22 +1,17 @@
-"""The Celery app for a broker's address: the same queues and settings for whoever publishes, consumes, looks or drains."""
+"""The Celery app for a broker's address: the same queues and settings for publishing, consuming, looking and draining."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ..addresses import secret_of
 from ..model import Priority
-from .places import place_of
+from .places import is_redis, place_of
 
 if TYPE_CHECKING:
     from celery import Celery
-
-
-def is_redis(url: str) -> bool:
-    return urlsplit(url.partition(";")[0]).scheme.split("+")[0] in ("redis", "rediss", "unix", "sentinel")
 
 
 def make_app(url: str, *, publishing_only: bool = False, prefix: str = "") -> Celery:
@@ -67,9 +62,9 @@ def _quorum_queues(prefix: str) -> list[Any]:
     """The four as RabbitMQ has them, the same for whoever declares them: it refuses a second declaration that differs."""
     from kombu.entity import Exchange, Queue
 
-    from .rabbitmq import AMQP_QUEUE_ARGUMENTS
+    from .rabbitmq import AMQP_QUEUE_ARGUMENTS, EXCHANGE
 
-    exchange = Exchange("embedq", type="direct")  # type: ignore[no-untyped-call]
+    exchange = Exchange(EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
     return [
         Queue(prefix + name, exchange, routing_key=prefix + name, durable=True, queue_arguments=dict(AMQP_QUEUE_ARGUMENTS))  # type: ignore[no-untyped-call]
         for name in Priority

@@ -1,7 +1,7 @@
-"""Kombu's connection, which tells its address without users and passwords, of all the brokers of a list.
+"""Kombu's connection, whose address prints without users and passwords, for all brokers of a list.
 
 Kombu masks the password of the first one only; Celery prints the address at its start and after every reconnection, and sends what
-`info` returns to whoever asks for `celery inspect stats`.
+`info` returns as the answer of `celery inspect stats`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class QuietConnection(Connection):
         return told | {"alternates": [shown(url) for url in told.get("alternates") or ()], "userid": None}
 
     def maybe_close_channel(self, channel: Any) -> None:
-        """A channel whose connection was closed before has no address any more to give its messages back at; Redis still has them."""
+        """A channel whose connection is closed cannot return its messages; Redis still has them."""
         with suppress(AttributeError):
             super().maybe_close_channel(channel)  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,4 @@
-"""The broker from outside: a short look, without a heavy import."""
+"""A short look at the broker from outside (`status`, `health`), without importing Celery or redis-py."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from ..addresses import hide, secret_of
+from ..addresses import hide, secret_of, shown
 from ..decide.broker_states import BrokerState, parsed, states
-from ..errors import BrokerUnavailable
 from ..model import Priority
-from . import Broker, InBroker, is_redis, shown
 from .neighbours import SHARED
-from .places import redis_client
+from .places import is_redis, redis_client
+from .protocol import InBroker
 from .rabbitmq import glimpse
-from .redis import RedisQueues, task_ids
+from .rabbitmq_broker import RabbitBroker
 
 BROKER_WAIT_S = 0.3
-PAGE, LOOK_THROUGH = 1000, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,38 +168,5 @@ def _peek_rabbitmq(url: str) -> Peek:
 
 def _by_celery(url: str) -> Mapping[str, InBroker]:
     """TLS, with the options that Celery has for it."""
-    with closing(Broker(url)) as broker:
+    with closing(RabbitBroker(url)) as broker:
         return broker.look()
-
-
-def find_message(url: str, task: int, priority: str) -> int | None:
-    """How many messages are ahead of the one that names this task, in its queue; -1: a worker has it; None: there is none.
-
-    Raises BrokerUnavailable when the broker does not answer, or has more than it is sensible to look through.
-    """
-    broker = Broker(url)
-    try:
-        with broker.redis as client:
-            return _find(RedisQueues(client, "", [priority]), task, priority)
-    except BrokerUnavailable:
-        raise
-    except Exception as away:  # redis-py raises its own errors and the socket's
-        raise BrokerUnavailable(
-            f"the broker cannot be looked into ({type(away).__name__})", hint="`embedq broker status`"
-        ) from away
-    finally:
-        broker.close()
-
-
-def _find(queues: RedisQueues, task: int, priority: str) -> int | None:
-    if any(task in task_ids(raw) for raw in queues.look().held[priority]):
-        return -1
-    for at in range(0, LOOK_THROUGH, PAGE):
-        # The next in line is the last of the list.
-        page = queues.client.lrange(queues.key(priority), -at - PAGE, -at - 1)[::-1]
-        for ahead, raw in enumerate(page, at):
-            if task in task_ids(raw):
-                return ahead
-        if len(page) < PAGE:
-            return None
-    raise BrokerUnavailable(f"more than {LOOK_THROUGH:,} messages are in the queue {priority}", hint="`embedq broker status`")

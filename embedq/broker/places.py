@@ -1,4 +1,4 @@
-"""A broker's address as Celery and as redis-py take it: whoever connects understands it in the same way.
+"""A broker's address in the forms of Celery and of redis-py, so that all connections interpret it in the same way.
 
 Beside what both know: `unix://` and `redis+socket://` are one, Sentinel's master and passwords are in the query, TLS verifies unless the
 address says otherwise.
@@ -48,6 +48,11 @@ class Place:
     url: str
     options: Mapping[str, Any] = field(default_factory=dict)
     tls: Mapping[str, Any] | None = None
+
+
+def is_redis(url: str) -> bool:
+    """Whether the address is one of Redis's; the others are RabbitMQ's."""
+    return urlsplit(url.partition(";")[0]).scheme.split("+")[0] in ("redis", "rediss", "unix", "sentinel")
 
 
 def place_of(url: str) -> Place:
@@ -116,7 +121,7 @@ def _query(each: list[SplitResult]) -> dict[str, str]:
 
 
 def _bare(parts: SplitResult) -> str:
-    """Without what is passed beside the address."""
+    """Without the options that are passed separately."""
     kept = [(name, value) for name, value in parse_qsl(parts.query) if name not in (*TLS, *SENTINELS_OWN, "master_name")]
     return parts._replace(query=urlencode(kept)).geturl()
 
@@ -130,7 +135,7 @@ def _socket_of(parts: SplitResult, scheme: str, number: str) -> str:
 
 
 def _sentinels_own(query: Mapping[str, str]) -> dict[str, str]:
-    """How to sign in to the Sentinels themselves."""
+    """User and password of the Sentinels themselves."""
     return {name.removeprefix("sentinel_"): query[name] for name in SENTINELS_OWN if query.get(name)}
 
 
@@ -157,5 +162,5 @@ def _of_redis(query: Mapping[str, str]) -> dict[str, Any]:
 def _of_rabbitmq(query: Mapping[str, str], host: str | None) -> dict[str, Any]:
     found = _tls(query)
     if found.pop("check_hostname", True) and found["cert_reqs"] != ssl.CERT_NONE:
-        found.setdefault("server_hostname", host)  # py-amqp checks the name that it is told
+        found.setdefault("server_hostname", host)  # py-amqp only checks a name that it is given
     return found

@@ -1,11 +1,11 @@
-"""When a broker is believed to be empty: nothing new has come for a while. The same for Redis and RabbitMQ."""
+"""When a broker counts as empty: no message has come for a while. The same for Redis and RabbitMQ."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-# What takes messages of a queue: they are committed when it returns.
+# Stores messages of a queue; they are committed when it returns.
 Taken = Callable[[str, Sequence[bytes]], None]
 
 LOOK_EVERY_S = 0.1
@@ -14,7 +14,7 @@ LOOK_EVERY_S = 0.1
 def until_quiet(empty_once: Callable[[], int], *, quiet_s: float, until: float, quiet_for_s: float = 0.0) -> int:
     """Call `empty_once`, which says how many messages it took, until none came for `quiet_s` seconds (0: once) or the clock passes `until`.
 
-    `quiet_for_s`: how long nothing can have come already, if there is nothing at the first look. Returns how many messages in all.
+    `quiet_for_s`: seconds of quiet to count from before the call, if the first round finds nothing. Returns how many messages in all.
     """
     taken, quiet_since = 0, time.monotonic() - quiet_for_s
     while True:

@@ -23,7 +23,8 @@ from .quiet import Taken, until_quiet
 # a limit of -1 (none) makes RabbitMQ 3 drop it at the first.
 AMQP_QUEUE_ARGUMENTS: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 AT_ONCE = 2000
-# So long nothing arrives from a queue that has something: it has been emptied.
+EXCHANGE = "embedq"
+# A queue from which nothing arrives for so long has been emptied.
 LULL_S = 0.3
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 QUEUE_DECLARE = (50, 10)
@@ -33,8 +34,8 @@ LARGEST_PREFETCH = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What RabbitMQ says of one queue. `head`: the message next in line, where it was asked for. `of_another_kind`: somebody
-    declared it otherwise than we do (a classic queue of an earlier version), so nobody of ours can publish or consume there."""
+    """What RabbitMQ says of one queue. `head`: the message next in line, where it was asked for. `of_another_kind`: it was
+    declared with other arguments than ours (a classic queue of an earlier version), so we can neither publish nor consume there."""
 
     waiting: int
     consumers: int
@@ -65,7 +66,7 @@ def glimpse(url: str, wait_s: float) -> dict[str, Declared]:
         connection.close()
         return found
     finally:
-        connection.collect()  # of a connection that hangs, too, without a farewell that would be waited for
+        connection.collect()  # closes the socket without the closing handshake, which could hang
 
 
 class AmqpQueues:
@@ -103,16 +104,31 @@ class AmqpQueues:
                 reader.close()
         yield from found
 
+    def front(self, limit: int) -> tuple[Declared, list[bytes]]:
+        """Of one queue what RabbitMQ says of it, and its first messages, in order, without taking them."""
+        with self._connection() as connection:
+            said = _declared(connection, self.queues[0])
+            if not said.waiting:
+                return said, []
+            expected = min(said.waiting, limit)
+            reader = _Reader(connection, self.queues[0], holds=expected)
+            found = [raw for page in reader.pages(expected) for raw, _ in page]
+            reader.close()
+        return said, found
+
     def drain(self, take: Taken, *, quiet_s: float, until: float, quiet_for_s: float = 0.0) -> int:
         """As RedisQueues.drain."""
         with self._connection() as connection:
-            once = lambda: sum(self._drain_queue(connection, queue, take, until) for queue in self.queues)  # noqa: E731
+
+            def once() -> int:
+                return sum(self._drain_queue(connection, queue, take, until) for queue in self.queues)
+
             taken = until_quiet(once, quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
             self._make_anew(connection)
         return taken
 
     def _make_anew(self, connection: Any) -> None:
-        """What is empty and of another kind goes; whoever publishes or consumes next declares it as it has to be."""
+        """Delete queues that are empty and declared with other arguments; the next publisher or consumer declares them again."""
         for queue in self.ours:
             seen = _looked_at(connection, queue)
             if seen.of_another_kind and not seen.waiting:
@@ -151,7 +167,7 @@ class AmqpQueues:
 
 
 def _declared(connection: Any, queue: str) -> Declared:
-    """A queue that does not exist holds nothing."""
+    """A queue that does not exist counts as empty."""
     return _asked(connection, queue) or Declared(0, 0)
 
 
@@ -164,13 +180,13 @@ def _head(connection: Any, queue: str) -> bytes | None:
 
 
 def _looked_at(connection: Any, queue: str) -> Declared:
-    """One of ours. What does not exist is not made by looking, and is of no kind."""
+    """One of our queues; a queue that does not exist is not created."""
     seen = _asked(connection, queue)
     return Declared(0, 0) if seen is None else replace(seen, of_another_kind=_differs(connection, queue))
 
 
 def _asked(connection: Any, queue: str) -> Declared | None:
-    """None: there is no such queue. Asking for one closes the channel, so each question has its own."""
+    """None: there is no such queue. RabbitMQ closes the channel in that case, so each query uses its own."""
     channel = connection.channel()
     try:
         said = channel.queue_declare(queue, passive=True)
@@ -196,7 +212,7 @@ def _differs(connection: Any, queue: str) -> bool:
 
 
 def is_refused_declaration(error: BaseException) -> bool:
-    """The same code is RabbitMQ's answer to other errors too, an acknowledgement that came too late among them."""
+    """The reply code alone does not suffice: RabbitMQ also uses it for other errors, such as a late acknowledgement."""
     return getattr(error, "reply_code", None) == PRECONDITION_FAILED and getattr(error, "method_sig", None) == QUEUE_DECLARE
 
 

@@ -1,5 +1,5 @@
-"""A Celery worker's consumer: remote commands are looked at before they are obeyed. On RabbitMQ (docs/why/rabbitmq.rst) also the
-urgent first, and nothing lost that Celery cannot take.
+"""A Celery worker's consumer: remote commands are checked before they are executed. On RabbitMQ (docs/why/rabbitmq.rst) it also
+takes urgent messages first, and stores messages that Celery cannot read instead of losing them.
 
 RabbitMQ delivers from each queue two messages for each thread of the worker, and Celery would give them to its threads as they
 came: a quarter from each queue, however urgent. So a message waits here, unacknowledged, until a thread is free, and the most
@@ -27,8 +27,8 @@ from ..decide.messages import for_celery
 from ..decide.priority import order
 from ..model import Priority
 from . import framing
+from .protocol import Keep
 from .rabbitmq import as_redis, is_refused_declaration
-from .redis_consumer import Keep
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class UrgentFirstConsumer(CheckedConsumer):
         super().__init__(*arguments, **options)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """Asked for at the begin of each connection."""
+        """Called at the start of each connection."""
         self._hand_over = super().create_task_handler(*arguments, **options)
         self._waiting = Waiting()
         return self._received
@@ -113,13 +113,13 @@ class UrgentFirstConsumer(CheckedConsumer):
             self._hand_over(self._waiting.take())
 
     def call_soon(self, p: Any, *arguments: Any, **options: Any) -> Any:
-        """By here the threads send their acknowledgements: then one of them is free."""
+        """Threads send their acknowledgements through this method: afterwards one of them is free."""
         soon = super().call_soon(p, *arguments, **options)
         super().call_soon(self._fill_threads)
         return soon
 
     def _keep(self, queue: Priority, raw: bytes, message: Any) -> None:
-        """Acknowledged when it is in the table; it stays RabbitMQ's until PostgreSQL answers."""
+        """Acknowledged when it is in the table; until PostgreSQL answers it stays unacknowledged."""
         try:
             type(self).keep(queue, raw)
         except Exception as away:
@@ -129,7 +129,7 @@ class UrgentFirstConsumer(CheckedConsumer):
             message.ack_log_error(log, self.connection_errors)
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
-        """RabbitMQ does not let us in (a password, a virtual host). Celery waits between attempts only when nobody answers."""
+        """RabbitMQ refused the connection (password, virtual host). Celery waits between attempts only if the server does not answer."""
         super().on_connection_error_before_connected(exc)
         time.sleep(AGAIN_S)
 
@@ -148,7 +148,7 @@ def _make_anew(message: Any, made: dict[str, Any]) -> None:
 
 
 def queue_of(message: Any) -> Priority:
-    """The routing key is the queue's name; what came by a binding of somebody else's counts as normal."""
+    """The routing key is the queue's name; a message that came by a foreign binding counts as normal."""
     key = message.delivery_info.get("routing_key")
     return Priority(key) if key in list(Priority) else Priority.NORMAL
 

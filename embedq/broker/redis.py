@@ -23,7 +23,7 @@ UNACKED, INDEX = "unacked", "unacked_index"
 STEPS = ["", *(f"\x06\x16{step}" for step in range(1, 10))]
 AT_ONCE = 2000
 
-# Many LMOVE in one round trip: what moves is gone from the queue before a worker asks again.
+# Many LMOVE in one round trip: messages leave the queue before a worker asks again.
 MOVE = """
 local moved = 0
 for _ = 1, tonumber(ARGV[1]) do
@@ -32,7 +32,7 @@ for _ = 1, tonumber(ARGV[1]) do
 end
 return moved
 """
-# From a worker that may be alive: its later acknowledgement does nothing, and whether it still embeds, the claim decides.
+# Takes a message from a worker that may be alive: its later acknowledgement has no effect, and the claim decides whether it may embed.
 STEAL = """
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if held then redis.call('LPUSH', KEYS[3], held) end
@@ -77,7 +77,7 @@ class RedisQueues:
         return Seen(waiting, held, following)
 
     def _unacknowledged(self) -> Iterator[tuple[bytes, bytes, str]]:
-        """Tag, message and queue of what was delivered from our queues; other programs' are theirs. What nobody can read is ours."""
+        """Tag, message and queue of what was delivered from our queues; others' are left. A message that cannot be read counts as ours."""
         for tag, raw in self.client.hscan_iter(self.key(UNACKED), count=AT_ONCE):
             queue = routing_key(raw)
             if queue in self.queues or queue is None:
@@ -102,15 +102,14 @@ class RedisQueues:
 
         How long: `until_quiet`.
         """
-        once = lambda: self._empty_once(take, until)  # noqa: E731
-        return until_quiet(once, quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
+        return until_quiet(lambda: self._empty_once(take, until), quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
 
     def _empty_once(self, take: Taken, until: float) -> int:
         self._set_aside()
         return sum(self._hand_over(queue, take, until) for queue in [*self.queues, UNACKED])
 
     def _set_aside(self) -> None:
-        """Everything into the side lists, first and fast: a worker that is alive gets none of it any more."""
+        """Move everything to the side lists first, so that live workers get no more messages."""
         for queue in self.queues:
             for step in STEPS:
                 self._move(self.key(queue + step), self.key(SIDE + queue))
@@ -118,7 +117,7 @@ class RedisQueues:
             self.client.eval(STEAL, 3, self.key(UNACKED), self.key(INDEX), self.key(SIDE + queue), tag)
 
     def _move(self, source: str, side: str) -> None:
-        """What is there now; what producers add meanwhile is the next round's."""
+        """Messages that are there now; those that producers add meanwhile are moved in the next round."""
         left = int(self.client.llen(source))
         while left > 0:
             self.client.eval(MOVE, 2, source, side, min(left, AT_ONCE))

@@ -1,9 +1,9 @@
-"""What a Celery worker takes from Redis is looked at before Celery sees it; Celery alone would exit over a wrong type, or lose it.
+"""Messages from Redis are checked before a Celery worker reads them; Celery would exit at a wrong type, or lose the message.
 
-Celery's consumer begins with a message that is already out of its list. So ours looks at the bytes when Redis hands them over:
-Celery gets a message of ours made anew from what was checked; anything else is brought into the table, as a drain would do it.
-Remote commands, and what is found unacknowledged, are looked at in the same way. (RabbitMQ keeps a message until it
-is acknowledged, so there the consumer itself can look: `consuming`.)
+When Celery's consumer gets a message, it is already removed from its list. So the bytes are checked in redis-py's response:
+Celery gets our messages rebuilt from the checked fields; all others are processed as by a drain.
+Remote commands and restored unacknowledged messages are checked in the same way. (RabbitMQ keeps a message until it
+is acknowledged, so there the consumer itself checks: `rabbitmq_consumer`.)
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from kombu.transport import redis as kombu_redis
 
 from ..decide.control import made_anew
 from ..decide.messages import for_celery, is_restorable
+from .protocol import Keep
 from .redis import SIDE, UNACKED
 
 log = logging.getLogger(__name__)
-
-Keep = Callable[[str, bytes], None]
 
 
 def install(keep: Keep) -> None:
@@ -71,7 +70,7 @@ def _keeping(base: Any) -> Callable[..., Any]:
             return self._looked_at(*answer) if command_name == "BRPOP" and answer else answer
 
         def _looked_at(self, key: bytes, raw: bytes) -> list[bytes] | None:
-            """The answer as Celery may have it. None: there was nothing for it."""
+            """The checked answer for Celery; None: no message for it."""
             queue = key.decode(errors="replace").partition("\x06")[0]
             message = for_celery(raw, queue, str(uuid4()), datetime.now(UTC))
             if message is not None:
@@ -92,13 +91,13 @@ def _kept(client: Any, keep: Keep, queue: str, raw: bytes) -> None:
     try:
         keep(queue, raw)
     except Exception as away:
-        # Where an earlier drain would have left it: the next drain finds it there.
+        # The side list of drains: the next drain takes it from there.
         log.warning("a message on %s that Celery cannot take waits in Redis for `embedq broker drain`: %s", queue, away)
         client.lpush(SIDE + queue, raw)
 
 
 def _command(answer: Any) -> Any:
-    """What a subscription brings: remote commands, made anew; None for what is no command."""
+    """A subscription's message: a remote command rebuilt from checked fields; None for anything else."""
     if not isinstance(answer, list | tuple) or answer[0] not in (b"pmessage", b"message"):
         return answer
     made = made_anew(answer[-1], str(uuid4())) if isinstance(answer[-1], bytes) else "it is no message"

@@ -1,4 +1,6 @@
-"""The command line. One module per group of commands, imported when one of them is called: `embedq --help` starts at once."""
+"""The command line. One module per group of commands, imported when one of them is called: `embedq --help` starts at once.
+
+Imported by `__main__` only; uses everything below."""
 
 from __future__ import annotations
 
@@ -38,8 +40,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "clear": ("tasks", "clear", "Empty the queue, or part of it."),
     "retry": ("tasks", "retry", "Try failed tasks again."),
     "requeue": ("tasks", "requeue", "Queue finished tasks again."),
-    "stuck": ("tasks", "stuck", "List tasks held by dead or hanging workers."),
-    "reset-stuck": ("tasks", "reset_stuck", "Hand stuck tasks back to the queue."),
+    "stuck": ("stuck", "stuck", "List tasks held by dead or hanging workers."),
+    "reset-stuck": ("stuck", "reset_stuck", "Hand stuck tasks back to the queue."),
     "failed": ("deadletter", "failed", "List failed tasks, or group them by error."),
     "dead-letter": ("deadletter", "dead_letter", "List, show, retry and discard failed tasks."),
     "export": ("transfer", "export", "Write tasks as lines of JSON."),

@@ -1,4 +1,4 @@
-"""`embedq alerts check`: the alert rules, evaluated here, for who has no Prometheus."""
+"""`embedq alerts check`: the alert rules, evaluated by this command, without Prometheus."""
 
 from __future__ import annotations
 

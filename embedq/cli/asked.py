@@ -1,4 +1,4 @@
-"""What was typed and is not understood: the nearest name, and the refusal."""
+"""Unknown commands and options: the nearest known name, and the error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .voice import refused
 
 
 def nearest(word: str, names: Collection[str]) -> str | None:
-    """The name that was most likely meant: first one with two neighbouring letters exchanged, then the one with the most letters in order."""
+    """The most similar name: first one that differs by two exchanged neighbouring letters, then the one with the longest common subsequence."""
     for at in range(len(word) - 1):
         exchanged = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
         if exchanged in names:
@@ -23,7 +23,7 @@ def nearest(word: str, names: Collection[str]) -> str | None:
 
 @contextmanager
 def usage_errors(as_json: bool) -> Iterator[None]:
-    """What click says about arguments that it does not understand repeats them."""
+    """click's errors about invalid arguments repeat them."""
     try:
         yield
     except click.MissingParameter as missing:  # click lists its choices with tabs

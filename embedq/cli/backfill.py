@@ -32,7 +32,7 @@ SHOWN = ("backfill", "state", "queued", "priority", "tenant", "model", "who", "r
 def backfill(as_json: bool, **given: Any) -> None:
     """Give every article without a vector of the active model, and without an open task, a task.
 
-    Each batch commits with how far it came. Interrupted, run it again: it goes on under the same id, as it was begun. `backfill
+    Each batch commits with its progress. If it is interrupted, run it again: it continues with the same id and options. `backfill
     rollback` cancels exactly what it queued; `backfill status` follows it.
 
     Example:  embedq backfill --dry-run; embedq backfill --priority low --yes --reason "the old articles"
@@ -84,7 +84,7 @@ def _did(done: Done) -> Answer:
 @command(name="status")
 @click.argument("backfill_id", required=False, metavar="[ID]")
 def status(backfill_id: str | None) -> Answer:
-    """What became of a backfill's tasks, and when the rest will be done; without an id, of the latest.
+    """A backfill's tasks by status, and when the rest will be done; without an id, of the latest.
 
     Example:  embedq backfill status
     """
@@ -105,9 +105,9 @@ def status(backfill_id: str | None) -> Answer:
 @command(name="rollback", destroys=True)
 @click.argument("backfill_id", required=False, metavar="[ID]")
 def rollback(backfill_id: str | None, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Cancel exactly what a backfill queued and is not done yet; without an id, the latest one's. Vectors that are there stay.
+    """Cancel exactly what a backfill queued and is not done yet; without an id, the latest one's. Existing vectors stay.
 
-    A task that an edit has taken over since is left alone. Exit code 1 when other sessions hold some of the tasks: run it again.
+    A task that an edit has superseded is not cancelled. Exit code 1 when other sessions hold some of the tasks: run it again.
 
     Example:  embedq backfill rollback --reason "too expensive" --yes
     """

@@ -41,7 +41,7 @@ def parts_of(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @click.option("--keep", type=click.IntRange(1, 10_000), metavar="N", help="Into a folder: keep the N newest of its backups.")
 def backup(path: Path, parts: list[str], force: bool, keep: int | None, reason: str, yes: bool) -> Answer:
-    """Write the queue, the live state, models and audit log to one file, as one moment saw them; by choice articles and vectors.
+    """Write the queue, the live state, models and audit log to one file, in one snapshot; optionally also articles and vectors.
 
     The file is compressed, has a checksum, and appears whole or not at all. It holds no setting that is a secret; with articles it
     holds their texts. Into a folder it is named embedq-TIME.backup; with --keep older ones of that name are removed when the new one is written
@@ -79,7 +79,7 @@ ROTATED = "embedq-[0-9]*-[0-9]*.backup"
 
 
 def _rotated(folder: Path, keep: int, newest: Path) -> list[str]:
-    """Names of those removed: the oldest beyond `keep`, when the newest has been read back."""
+    """Removes the oldest beyond `keep`, once the newest has been verified; returns their names."""
     backups.verify(newest)
     beyond = sorted(each for each in folder.glob(ROTATED) if each.is_file())[:-keep]
     for each in beyond:

@@ -1,4 +1,4 @@
-"""`embedq broker …`: the broker is disposable; look into it, empty it into the table, refill it, keep a copy."""
+"""`embedq broker …`: look into the broker, drain it into the table, refill it, copy it to a file."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def parts() -> Iterator[tuple[Settings, Store, Broker]]:
 
 @command(name="status")
 def status() -> Answer:
-    """Each queue: waiting, delivered and not acknowledged, delayed, consumers, and what the table trusted it with.
+    """Each queue: waiting, delivered and not acknowledged, delayed, consumers, and the tasks that are with the broker by the table.
 
-    Exit code 3 when a queue holds messages and nobody consumes it, or is declared otherwise than ours (RabbitMQ).
+    Exit code 3 when a queue holds messages and has no consumer, or is declared with other arguments than ours (RabbitMQ).
 
     Example:  embedq broker status
     """
@@ -58,7 +58,7 @@ def status() -> Answer:
     alone = [row["queue"] for row in queues if row["waiting"] and not row["consumers"]]
     if alone:
         said.append(
-            f"nobody consumes {', '.join(alone)}: start `celery -A embedq worker`, or `embedq mode database --reason …`"
+            f"no consumer for {', '.join(alone)}: start `celery -A embedq worker`, or `embedq mode database --reason …`"
         )
     if other:
         said.append(f"{', '.join(other)}: not declared as ours are, nothing can be published or consumed there: {MAKE_ANEW}")
@@ -74,7 +74,7 @@ def status() -> Answer:
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds at most.")
 def drain(more: tuple[str, ...], timeout: float, reason: str, yes: bool, dry_run: bool) -> Answer:
     """Take every message out of the broker: waiting, delivered and not acknowledged, delayed. Known tasks become free in the
-    table, other programs' embed messages become tasks, and what nobody understands is kept raw for review.
+    table, other programs' embed messages become tasks, and messages that cannot be understood are kept raw for review.
 
     Example:  embedq broker drain --yes --reason "Redis is being replaced"
     """
@@ -97,7 +97,7 @@ def drain(more: tuple[str, ...], timeout: float, reason: str, yes: bool, dry_run
 
 @command(name="rebuild", destroys=True)
 def rebuild(reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Refill an empty or doubtful broker from the table: what is in it is drained first, then every open task is published,
+    """Refill an empty or inconsistent broker from the table: its messages are drained first, then every open task is published,
     up to EMBEDDING_QUEUE_MAX_DEPTH. Needs no running worker.
 
     Example:  embedq broker rebuild --yes --reason "Redis lost its data"

@@ -37,7 +37,7 @@ SAID = ("seen", "written", "removed", "unreadable", "example", "problem")
     "--source", "sources", multiple=True, metavar="NAME", help="Compare only this source with its table; may be repeated."
 )
 def reconcile(include: tuple[str, ...], sources: tuple[str, ...], reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Compare every source with its table; mend embeddings and vectors that do not fit their articles; give each article whose
+    """Compare every source with its table; repair embeddings and vectors that do not match their articles; give each article whose
     newest text has neither vector nor task a task.
 
     An article that a transaction is writing at this moment is left for the next time.
@@ -65,7 +65,7 @@ def reconcile(include: tuple[str, ...], sources: tuple[str, ...], reason: str, y
 
 
 def _compared(store: Store, names: tuple[str, ...], *, dry_run: bool) -> dict[str, Any]:
-    """By source, what the comparison with its table mended, or would mend."""
+    """By source, what the comparison with its table repaired, or would repair."""
     if dry_run:
         return {name: store.sources.differences(name) for name in names or store.sources.names()}
     compared = attaching.compare_all(store, names)
@@ -103,7 +103,7 @@ def verify(snapshot: Path | None, earlier: Path | None) -> Answer:
 
 
 def _nothing_lost(facts: Mapping[str, Any]) -> str:
-    """Also what search does not find although its promise is kept."""
+    """Also articles that search does not find although they are embedded."""
     if not facts["stale"]:
         return "nothing is missing"
     by = ", ".join(f"{number:,} {WITHOUT_VECTOR.get(state, state)}" for state, number in sorted(facts["stale_by_task"].items()))
@@ -113,7 +113,7 @@ def _nothing_lost(facts: Mapping[str, Any]) -> str:
 
 
 def _snapshot_from(path: Path) -> dict[str, Any]:
-    """Raises InputError when the file is no snapshot."""
+    """Raises InputError if the file is not a snapshot."""
     hint = "`embedq verify --snapshot FILE` writes one"
     try:
         with open_regular(path) as source:
@@ -130,10 +130,10 @@ def _snapshot_from(path: Path) -> dict[str, Any]:
 @command(name="cleanup", destroys=True)
 @click.option("--days", type=click.IntRange(0), help="Older than so many days; default EMBEDDING_CLEANUP_RETENTION_DAYS.")
 def cleanup(days: int | None, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Delete what is finished and old: completed and cancelled tasks, samples, audit lines, the texts of deleted
+    """Delete finished and old rows: completed and cancelled tasks, samples, audit lines, the texts of deleted
     articles, rejected broker messages that were reviewed.
 
-    Failed and skipped tasks stay: somebody has to see them (`embedq dead-letter`).
+    Failed and skipped tasks stay for review (`embedq dead-letter`).
 
     Example:  embedq cleanup --days 7 --yes
     """

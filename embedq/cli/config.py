@@ -84,8 +84,8 @@ def _saved(version: int) -> Answer:
 @register
 @command(name="check")
 def check() -> Answer:
-    """Check all settings together, and what a worker would refuse to start with: provider, model, broker, database. Every problem
-    with its remedy; exit code 2 when there is one. Servers are asked where they answer, and nothing is started.
+    """Check all settings together, and everything that would keep a worker from starting: provider, model, broker, database. Every problem
+    with its remedy; exit code 2 when there is one. Servers that do not answer are not a problem, and nothing is started.
 
     Example:  embedq config check
     """
@@ -101,7 +101,7 @@ def check() -> Answer:
 def save(reason: str, yes: bool) -> Answer:
     """Keep the settings that the environment names, and mode, throttle and pauses, as a new version in the database.
 
-    A secret is kept as a salted digest, which tells later that it has changed, and nothing else.
+    A secret is stored as a salted digest, which only shows later that it has changed.
 
     Example:  embedq config save --reason "before the new provider"
     """
@@ -175,7 +175,7 @@ def _cell(value: Any) -> Any:
 def restore(version: int, reason: str, yes: bool, dry_run: bool) -> Answer:
     """Go back to a saved version: mode, throttle and pauses at once; the environment by the lines that it prints.
 
-    No program can change the environment of others: put the lines where your workers get theirs from, and restart them.
+    A command cannot change the environment of other processes: put the lines where your workers' variables are set, and restart them.
 
     Example:  embedq config restore 3 --reason "the new provider was a mistake" --yes
     """

@@ -31,8 +31,8 @@ def register(made: click.Command) -> click.Command:
 @click.option("--plan", is_flag=True, help="Only say what would be done.")
 @click.option("--sql", is_flag=True, help="Only print the statements that would be executed.")
 def upgrade(revision: str, plan: bool, sql: bool, reason: str, yes: bool) -> Answer:
-    """Create the schema, or bring it up to date, in one transaction. Each statement waits 200 ms for a lock at most, so that nobody waits
-    longer behind it; when it does not get one, all is taken back and tried again for 20 s.
+    """Create the schema, or bring it up to date, in one transaction. Each statement waits 200 ms for a lock at most, so that no
+    other session waits longer behind it; when it does not get one, the transaction is rolled back and tried again for 20 s.
 
     Example:  embedq db upgrade --plan
     """
@@ -99,7 +99,7 @@ def _told_of_articles(revision: str, keep_articles: bool) -> str:
 @click.argument("role")
 @click.option("--create", is_flag=True, help="Make the role when it is not there: it may log in, and has no password yet.")
 def grant(kind: str, role: str, create: bool, reason: str, yes: bool) -> Answer:
-    """Give a role of PostgreSQL what it needs, and no more: `application` writes and searches articles, `worker` runs workers and
+    """Give a role of PostgreSQL the privileges that it needs: `application` writes and searches articles, `worker` runs workers and
     operators' commands, `owner` changes the schema. New models and new tables are given to it as well.
 
     Example:  embedq db grant application shop --create
@@ -140,20 +140,14 @@ def _told_of_embedded(settings: Settings) -> str:
 @register
 @command(name="health")
 def health() -> Answer:
-    """Can PostgreSQL be reached, which version is it, how large is what it keeps for us?
+    """Can PostgreSQL be reached, which version is it, how large are embedq's tables?
 
     Example:  embedq db health
     """
     settings = from_env(os.environ)
     store = wiring.store(settings)
     schema.check_server(store.database)
-    facts = store.database.one(
-        "SELECT version() AS server, pg_database_size(current_database()) AS bytes,"
-        " (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections,"
-        " current_setting('max_connections')::int AS max_connections,"
-        " (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector"
-    )
-    assert facts is not None
+    facts = store.overview.server()
     facts["revision"] = schema.current(store.database)
     facts["embedded"] = _told_of_embedded(settings)
     store.close()

@@ -1,4 +1,4 @@
-"""`embedq failed` and `embedq dead-letter …`: tasks that failed, every attempt's error, and what to do with them."""
+"""`embedq failed` and `embedq dead-letter …`: failed tasks: list them with every attempt's error, retry or discard them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def show(task: int) -> Answer:
     return Answer({key: row[key] for key in (*shown, "errors", "metadata")}, said)
 
 
-# The same command in both places, so that the two cannot drift apart.
+# One command under two names.
 dead_letter.add_command(retry)
 
 
@@ -127,7 +127,7 @@ dead_letter.add_command(retry)
 @narrowed
 @click.option("--all", "everything", is_flag=True, help="Every failed task.")
 def discard(keys: tuple[str, ...], narrow: dict[str, Any], everything: bool, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Give failed tasks up: they become cancelled. Their errors stay, and `embedq requeue --status cancelled` undoes it.
+    """Discard failed tasks: they become cancelled. Their errors stay, and `embedq requeue --status cancelled` undoes it.
 
     Example:  embedq dead-letter discard --error InputRefused --reason "test texts" --yes
     """

@@ -1,4 +1,4 @@
-"""Which variables each part of `embedq up` gets: a secret only where it is used."""
+"""The environment of each process of `embedq up`: a process gets a secret only if it uses it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..settings import by_env
 
 TOKENS = ("AUTH_TOKEN", "ADMIN_TOKEN")
 FLOWERS = "FLOWER_BASIC_AUTH"
-# Flower asks the broker alone; celery_app, which it loads, wants to know where PostgreSQL is but does not ask it.
+# Flower uses the broker only; celery_app, which it loads, needs PostgreSQL's address but does not connect.
 FLOWER_USES = ("EMBEDDING_BROKER_URL", "REDIS_URL")
 
 
 def of_a_worker(environment: Mapping[str, str]) -> dict[str, str]:
-    """A Celery worker or poller asks the provider and nobody asks it for a token."""
+    """A Celery worker or poller calls the provider, and needs no tokens of the HTTP service."""
     return without(environment, (*TOKENS, FLOWERS))
 
 
 def of_the_service(environment: Mapping[str, str]) -> dict[str, str]:
-    """The HTTP service asks for tokens, and the provider for a search."""
+    """The HTTP service checks tokens, and calls the provider for a search."""
     return without(environment, (FLOWERS,))
 
 

@@ -1,4 +1,4 @@
-"""`embedq explain` and `embedq audit`: why things are as they are, and who made them so."""
+"""`embedq explain` and `embedq audit`: why an article is not searchable yet, and who changed what."""
 
 from __future__ import annotations
 
@@ -96,16 +96,15 @@ def _live_rows(live: LiveState, case: Case) -> list[tuple[str, object]]:
 
 
 def _takers(live: LiveState, case: Case) -> str:
-    """Those alone that may claim now."""
+    """Only those that may claim now."""
     if not live.is_running:
-        return "nobody: everything is stopped"
+        return "none: everything is stopped"
     each = {
         Delivery.CELERY: f"{case.celery_workers} Celery workers on queue {case.priority}",
         Delivery.POLLER: f"{case.pollers} pollers",
     }
     return (
-        ", ".join(words for delivery, words in each.items() if delivery in deliveries(live.mode))
-        or f"nobody in mode {live.mode}"
+        ", ".join(words for delivery, words in each.items() if delivery in deliveries(live.mode)) or f"none in mode {live.mode}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`embedq stop`, `start`, `pause`, `resume`, `emergency-stop`: what no worker can pass once the command has returned."""
+"""`embedq stop`, `start`, `pause`, `resume`, `emergency-stop`: they hold for every worker when the command has returned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def opened() -> closing[Store]:
 
 @command(name="stop", changes=True)
 def stop(reason: str, yes: bool) -> Answer:
-    """Stop every worker's claims, in any mode. What is in flight settles; `embedq start` goes on.
+    """Stop every worker's claims, in any mode. Tasks in flight settle; `embedq start` allows claims again.
 
     Example:  embedq stop --reason "the provider is being replaced"
     """
@@ -88,9 +88,9 @@ def _pause(change: Pauses, why: str, category: str) -> Answer:
 
 @command(name="emergency-stop", destroys=True)
 def emergency_stop(reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Stop all claims and hand back every task in flight. What workers still bring is discarded; nobody is charged.
+    """Stop all claims and hand back every task in flight. Late results are discarded; no attempt is charged.
 
-    It does not need the workers' consent: a session of theirs that hangs while it holds the fence or a task is ended. A transaction of the
+    It works without the workers: a session of theirs that hangs while it holds the fence or a task is terminated. A transaction of the
     application's is not: a task whose article it writes is taken from its worker, and given back when it ends.
 
     Example:  embedq emergency-stop --yes --reason "wrong model is being paid for"

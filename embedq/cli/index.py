@@ -105,7 +105,7 @@ def build(key: str | None, words: bool, memory: int, reason: str, yes: bool) -> 
 
 
 class shown:
-    """A line on stderr for every phase of a build, and its share."""
+    """A line on stderr for every phase of a build, with its progress in percent."""
 
     def __init__(self) -> None:
         self.last = ""

@@ -21,7 +21,7 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 LENGTH = re.compile(r"^(\d+(?:\.\d+)?)([smhd])$")
 
 PAUSE = click.option("--pause-submissions", is_flag=True, help="Articles are saved, and get their tasks when it ends.")
-FOR = click.option("--for", "length", default="", help="How long: 90s, 30m, 2h, 1d. Without it, until somebody ends it.")
+FOR = click.option("--for", "length", default="", help="How long: 90s, 30m, 2h, 1d. Without it, until `maintenance end`.")
 WEBHOOK = click.option(
     "--webhook", default="", help="An http(s) URL that is told (POST, JSON). It may fail; the command does not."
 )
@@ -78,7 +78,7 @@ def start(length: str, pause_submissions: bool, webhook: str, reason: str, yes: 
 
 @command(name="end", changes=True)
 def end(reason: str, yes: bool) -> Answer:
-    """End the window, or call it off. What was saved while submissions were paused gets its tasks.
+    """End the window, or cancel it. Articles saved while submissions were paused get their tasks.
 
     Example:  embedq maintenance end --reason "done"
     """

@@ -1,4 +1,4 @@
-"""`embedq mode`: show what runs, or switch it while everything runs."""
+"""`embedq mode`: show the live mode, or switch it while everything runs."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def narrows(narrow: Mapping[str, Any]) -> bool:
 
 
 def picked_by(store: Store, picked: Picked, narrow: Mapping[str, Any]) -> Picked:
-    """The same tasks, fewer of them. Raises InputError."""
+    """The given tasks, narrowed by these options. Raises InputError."""
     return replace(
         picked,
         error_class=narrow["error_class"],

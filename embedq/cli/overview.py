@@ -1,4 +1,4 @@
-"""`embedq status`, `health`, `wait`, `recent`, `stats`: how it goes."""
+"""`embedq status`, `health`, `wait`, `recent`, `stats`: state and progress."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.25
 @click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
 @click.option("--interval", default=2.0, show_default=True, type=click.FloatRange(0.2), help="Seconds between two looks.")
 def status(watch: bool, interval: float) -> Answer | None:
-    """The mode and why, who works, what waits where, how fast it goes, what is wrong and which command helps.
+    """The mode with its reason, workers, open tasks by place, throughput, problems and the command that helps.
 
     Example:  embedq status --watch
     """
@@ -41,7 +41,7 @@ def status(watch: bool, interval: float) -> Answer | None:
 
 
 def status_answer(store: Store, *, watched: bool = False) -> Answer:
-    """`watched`: what is wrong comes first, because a screen shows no more than its height."""
+    """`watched`: problems come first, because a terminal shows only its height."""
     seen = glance(store, from_env(os.environ))
     acts = store.audit.recent(ACTS)
     said = _said(seen, acts)
@@ -125,7 +125,7 @@ def told(found: list[Finding]) -> list[str | Table]:
 
 
 def _watch(look: Callable[[], Answer], interval_s: float) -> None:
-    """On a terminal in place, elsewhere one answer after the other. A database that goes away is told, and asked again."""
+    """On a terminal the answer is redrawn in place, elsewhere answers follow each other. While the database is away, that is said."""
     from rich.console import Console, Group
     from rich.live import Live
 
@@ -197,7 +197,7 @@ def _wait_for_all(store: Store, timeout: float) -> None:
             looked_at = time.monotonic()
             left = store.overview.open()
             show(max(0, total - left))
-            # A look at a long queue costs more: no more than a tenth of the time is spent looking.
+            # Queries of a long queue take longer: at most a tenth of the time is spent on them.
             time.sleep(max(LOOK_EVERY_S, 9 * (time.monotonic() - looked_at)) if left else 0)
 
 
@@ -213,7 +213,7 @@ def _still_open(store: Store, left: int, timeout: float) -> NotWell:
 @command(name="recent")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 def recent(limit: int) -> Answer:
-    """The tasks that something happened to last.
+    """The tasks that changed last.
 
     Example:  embedq recent --limit 50
     """

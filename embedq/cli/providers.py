@@ -1,4 +1,4 @@
-"""`embedq provider check`: does it answer, with what, how fast, and what does it allow."""
+"""`embedq provider check`: reachability, model, speed and limits of the provider."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One thing that was looked at; `next_step` is empty when it is well."""
+    """One check; `next_step` is empty when it passed."""
 
     what: str
     found: str
@@ -74,7 +74,7 @@ def check(key: str | None) -> Answer:
 
 
 def _chosen(settings: Settings, key: str | None) -> tuple[Model, list[Looked]]:
-    """The model to ask, and what the database knows of its provider. Without a database the settings' own model."""
+    """The model to test, and the stored state of its provider. Without a database the settings' own model."""
     try:
         with closing(wiring.store(settings)) as store:
             chosen = store.models.named(key) if key else store.models.active() or wiring.wanted_model(settings)
@@ -90,7 +90,7 @@ def _chosen(settings: Settings, key: str | None) -> tuple[Model, list[Looked]]:
 
 
 def _of_workers(paused: Looked) -> Looked:
-    """What this process is answered, the workers were not: they have another environment, or the provider has just come back."""
+    """The provider answers this process although workers had errors: their environment differs, or the provider has recovered."""
     step = "accepted here: when it lasts, the workers have another key or address than this shell; put theirs right and restart them"
     return Looked("workers", f"their last calls were refused; {paused.what} {paused.found}", step)
 

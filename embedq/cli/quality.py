@@ -74,7 +74,7 @@ def add(question: str, articles: tuple[str, ...], tenant: str | None, file: Path
 
 
 def _append(file: Path, line: str) -> None:
-    """Raises OSError, also for what is no regular file."""
+    """Raises OSError, also if it is not a regular file."""
     if file.exists():
         open_regular(file).close()
     with file.open("a", encoding="utf-8") as sink:
@@ -82,7 +82,7 @@ def _append(file: Path, line: str) -> None:
 
 
 def questions(file: Path) -> list[Judged]:
-    """Raises NotFound where there is no such file, InputError for a line that is none."""
+    """Raises NotFound where there is no such file, InputError for an invalid line."""
     try:
         with TextIOWrapper(open_regular(file), encoding="utf-8") as lines:
             found = read(lines)
@@ -131,7 +131,7 @@ def _active(store: Store) -> Model:
 def measured(
     settings: Settings, store: Store, models: Sequence[Model], asked: Sequence[Judged], rankings: Sequence[Ranking]
 ) -> list[Run]:
-    """Models in order, each with its rankings. Words are ranked once: no model has a part in it."""
+    """Models in order, each with its rankings. The ranking by words does not depend on a model, so it is done once."""
     runs: list[Run] = []
     for model in models:
         wanted = [each for each in rankings if each is not Ranking.WORDS or not runs]

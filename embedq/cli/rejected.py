@@ -1,4 +1,4 @@
-"""`embedq broker rejected …`: broker messages that nobody understood, and what to do with them."""
+"""`embedq broker rejected …`: broker messages that could not be understood: list, review, retry, purge."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cells(row: Row) -> tuple[object, ...]:
 @register
 @command(name="list")
 @LIMIT
-@click.option("--all", "everything", is_flag=True, help="Also those that somebody has reviewed.")
+@click.option("--all", "everything", is_flag=True, help="Also those that were reviewed.")
 def list_(limit: int, everything: bool) -> Answer:
     """Broker messages that were set aside, the last one first; without what was in them.
 
@@ -56,7 +56,7 @@ def list_(limit: int, everything: bool) -> Answer:
         rows, total = store.rejected.listed(limit, reviewed=everything)
     data = {"messages": rows, "shown": len(rows), "of": total}
     if not rows:
-        return Answer(data, ["no message is set aside" + ("" if everything else " that nobody has reviewed")])
+        return Answer(data, ["no message is set aside" + ("" if everything else " and not reviewed")])
     advice = "next: embedq broker rejected show ID, then retry, review or purge"
     return Answer(data, [Table(COLUMNS, [cells(row) for row in rows]), f"{len(rows):,} of {total:,}; {advice}"])
 
@@ -84,9 +84,9 @@ def show(message: int) -> Answer:
 @register
 @command(name="review", changes=True)
 @IDS
-@click.option("--all", "everything", is_flag=True, help="All that nobody has reviewed.")
+@click.option("--all", "everything", is_flag=True, help="All that were not reviewed.")
 def review(ids: tuple[int, ...], everything: bool, reason: str, yes: bool) -> Answer:
-    """Say that these messages have been looked at: alerts count them no more. One that arrives once more is unreviewed again.
+    """Mark these messages as reviewed, so that alerts do not count them. One that arrives again is unreviewed again.
 
     Example:  embedq broker rejected review 12 13 --reason "a test of the shop's team"
     """
@@ -100,10 +100,10 @@ def review(ids: tuple[int, ...], everything: bool, reason: str, yes: bool) -> An
 @register
 @command(name="retry", changes=True)
 @IDS
-@click.option("--all", "everything", is_flag=True, help="All that nobody has reviewed.")
+@click.option("--all", "everything", is_flag=True, help="All that were not reviewed.")
 def retry(ids: tuple[int, ...], everything: bool, reason: str, yes: bool) -> Answer:
-    """Look once more what these messages name: known tasks become free, so that they are dispatched anew, and articles that are known
-    by now get a task. A message that was of use is reviewed by that. Exit code 1 when one was of none.
+    """Process these messages again: known tasks become free, so that they are dispatched anew, and articles that are known
+    by now get a task. A message that could be processed is marked reviewed. Exit code 1 when one could not.
 
     Example:  embedq broker rejected retry 12 --reason "the article was restored"
     """
@@ -126,9 +126,9 @@ def retry(ids: tuple[int, ...], everything: bool, reason: str, yes: bool) -> Ans
 @register
 @command(name="purge", destroys=True)
 @IDS
-@click.option("--all", "everything", is_flag=True, help="Every message, also those that nobody has reviewed.")
+@click.option("--all", "everything", is_flag=True, help="Every message, also those that were not reviewed.")
 def purge(ids: tuple[int, ...], everything: bool, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Delete rejected messages for good: those named, or all that somebody has reviewed, or (--all) every one.
+    """Delete rejected messages: those named, or all that were reviewed, or (--all) every one.
 
     Example:  embedq broker rejected purge --yes --reason "looked at in May"
     """
@@ -148,7 +148,7 @@ def purge(ids: tuple[int, ...], everything: bool, reason: str, yes: bool, dry_ru
 
 
 def _picked(store: Store, ids: Sequence[int], everything: bool) -> list[int]:
-    """Raises InputError when nothing is named, NotFound when something is that is not there."""
+    """Raises InputError when nothing is named, NotFound when a named message does not exist."""
     if bool(ids) == everything:
         raise InputError("which messages?", hint="name ids of `embedq broker rejected list`, or --all")
     picked = store.rejected.picked(None if everything else ids)

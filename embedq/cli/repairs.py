@@ -1,4 +1,4 @@
-"""`embedq articles mark-review` and `reindex`: articles in trouble."""
+"""`embedq articles mark-review` and `reindex`: for articles with wrong texts or vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 50
 
 
 def which_articles(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which articles are meant."""
+    """The options that select articles."""
     function = click.argument("keys", nargs=-1, metavar="[ARTICLE]...")(function)
     function = click.option("--status", type=click.Choice(STATUSES), help="Only those in this state.")(function)
     function = click.option("--tenant", help="Only this tenant's.")(function)
@@ -52,7 +52,7 @@ def mark_review(
 ) -> Answer:
     """Mark articles for review: their metadata gets `embedq_review` with when, by whom and why. Texts and vectors stay.
 
-    `articles reindex --marked` takes them up; without arguments, and with --marked alone, those marked are listed.
+    `articles reindex --marked` embeds them again; without arguments, and with --marked alone, those marked are listed.
 
     Example:  embedq articles mark-review tea coffee --reason "garbled by the import of Monday"
     """
@@ -97,7 +97,7 @@ def reindex(
     yes: bool,
     dry_run: bool,
 ) -> Answer:
-    """Embed articles anew, although their vectors are of their newest text. Search goes on with the old ones until each new one is there.
+    """Embed articles again, although their vectors are of their newest text. Search uses the old vectors until the new ones are stored.
 
     It is paid for again: --dry-run says how many tokens. `embedq clear --reason reindex` takes back what is not done yet.
 

@@ -1,33 +1,24 @@
-"""`embedq rollback …`: the ways back, each one command."""
+"""`embedq rollback …`: the rollback procedures, each one command."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import wiring
-from ..decide.assess import EXIT_CODES, assess, recommended
 from ..endpoints import addresses
-from ..errors import InputError
-from ..local.servers import default_home
 from ..model import Mode
-from ..operations.rollback.evidence import gather
-from ..operations.rollback.incident import incident, markdown, spanning
 from ..operations.rollback.procedure import Ended, Scene, perform, planned_steps
 from ..operations.rollback.procedures import KINDS, options_of, procedure
-from ..operations.rollback.report import LATELY, chosen, report
 from ..settings import from_env, home_of
-from .voice import NOT_WELL, Answer, Table, Text, command, lasting, tell, who
+from .rollback_report import assess_command, report_command
+from .rollback_scene import FOLDER, default_folder, scene
+from .voice import NOT_WELL, Answer, Table, command, lasting, tell, who
 
-FOLDER = click.option(
-    "--folder", type=click.Path(file_okay=False, path_type=Path), help="Where backups go.  [default: EMBEDQ_HOME/rollback]"
-)
 GRACE = click.option(
     "--grace", default=3.0, show_default=True, help="Seconds that tasks in flight get before they are handed back."
 )
@@ -42,23 +33,6 @@ QUIET = click.option(
 @click.group()
 def rollback() -> None:
     """Go back: assess, plan, rehearse; emergency, planned, partial; undo and report."""
-
-
-@contextmanager
-def scene(reason: str, folder: Path | None, *, needs_reason: bool = True) -> Iterator[Scene]:
-    if needs_reason and not reason:
-        raise InputError("a procedure needs its reason", hint='add --reason "…"; the audit log and the report keep it')
-    settings = from_env(os.environ)
-    store, its_broker = wiring.store(settings, size=4), wiring.broker(settings)
-    try:
-        yield Scene(store, its_broker, settings, who(), reason, folder or default_folder(home_of(settings)), say=tell)
-    finally:
-        its_broker.close()
-        store.close()
-
-
-def default_folder(home: Path | None) -> Path:
-    return (home or default_home()) / "rollback"
 
 
 def _go(kind: str, given: Mapping[str, Any], reason: str, folder: Path | None, dry_run: bool) -> Answer:
@@ -87,7 +61,7 @@ def _plan(kind: str, here: Scene, options: Mapping[str, Any], last: str) -> Answ
         f"{kind}: {its.about}",
         f'Command:  embedq rollback {kind} --reason "…"',
         Table(("", "step", "what it will do", "about"), rows),
-        f"About {lasting(total)} in all. Killed at any step, the same command goes on there. Way back: {its.back}",
+        f"About {lasting(total)} in all. If it is killed at any step, the same command continues there. Way back: {its.back}",
         last,
     ]
     if here.settings.contacts:
@@ -118,39 +92,11 @@ def _ended(ended: Ended, kind: str) -> Answer:
     return Answer(data, said, ended.exit_code)
 
 
-@command(name="assess")
-def assess_command() -> Answer:
-    """Look at broker, queues, errors and data, each with its evidence, and recommend a way.
-
-    Exit code: 0 nothing to do, 3 fix in place, 10 partial, 11 planned, 12 emergency.
-
-    Example:  embedq rollback assess
-    """
-    with scene("", None, needs_reason=False) as here:
-        facts = gather(here.store, here.broker)
-    findings = assess(facts)
-    best = recommended(findings)
-    data = {
-        "recommended": best.way,
-        "because": best.evidence,
-        "findings": [asdict(each) for each in findings],
-        "facts": asdict(facts),
-    }
-    rows = [(each.about, each.evidence, each.way, each.next) for each in findings]
-    said: list[str | Table] = [
-        Table(("looked at", "evidence", "argues for", "next"), rows),
-        f"recommended: {best.way} ({best.about}: {best.evidence})",
-    ]
-    if best.way in KINDS:
-        said.append(f'next: embedq rollback plan {best.way}; embedq rollback {best.way} --reason "…"')
-    return Answer(data, said, EXIT_CODES[best.way])
-
-
 @command(name="plan")
 @click.argument("kind", type=click.Choice(["emergency", "planned", "partial", "undo"]))
 @FOLDER
 def plan(kind: str, folder: Path | None) -> Answer:
-    """The runbook of a procedure for this deployment as it is now: steps, real counts, estimated times. Nothing is done.
+    """The plan of a procedure for this deployment: steps, present counts, estimated times. Nothing is done.
 
     Example:  embedq rollback plan emergency
     """
@@ -163,9 +109,9 @@ def plan(kind: str, folder: Path | None) -> Answer:
 @QUIET
 @FOLDER
 def emergency(grace: float, quiet: float, folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """The broker or Celery is broken: fence it off and go on from the table, in seconds. Needs no broker and no obedient worker.
+    """The broker or Celery is broken: fence it off and continue from the table, within seconds. Works without broker and workers.
 
-    Killed at any step, the same command goes on there. The exit code is the verification's.
+    If it is killed at any step, the same command continues there. The exit code is the verification's.
 
     Example:  embedq rollback emergency --reason "Redis is down"
     """
@@ -197,7 +143,7 @@ def planned(
 @click.option("--watch", default=10.0, show_default=True, help="Seconds to compare both deliveries.")
 @FOLDER
 def partial(watch: float, folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """The broker works but is doubted: hybrid mode, with a live comparison of both deliveries' rates and errors.
+    """The broker works but may be unreliable: hybrid mode, with a live comparison of both deliveries' rates and errors.
 
     Example:  embedq rollback partial --watch 60 --reason "messages arrive late"
     """
@@ -248,72 +194,6 @@ def rehearse(kind: str, articles: int, folder: Path | None) -> Answer:
     how = "it works here" if done.well else "it does NOT work here"
     said.append(f"{kind} took {lasting(done.procedure_s)}, the way back {lasting(done.undo_s)}; {how}")
     return Answer(asdict(done) | {"well": done.well}, said, 0 if done.well else NOT_WELL)
-
-
-@command(name="report")
-@click.option("--run", help="Which run; without it the latest.")
-@click.option(
-    "--markdown",
-    "as_markdown",
-    is_flag=True,
-    help="An incident report: a procedure and its undo together, with headings to fill in (root cause, follow-ups, …).",
-)
-def report_command(run: str | None, as_markdown: bool) -> Answer:
-    """The timeline of a procedure, its duration, counts and verification, from the audit log.
-
-    Example:  embedq rollback report
-    Example:  embedq rollback report --markdown > incident.md
-    """
-    with scene("", None, needs_reason=False) as here:
-        picked = chosen(here.store, run)
-        if as_markdown:
-            runs = spanning(picked, here.store.procedures.latest(LATELY))
-            told = incident(here.store, runs, here.settings.contacts)
-            return Answer(told, [Text(markdown(told))])
-        data = report(here.store, picked)
-    head = [
-        (name, data[name])
-        for name in (
-            "run",
-            "kind",
-            "state",
-            "who",
-            "reason",
-            "mode_before",
-            "began_at",
-            "ended_at",
-            "seconds",
-            "kept_for_review",
-        )
-    ]
-    said: list[str | Table] = [Table(("", ""), head)]
-    said.append(
-        Table(
-            ("step", "", "took", "what came of it"),
-            [(s["step"], s["state"], lasting(s["seconds"]), s["message"]) for s in data["steps"]],
-            "Steps",
-        )
-    )
-    if data["verification"]:
-        said.append(
-            Table(("", "before", "after"), [(name, *both) for name, both in data["verification"].items()], "Verification")
-        )
-    if data["settled"]:
-        said.append(
-            Table(
-                ("delivery", "status", "tasks"),
-                [(s["delivery"], s["status"], s["tasks"]) for s in data["settled"]],
-                "Settled meanwhile",
-            )
-        )
-    said.append(
-        Table(
-            ("when", "", "what", "message"),
-            [(t["timestamp"], t["level"], t["category"], t["message"]) for t in data["timeline"]],
-            "Timeline",
-        )
-    )
-    return Answer(data, said)
 
 
 for each in (assess_command, plan, emergency, planned, partial, rehearse, undo, report_command):

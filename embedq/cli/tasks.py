@@ -1,4 +1,4 @@
-"""`embedq cancel`, `clear`, `retry`, `requeue`, `stuck`, `reset-stuck`: what an operator does to tasks."""
+"""`embedq cancel`, `clear`, `retry`, `requeue`: operators' changes to tasks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ import click
 
 from ..errors import InputError, NotFound
 from ..model import OPEN, Priority, TaskStatus
-from ..operations.canary import try_one
+from ..operations import task_actions
 from ..operations.requeue import OF_ARTICLES, of_articles
 from ..settings import from_env
-from ..steward.hand_over import hand_over
 from ..store import Store
-from ..store.bulk import FINISHED, RETRIABLE, Act, Picked, Swept, told_states
+from ..store.bulk import FINISHED, RETRIABLE, Picked, Swept, told_states
 from .fences import PRIORITIES, TENANTS, opened
 from .narrowing import narrowed, narrows, picked_by
-from .voice import FAILED, Answer, Table, command, confirm, of_all, who
+from .voice import FAILED, Answer, Table, command, confirm, who
 
 STATUS = click.Choice([status.value for status in TaskStatus])
 PRIORITY = click.Choice([priority.value for priority in Priority])
 
 
 def swept_answer(swept: Swept, words: str, **more: object) -> Answer:
-    """What a sweep did. Exit code 1 when others still hold some of the tasks."""
+    """The result of a sweep. Exit code 1 when other sessions have locked some of the tasks."""
     data = {"tasks": swept.total, "states": dict(swept.states), "ids": swept.ids[:1000], "left": swept.left, **more}
     said = [f"{words}: {told_states(swept.states) or 'no task matched'}"]
     if swept.left:
@@ -77,9 +76,7 @@ def cancel(
             return planned(store, picked, "cancel")
         if not keys:
             confirm(f"Cancel {sum(row['tasks'] for row in store.operate.count(picked))} tasks?", yes=yes)
-        words = f"cancelled by {who()}" + (f": {reason}" if reason else "")
-        act = Act("cancel_tasks", "cancel", who(), reason, {"words": words})
-        return swept_answer(store.operate.sweep(picked, act), "cancel")
+        return swept_answer(task_actions.cancel(store, picked, who(), reason), "cancel")
 
 
 @command(name="clear", destroys=True, why=("--reason", "--why"))
@@ -115,19 +112,7 @@ def clear(
             return planned(store, picked, "clear")
         number = sum(row["tasks"] for row in store.operate.count(picked))
         confirm(f"Clear {number} tasks?", yes=yes)
-        return swept_answer(clear_tasks(store, picked, reason), "clear")
-
-
-def clear_tasks(store: Store, picked: Picked, why: str) -> Swept:
-    """Delete the finished ones first: what this cancels itself is to stay."""
-    swept = Swept()
-    for statuses, statement in ((FINISHED, "delete_tasks"), (OPEN, "cancel_tasks")):
-        part = replace(picked, statuses=[status for status in picked.statuses if status in statuses])
-        if part.statuses:
-            act = Act(statement, "clear", who(), why, {"words": f"cleared by {who()}" + (f": {why}" if why else "")})
-            done = store.operate.sweep(part, act)
-            swept = Swept(swept.states + done.states, swept.ids + done.ids, swept.left + done.left)
-    return swept
+        return swept_answer(task_actions.clear(store, picked, who(), reason), "clear")
 
 
 def retrying(
@@ -143,12 +128,11 @@ def retrying(
     dry_run: bool = False,
 ) -> Answer:
     """Make finished tasks pending again, with a fresh allowance; `attempts` and the errors stay."""
-    act = Act("revive_tasks", category, who(), reason, {"rate": rate, "priority": priority})
+    act = task_actions.reviving(category, who(), reason, rate=rate, priority=priority)
     with opened() as store:
         if dry_run:
             return planned(store, picked, category)
-        first = try_one(store, picked, act, wait_s) if canary else Swept()
-        rest = store.operate.sweep(picked, act, limit=None if limit is None else limit - first.total)
+        first, rest = task_actions.revive(store, picked, act, limit=limit, canary_s=wait_s if canary else None)
     swept = Swept(first.states + rest.states, first.ids + rest.ids, rest.left)
     return swept_answer(swept, category, canary=first.ids[0] if first.ids else None)
 
@@ -217,7 +201,7 @@ def requeue(
     yes: bool,
     dry_run: bool,
 ) -> Answer:
-    """Queue finished tasks again, the latest of each article; or get under way what is queued, processing, or ready and stale.
+    """Queue finished tasks again, the latest of each article; or restart those that are queued, processing, or ready and stale.
 
     Example:  embedq requeue --only-missing --tenant acme --limit 500
     """
@@ -248,70 +232,10 @@ def _of_articles(statuses: Sequence[str], tenants: Sequence[str], limit: int | N
 def _with_taskless(
     answer: Answer, tenants: Sequence[str], limit: int | None, priority: str | None, reason: str, dry_run: bool
 ) -> Answer:
-    """Articles that no task ever promised, or whose tasks were deleted, belong to what is missing."""
+    """Also make tasks for articles that never had one, or whose tasks were deleted."""
     with opened() as store:
         room = None if limit is None else max(0, limit - answer.data["tasks"])
-        ids = store.operate.missing_without_task(tenants, room)
-        made = 0 if dry_run else store.operate.want(ids, priority, "requeue")
-        if made:
-            said = f"requeue: {made} articles without a task got one"
-            store.audit.write("requeue", said, who=who(), reason=reason, counts={"made": made})
-    answer.data |= {"without_task": len(ids), "made": made}
-    answer.said.append(f"{len(ids)} articles had no task at all; {made} tasks made")
-    return answer
-
-
-def stuck_picked(older_than_s: float | None) -> Picked:
-    held_s = from_env(os.environ).worker_timeout_s if older_than_s is None else older_than_s
-    return Picked(("processing",), held_s=held_s)
-
-
-OLDER = click.option(
-    "--older-than",
-    type=click.FloatRange(0),
-    metavar="S",
-    help="Held for longer than S seconds; default EMBEDDING_WORKER_TIMEOUT.",
-)
-
-
-@command(name="stuck")
-@OLDER
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-def stuck(older_than: float | None, limit: int) -> Answer:
-    """List tasks that are processing although their worker is dead, or has held them too long.
-
-    Example:  embedq stuck --older-than 60
-    """
-    with opened() as store:
-        rows = store.operate.listed(stuck_picked(older_than), limit)
-        total = sum(row["tasks"] for row in store.operate.count(stuck_picked(older_than)))
-    if not rows:
-        return Answer([], ["nothing is stuck"])
-    cells = [(r["id"], r["article_id"], r["priority"], r["worker"], r["worker_alive"], r["held_s"]) for r in rows]
-    return Answer(
-        rows,
-        [
-            Table(("task", "article", "priority", "held by", "alive", "for s"), cells),
-            *of_all(len(rows), total),
-            "next: embedq reset-stuck",
-        ],
-    )
-
-
-@command(name="reset-stuck", destroys=True)
-@OLDER
-def reset_stuck(older_than: float | None, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Hand stuck tasks back to the queue, uncharged. A worker that wakes up and brings their results is turned away.
-
-    Example:  embedq reset-stuck --reason "the node was lost"
-    """
-    picked = stuck_picked(older_than)
-    with opened() as store:
-        if dry_run:
-            return planned(store, picked, "hand back")
-        act = Act("hand_back", "reset-stuck", who(), reason, {"words": "handed back by reset-stuck"})
-        done = hand_over(store, picked, act)
-        store.workers.wake()
-    answer = swept_answer(done.swept, "handed back")
-    answer.said += done.warnings()
+        found, made = task_actions.make_missing(store, tenants, room, priority, who(), reason, dry_run=dry_run)
+    answer.data |= {"without_task": found, "made": made}
+    answer.said.append(f"{found} articles had no task at all; {made} tasks made")
     return answer

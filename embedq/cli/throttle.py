@@ -1,4 +1,4 @@
-"""`embedq throttle`: hold the work back while everything runs."""
+"""`embedq throttle`: limit rate, batch and concurrency while everything runs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .voice import Answer, Table, command, who
 @click.option("--batch", type=click.IntRange(1, 10_000), help="Tasks claimed at once.")
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Batches under way at once in one process.")
 def throttle(off: str | None, rate: str | None, batch: int | None, concurrency: int | None, reason: str, yes: bool) -> Answer:
-    """Show what holds the work back, or change it: what is not named stays. `off` ends it.
+    """Show the throttle, or change it: values that are not given stay. `off` removes it.
 
-    Every claim obeys from the moment the command has returned; no worker is restarted. A rate holds for the whole deployment, in
-    stretches of ten seconds.
+    Every claim after the command obeys it; no worker is restarted. A rate applies to the whole deployment, in
+    intervals of ten seconds.
 
     Example:  embedq throttle --rate 600/min --concurrency 1 --reason "the database is busy"
     """

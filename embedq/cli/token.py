@@ -32,7 +32,7 @@ def token() -> None:
 def create(
     name: str, scope: str, tenant: str | None, source: str | None, expires: str | None, rate: str | None, reason: str, yes: bool
 ) -> Answer:
-    """Make a token and show its secret once; only a hash of it is kept.
+    """Make a token and show its secret once; only its hash is stored.
 
     Example:  embedq token create --name support-bot --scope read --tenant acme --expires 30d --rate 60/min
     """
@@ -78,7 +78,7 @@ def list_(ended: bool) -> Answer:
 @command(name="revoke", destroys=True)
 @click.argument("name")
 def revoke(name: str, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Close a token, with every secret that it had. Each process of the service obeys within a second.
+    """Revoke a token with all its secrets. Each process of the service obeys within a second.
 
     Example:  embedq token revoke support-bot --yes --reason "it was in a log"
     """
@@ -97,7 +97,7 @@ def revoke(name: str, reason: str, yes: bool, dry_run: bool) -> Answer:
     "--overlap", default="1h", show_default=True, metavar="AGE", help="So long the old secret goes on: 0s, 30m, 6h, 7d."
 )
 def rotate(name: str, overlap: str, reason: str, yes: bool) -> Answer:
-    """Give a token a new secret; the old one goes on for the overlap.
+    """Give a token a new secret; the old one stays valid for the overlap.
 
     Example:  embedq token rotate support-bot --overlap 1d
     """

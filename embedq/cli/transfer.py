@@ -34,7 +34,7 @@ Chosen = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...] | None]
 @PRIORITIES
 @TENANTS
 def export(path: Path, statuses: tuple[str, ...], priorities: tuple[str, ...], tenants: tuple[str, ...]) -> Answer | None:
-    """Write tasks to a file, or to standard output, one JSON object a line, as one moment saw them.
+    """Write tasks to a file, or to standard output, one JSON object a line, in one snapshot.
 
     Example:  embedq export queue.jsonl --priority low
     """
@@ -49,7 +49,7 @@ def export(path: Path, statuses: tuple[str, ...], priorities: tuple[str, ...], t
 
 
 def _write(sink: IO[str], chosen: Chosen) -> int:
-    """A pipe's reader may take its time: it is served from a temporary file, and PostgreSQL holds no snapshot meanwhile."""
+    """Output to a pipe goes through a temporary file, so that a slow reader does not keep PostgreSQL's snapshot open."""
     if _is_file(sink):
         return _export(sink, chosen)
     with TemporaryFile("w+", encoding="utf-8") as spool:
@@ -100,9 +100,9 @@ def _source(path: Path) -> AbstractContextManager[BinaryIO]:
 @command(name="import", destroys=True)
 @click.argument("path", default="-", type=click.Path(path_type=Path, allow_dash=True))
 def import_(path: Path, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Make the open tasks of an export anew: one promise per article and model.
+    """Make the open tasks of an export anew: one task per article and model.
 
-    What is embedded or promised already is left alone, so that importing twice is importing once. Lines about articles that are
+    Articles that are embedded or have a task already are skipped, so importing twice changes nothing. Lines about articles that are
     not here, about finished tasks, and bad lines are counted and reported; so are lines of more than 10 MB. PATH is a regular file;
     for a pipe, name - and send it to standard input. (Articles come by `embedq articles import`.)
 

@@ -20,7 +20,7 @@ TIMEOUT = click.option(
 
 @click.group()
 def test() -> None:
-    """Try the installed system; what a trial makes is a tenant of its own, and removed again. It is embedded, and paid for, like any other."""
+    """Try the installed system with articles of a temporary tenant, removed afterwards. They are embedded, and paid for, like any other."""
 
 
 @command(name="processing")
@@ -41,7 +41,7 @@ def processing(articles: int, timeout: float) -> Answer:
 @click.option("--articles", default=500, show_default=True, type=click.IntRange(1, 100_000))
 @TIMEOUT
 def load(articles: int, timeout: float) -> Answer:
-    """How many articles a second are embedded beside what is being done? Exit code 3 when not all are in time.
+    """How many articles a second are embedded beside the present load? Exit code 3 when not all are in time.
 
     Example:  embedq test load --articles 1000 --timeout 300
     """

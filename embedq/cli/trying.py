@@ -1,4 +1,4 @@
-"""What `embedq quickstart` does once everything runs."""
+"""The steps of `embedq quickstart` after the servers and the worker have started."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEXT = (
 
 
 def program() -> str:
-    """embedq as this shell finds it: its path, where the virtual environment is not active."""
+    """How to call embedq in this shell: by its path if the virtual environment is not active."""
     here = Path(sys.executable).with_name("embedq")
     found = shutil.which("embedq")
     if found is not None and Path(found).resolve() == here.resolve():

@@ -32,9 +32,9 @@ from .voice import FAILED, Answer, Table, command, confirm, tell, who
 )
 @click.option("--no-backup", is_flag=True, help="Write none: nothing can be brought back.")
 def uninstall_(keep_articles: bool, backup_to: Path | None, no_backup: bool, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Remove everything of embedq's: backup, stop, cancel, empty the broker, take the schema down; then look that nothing remains.
+    """Remove everything of embedq's: backup, stop, cancel, empty the broker, take the schema down; then verify that nothing remains.
 
-    Workers must have been ended before. Exit code 1 when the look finds something. `embedq db upgrade` and `embedq restore FILE`
+    Workers must have been ended before. Exit code 1 when something remains. `embedq db upgrade` and `embedq restore FILE`
     bring it all back.
 
     Example:  embedq uninstall --keep-articles --dry-run
@@ -66,7 +66,7 @@ def _planned(store: Store, to: Path | None, keep_articles: bool) -> Answer:
     counts = store.overview.about_rows() if installed else {}
     alive = [worker["name"] for worker in store.workers.all() if worker["alive"]] if installed else []
     found = dependents(store.database) if installed else Dependents()
-    left = [] if installed else drops(store.database)
+    left = [] if installed else drops(store.database, schema.RELATIONS)
     data = {
         "installed": installed,
         "backup": to and str(to),

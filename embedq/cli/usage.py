@@ -1,4 +1,4 @@
-"""`embedq usage`: what was bought."""
+"""`embedq usage`: tokens and cost, from the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .voice import Answer, Table, command
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--model", help="Only models with this in their name.")
 def usage(days: int, tenant: str | None, model: str | None) -> Answer:
-    """What was bought from the providers, by day, tenant and model. Cost: as EMBEDDING_PRICES said when it was bought.
+    """What was bought from the providers, by day, tenant and model. Cost: by EMBEDDING_PRICES at the time.
 
     Example:  embedq usage --days 30 --tenant acme
     """

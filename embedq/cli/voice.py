@@ -1,6 +1,6 @@
-"""One voice for all commands: a table for people, --json for programs, errors on stderr with the next step, exit codes.
+"""Output of all commands: a table for people, --json for programs, errors on stderr with the next step, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 misused, 3 checked and not well; `crash` has those of what no command says itself.
+Exit codes: 0 done, 1 failed, 2 misused, 3 checked and not well; `operations.crash` has those of unexpected errors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Table:
 
 @dataclass(slots=True)
 class Answer:
-    """What a command has to say: `data` for programs, `said` (lines and tables, in order) for people."""
+    """A command's answer: `data` for programs, `said` (lines and tables, in order) for people."""
 
     data: Any
     said: list[str | Table] = field(default_factory=list)
@@ -73,7 +73,7 @@ def command(
 
 
 def speak(act: Callable[[], Answer | None], *, as_json: bool) -> None:
-    """Do it, say how it went, and exit with the code that says the same."""
+    """Run the command, print its answer or error, and exit with its code."""
     try:
         answer = act()
     except EmbedqError as error:
@@ -101,7 +101,7 @@ def _writes_unicode() -> bool:
 
 
 def _checked(name: str, value: Any) -> Any:
-    """Raises InputError for what is no text in any encoding of ours, and for a number beyond counting."""
+    """Raises InputError for text that is not valid UTF-8, and for a number that is too large."""
     try:
         return checked(value)
     except ValueError as wrong:
@@ -114,19 +114,19 @@ def complain(error: EmbedqError) -> None:
 
 
 def refused(message: str, hint: str, exit_code: int, lines: Iterable[str] = ()) -> None:
-    """A refusal on standard output, for programs; its words for people go to standard error all the same."""
+    """An error as JSON on standard output; its text also goes to standard error."""
     told = {"message": hide(message), "hint": hide(hint), "lines": [hide(line) for line in lines], "exit_code": exit_code}
     with suppress(OSError, ValueError):
         click.echo(visible.in_json(json.dumps({"error": told}, indent=2, ensure_ascii=not _writes_unicode())))
 
 
 def tell(line: str) -> None:
-    """One line on stderr: what goes on meanwhile, and what went wrong. Secrets are hidden before the escapes would change them."""
+    """One line on stderr: progress and errors. Secrets are hidden before escaping, which would change them."""
     click.echo(visible.line(hide(line)), err=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is destroyed. Without a terminal and without --yes it refuses."""
+    """Ask before a destructive command. Without a terminal and without --yes it refuses."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -159,11 +159,11 @@ def _say(part: str | Table) -> None:
 
 
 def words(part: str) -> str:
-    """A part of an answer that is no table, as it is printed."""
+    """The printed form of a line or text of an answer."""
     return visible.block(part) if isinstance(part, Text) else visible.line(part)
 
 
-# Columns whose values are typed again: printed as they are, and never broken over two lines.
+# Columns whose values users copy: printed unchanged, and never wrapped.
 KEYS = frozenset(
     {
         "id",
@@ -186,7 +186,7 @@ LEAST = 8
 
 
 def _fits(part: Table, width: int) -> bool:
-    """Whether all keys stand on one line each, with some room for every other column."""
+    """Whether all keys fit on one line each, with some room for every other column."""
     needed = 0
     for at, column in enumerate(part.columns):
         longest = max((len(_cell(row[at], column)) for row in part.rows), default=0)
@@ -219,7 +219,7 @@ def drawn(part: Table) -> Any:
 
 
 def of_all(shown: int, total: int) -> list[str | Table]:
-    """A line where a list does not show everything."""
+    """A line that says how many rows a list does not show."""
     return [f"{shown:,} of {total:,}; --limit N shows more"] if total > shown else []
 
 
@@ -261,7 +261,7 @@ def _plain(value: Any) -> Any:
 
 
 def lasting(seconds: float | None) -> str:
-    """A span of time as people say it."""
+    """A duration with one unit, rounded."""
     if seconds is None:
         return "-"
     seconds = max(0.0, seconds)

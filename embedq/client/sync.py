@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..decide.prices import number_for
 from ..engine.chunking import USUAL, ChunkSize
-from ..engine.engine import without_asking
+from ..engine.outcomes import without_asking
 from ..engine.requests import Answers, Asker
 from ..engine.vectors import Plan, buy, planned, stored, usage
 from ..errors import Fault, ProviderBusy

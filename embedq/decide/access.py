@@ -72,7 +72,7 @@ class Principal:
 EVERYWHERE: Final = frozenset(Area)
 # What has not come through a gate may do nothing, and is of no tenant.
 NOBODY: Final = Principal("nobody", Scope.READ, frozenset(), tenant="")
-# Nobody is asked for a token: the service is on loopback, and neither of its two tokens is set.
+# No token is needed: the service is on loopback, and neither of its two tokens is set.
 ANYBODY: Final = Principal("admin", Scope.ADMIN, EVERYWHERE)
 # The two tokens of the settings open what they opened before there were others, and MCP.
 BY_AUTH_TOKEN: Final = Principal("AUTH_TOKEN", Scope.WRITE, frozenset({Area.ARTICLES, Area.SEARCH, Area.MCP}))

@@ -13,7 +13,7 @@ DEAD_LETTERS_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What has been put aside for people: messages nobody has reviewed, failed tasks and their size (bytes, about)."""
+    """What waits for a review: rejected messages, failed tasks and their size (bytes, about)."""
 
     rejected: int = 0
     dead_letters: int = 0
@@ -51,7 +51,7 @@ def database_away(why: str, hint: str) -> list[Alert]:
 def rejected_messages(kept: Kept) -> Alert:
     if not kept.rejected:
         return Alert("rejected-messages", False)
-    what = f"{kept.rejected} broker messages could not be understood and nobody has looked at them"
+    what = f"{kept.rejected} broker messages could not be understood and were not reviewed"
     return Alert("rejected-messages", True, what, "embedq broker rejected list, then retry, review or purge")
 
 

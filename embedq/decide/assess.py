@@ -137,7 +137,7 @@ def _consumption(facts: Facts) -> Finding:
     if allowed == {Delivery.CELERY}:
         return Finding(
             "consumers",
-            f"nobody consumes the queues: {seen}",
+            f"the queues have no consumers: {seen}",
             # Its workers may well run and wait: with the cause known, there is no need to leave Celery.
             Way.FIX_IN_PLACE if facts.queues_of_another_kind else Way.EMERGENCY,
             "or start `celery -A embedq worker`, if it only was not started",

@@ -29,7 +29,7 @@ FIELDS: Final = (*_TEXT_FIELDS, "metadata")
 
 
 def check_draft(draft: ArticleDraft) -> None:
-    """Raises InputError, with `field` set, when PostgreSQL could not store the draft, or nobody could address it, or there is
+    """Raises InputError, with `field` set, when PostgreSQL could not store the draft, or its id could not be used in a URL, or there is
     nothing to embed. A draft that passes is stored exactly as it is."""
     check_characters("title", draft.title)
     check_characters("content", draft.content)

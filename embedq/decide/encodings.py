@@ -1,4 +1,4 @@
-"""The bytes of a text file -> its characters. What cannot be told for sure is refused: a wrong guess is stored, embedded and found by nobody.
+"""The bytes of a text file -> its characters. A file whose encoding is uncertain is refused: a wrong guess would be embedded, and not be found.
 
 In this order: the encoding that the caller names; a byte order mark; UTF-8; what the document declares; UTF-16 without a mark; what
 charset-normalizer takes for possible and `LETTERS` for likely. (UTF-8 comes before the declaration because bytes that are valid UTF-8 by

@@ -19,6 +19,7 @@ class Place(StrEnum):
     QUEUED = "in its queue"
     DELIVERED = "delivered to a worker, not yet acknowledged"
     NOWHERE = "with no message in the broker"
+    HELD_OR_LOST = "not waiting in its queue: a worker has it, or it is lost (RabbitMQ does not show which)"
     UNSEEN = "dispatched; the broker cannot be looked into"
 
 
@@ -73,7 +74,7 @@ def _without_task(case: Case) -> Finding:
         return Finding(Level.NOTE, what, "embedq mode celery --reason …")
     if not case.submissions_accepted:
         return Finding(Level.NOTE, "submissions are paused: it becomes a task when they are not", "embedq maintenance status")
-    return Finding(Level.PROBLEM, "nobody has promised to embed its newest text", "embedq reconcile")
+    return Finding(Level.PROBLEM, "it has no open task for its newest text", "embedq reconcile")
 
 
 def _waiting(case: Case) -> Iterator[Finding]:

@@ -226,7 +226,7 @@ def failures(facts: Facts) -> Iterator[Finding]:
         what = f"{facts.failed} of the {facts.settled} tasks that ended in the last hour failed"
         yield Finding(Level.PROBLEM, what, AFTER_FAILURES)
     elif facts.failed_ever:
-        yield Finding(Level.NOTE, f"{facts.failed_ever} failed tasks wait for somebody to look", AFTER_FAILURES)
+        yield Finding(Level.NOTE, f"{facts.failed_ever} failed tasks wait for a review", AFTER_FAILURES)
 
 
 def sources_behind(facts: Facts) -> Iterator[Finding]:

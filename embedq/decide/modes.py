@@ -202,7 +202,7 @@ def _claims_of_live_mode(decision: Decision, live: LiveState) -> Decision:
 
 
 def _stopped_and_paused(decision: Decision, live: LiveState) -> Decision:
-    """`is_running = false` stops claims, and the dispatch of what nobody could claim; a write in `sync` claims nothing and
+    """`is_running = false` stops claims, and the dispatch of tasks that no worker could claim; a write in `sync` claims nothing and
     goes on. While submissions are paused an article is saved, and found stale afterwards."""
     if not live.is_running:
         decision = replace(decision, dispatches=False, celery_claims=False, poller_claims=PollerClaims.NOTHING)

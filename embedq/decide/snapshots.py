@@ -17,9 +17,9 @@ def compare(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[
             f"{-changed['wanted']} articles fewer than before: were they deleted on purpose? `embedq audit` shows by whom"
         )
     if changed["stored"] < min(0, changed["wanted"]):
-        problems.append(f"{-changed['stored']} embeddings fewer than before: `embedq reconcile` promises them anew")
+        problems.append(f"{-changed['stored']} embeddings fewer than before: `embedq reconcile` makes tasks for them")
     if changed["missing"] > 0:
-        problems.append(f"{changed['missing']} more articles are stale without a promise: `embedq reconcile`")
+        problems.append(f"{changed['missing']} more articles are stale without a task: `embedq reconcile`")
     return rows, problems
 
 

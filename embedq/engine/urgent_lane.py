@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ..model import Priority
-from .engine import Engine, NextDue, NextUrgent
+from .engine import Engine
+from .runs import NextDue, NextUrgent
 from .worker import SHORTEST_NAP_S
 
 HEAD_START_S = 0.03

@@ -1,4 +1,4 @@
-"""The HTTP service: articles and search, the operator's paths, metrics, and the cockpit. `make_app(settings)` is the whole.
+"""The HTTP service: articles and search, the operator's paths, metrics, and the cockpit. `make_app(settings)` makes the application.
 
 Imported by cli only.
 """

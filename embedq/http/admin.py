@@ -1,4 +1,4 @@
-"""/admin: what an operator looks at and does."""
+"""/admin: status and actions for operators."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import AliasChoices, AwareDatetime, Field
 from ..decide.health import is_well
 from ..model import Mode
 from ..operations.status import ACTS, Glance, glance, told_by
-from . import acts
-from .doors import Door
+from . import actions
+from .fields import NO_NUL, WHOLE, Strict, TenantId, with_example
 from .problems import told
+from .routes import AuthorizedRoute
 from .service import ADMIN_BEARER, Service, TheService
-from .shapes import NO_NUL, WHOLE, Strict, TenantId, with_example
 
-router = APIRouter(prefix="/admin", tags=["operator"], route_class=Door, dependencies=[Depends(ADMIN_BEARER)])
+router = APIRouter(prefix="/admin", tags=["operator"], route_class=AuthorizedRoute, dependencies=[Depends(ADMIN_BEARER)])
 
 CHANGES = told(409)
 WHY = Annotated[
@@ -39,7 +39,7 @@ WEBHOOK = Annotated[
     ),
 ]
 Anything = dict[str, Any]
-# Beyond these no calendar can add a length or change the zone.
+# Beyond these datetime cannot add a duration or convert the time zone.
 EARLIEST, LATEST = datetime(1999, 12, 30, tzinfo=UTC), datetime(2200, 1, 2, tzinfo=UTC)
 
 
@@ -59,7 +59,7 @@ class Pause(Strict):
         strict=True,
         gt=0,
         le=525_600,
-        description="It ends by itself then. Null: until somebody resumes. `duration` is another name.",
+        description="It ends by itself then. Null: until it is resumed. `duration` is another name.",
     )
     webhook: WEBHOOK = None
 
@@ -114,7 +114,7 @@ class Window(Strict):
         strict=True,
         gt=0,
         le=525_600,
-        description="Null: until somebody ends it. `duration` is another name.",
+        description="Null: until it is ended. `duration` is another name.",
     )
     webhook: WEBHOOK = None
     notify_users: bool = Field(
@@ -126,8 +126,8 @@ class Window(Strict):
     reason: WHY
 
 
-def operator(request: Request, reason: str) -> acts.Operator:
-    return acts.Operator(request.client.host if request.client else "unknown", reason)
+def operator(request: Request, reason: str) -> actions.Operator:
+    return actions.Operator(request.client.host if request.client else "unknown", reason)
 
 
 def look(service: Service) -> Glance:
@@ -141,7 +141,7 @@ def embedding_status(service: TheService) -> Anything:
 
 @router.post("/embedding/requeue", summary="Queue finished tasks again", responses=CHANGES)
 def requeue(service: TheService, request: Request, wanted: Requeue) -> Anything:
-    return acts.requeue(
+    return actions.requeue(
         service,
         wanted.tenant_id,
         wanted.status,
@@ -174,31 +174,31 @@ def queue_stats(service: TheService) -> Anything:
 
 @router.post("/queue/shutdown-workers", summary="Stop every worker's claims", responses=CHANGES)
 def shutdown_workers(service: TheService, request: Request, why: Why | None = None) -> Anything:
-    """When this answers, no worker can claim; what is in flight settles. `embedq start`, or the cockpit, goes on."""
-    return acts.set_running(service, False, operator(request, (why or Why()).reason))
+    """After the answer no worker can claim; tasks in flight settle. `embedq start` or the cockpit lets workers claim again."""
+    return actions.set_running(service, False, operator(request, (why or Why()).reason))
 
 
 @router.post("/mode", summary="Switch the live mode", responses=CHANGES)
 def mode(service: TheService, request: Request, wanted: ModeChange) -> Anything:
-    """When this answers, no worker of a delivery that is off can claim."""
-    return acts.change_mode(service, wanted.mode, operator(request, wanted.reason))
+    """After the answer no worker of a delivery that the mode turns off can claim."""
+    return actions.change_mode(service, wanted.mode, operator(request, wanted.reason))
 
 
 @router.post("/maintenance/emergency-mode", summary="Leave the broker now", responses=CHANGES)
 def emergency_mode(service: TheService, request: Request, why: Because) -> Anything:
-    """What the broker holds comes into the table, and pollers work from there; each step is told with its time."""
-    return acts.emergency(service, operator(request, why.reason))
+    """Tasks with the broker become free in the table, and pollers embed them; the answer lists each step with its duration."""
+    return actions.emergency(service, operator(request, why.reason))
 
 
 @router.post("/maintenance/disable-emergency-mode", summary="Back to the mode before", responses=CHANGES)
 def disable_emergency_mode(service: TheService, request: Request, why: Why | None = None) -> Anything:
-    return acts.end_emergency(service, operator(request, (why or Why()).reason))
+    return actions.end_emergency(service, operator(request, (why or Why()).reason))
 
 
 @router.post("/maintenance/schedule", summary="Announce a maintenance window", responses=CHANGES)
 def schedule(service: TheService, request: Request, window: Window) -> Anything:
     starts_at: datetime = window.starts_at
-    return acts.schedule(
+    return actions.schedule(
         service,
         starts_at,
         window.minutes,
@@ -215,12 +215,12 @@ def pause_task_submission(service: TheService, request: Request, wanted: Pause |
     pause = wanted or Pause()
     by = operator(request, pause.reason)
     if pause.minutes is not None:
-        return acts.pause_for(service, pause.minutes, pause.webhook, by)
-    return acts.set_submissions(service, False, by)
+        return actions.pause_for(service, pause.minutes, pause.webhook, by)
+    return actions.set_submissions(service, False, by)
 
 
 @router.post(
     "/maintenance/resume-task-submission", summary="Make tasks again, also for what was saved meanwhile", responses=CHANGES
 )
 def resume_task_submission(service: TheService, request: Request, why: Why | None = None) -> Anything:
-    return acts.set_submissions(service, True, operator(request, (why or Why()).reason))
+    return actions.set_submissions(service, True, operator(request, (why or Why()).reason))

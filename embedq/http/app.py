@@ -1,4 +1,4 @@
-"""The application, put together."""
+"""Assembles the application: routes, middleware, error handlers, OpenAPI document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..operations.authentication import Admission
 from ..settings import Settings
 from . import admin, articles, cockpit, console, document, exposition, health, mcp, problems, reference, searching, sources
 from .bodies import Bodies
-from .envelope import Envelope
+from .middleware import RequestMiddleware
 from .needs import need_of
 from .paths import Paths
 from .service import CONNECTIONS, LOCK_TIMEOUT_S, THREADS, Service
@@ -41,7 +41,7 @@ Save articles, find them by meaning, and operate the queue in between.
 
 * An article is **saved at once**; a task to embed it is committed with it. `embedding` in its answer tells how that goes.
 * Errors are `application/problem+json`: what is wrong, in which `field`, and the `next_step`.
-* `ETag` changes with every edit; sent back as `If-Match`, it keeps an edit or a delete from undoing somebody else's.
+* `ETag` changes with every edit; sent back as `If-Match`, it keeps an edit or a delete from undoing another client's change.
 * `X-Request-ID` comes back with every answer and is in the service's log and in the audit log.
 * Every read and write is of **one tenant** (`tenant_id`, else the token's, else `default`).
 * A named token (`embedq token create`) has a scope: `read`, `write` or `admin`. What a path needs stands beside its token.
@@ -58,7 +58,7 @@ TAGS = [
 
 
 def make_app(settings: Settings, *, body_within_s: float | None = None) -> FastAPI:
-    """The service over these settings. The database may come later; the first request after it answers."""
+    """The service with these settings. It starts without the database, and serves requests once the database answers."""
     client = Client(settings, connections=CONNECTIONS)
     client.store.database.lock_timeout_s = LOCK_TIMEOUT_S
     service = Service(settings, client, Admission(settings, lambda: client.store.tokens), bodies=Bodies(body_within_s))
@@ -80,9 +80,11 @@ def make_app(settings: Settings, *, body_within_s: float | None = None) -> FastA
     problems.install(app)
     for route in app.routes:
         for method in getattr(route, "methods", None) or ():
-            need_of(method, getattr(route, "path", ""))  # a path about which nothing is said is an error here, and no open door
+            need_of(
+                method, getattr(route, "path", "")
+            )  # a path that `needs` does not list is an error at start, not an open path
     paths = Paths((route for router in ROUTERS for route in router.routes), others={"/openapi.json": "GET", mcp.PATH: "POST"})
-    app.add_middleware(Envelope, admission=service.admission, paths=paths)
+    app.add_middleware(RequestMiddleware, admission=service.admission, paths=paths)
     document.describe(app, settings)
     return app
 
@@ -99,7 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _warm_up(service: Service) -> None:
-    """What the first request would pay for: importing the broker's library, and its first look at PostgreSQL."""
+    """Done before the first request: import the broker's library, and connect to PostgreSQL."""
     try:
         _ = service.client.broker.app
         service.pace.flow()

@@ -14,17 +14,17 @@ from ..decide.drafts import check_draft
 from ..errors import InputError, NotFound
 from ..model import Article, ArticleDraft
 from ..operations.embedding_status import state_of
-from . import batches, etags, shapes
-from .doors import Door
+from . import article_answers, batches, etags, fields, shapes
+from .fields import ArticleKey, TenantQuery
 from .idempotent import create_once
 from .problems import told
+from .routes import AuthorizedRoute
 from .service import ARTICLES_BEARER, Service, TheService, no_strange_query
-from .shapes import ArticleKey, TenantQuery
 
 router = APIRouter(
     prefix="/api/articles",
     tags=["articles"],
-    route_class=Door,
+    route_class=AuthorizedRoute,
     dependencies=[Depends(ARTICLES_BEARER), Depends(no_strange_query)],
 )
 
@@ -80,11 +80,11 @@ CREATED: dict[str, Any] = {
     "",
     status_code=201,
     summary="Create an article",
-    response_model=shapes.ArticleOut,
+    response_model=article_answers.ArticleOut,
     responses={201: CREATED, **told(409, 410)},
 )
 def create(service: TheService, new: shapes.NewArticle, key: KEY = None) -> Response:
-    """Saved at once, with a task to embed it in the same transaction; neither the broker nor the provider is waited for."""
+    """Saves the article and a task to embed it in one transaction; waits for neither the broker nor the provider."""
     repeated = False
     if key is not None:
         article, repeated = create_once(service.client, new, key)
@@ -109,25 +109,25 @@ def create(service: TheService, new: shapes.NewArticle, key: KEY = None) -> Resp
 def list_articles(
     service: TheService,
     tenant_id: TenantQuery,
-    status: Annotated[shapes.Status | None, Query(description="Only articles in this state of embedding.")] = None,
-    after: Annotated[str, Query(max_length=500, pattern=shapes.NO_NUL, description="`next` of the page before.")] = "",
+    status: Annotated[fields.Status | None, Query(description="Only articles in this state of embedding.")] = None,
+    after: Annotated[str, Query(max_length=500, pattern=fields.NO_NUL, description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-) -> shapes.ArticlePage:
+) -> article_answers.ArticlePage:
     """In the order of ids, without their texts."""
     rows = service.client.store.articles.page(tenant_id=tenant_id, status=status, after=after, limit=limit + 1)
-    page = [shapes.Listed(**row) for row in rows[:limit]]
-    return shapes.ArticlePage(articles=page, next=page[-1].id if len(rows) > limit else None)
+    page = [article_answers.Listed(**row) for row in rows[:limit]]
+    return article_answers.ArticlePage(articles=page, next=page[-1].id if len(rows) > limit else None)
 
 
 @router.post("/batch", status_code=200, summary="Write many articles", responses=told(409))
-def write_batch(service: TheService, batch: shapes.Batch) -> shapes.BatchDone:
+def write_batch(service: TheService, batch: shapes.Batch) -> article_answers.BatchDone:
     """In one transaction: all are written, or none. At most ARTICLE_BATCH_MAX."""
     return batches.write(service, batch)
 
 
 @router.get("/{article_id:path}/versions", summary="An article's history", responses=told(404, 422))
-def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery) -> shapes.Versions:
-    """Every text it had, the newest last; also of a deleted article, by its id, until clean-up."""
+def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery) -> article_answers.Versions:
+    """All versions of its text, the newest last; also of a deleted article, by its id, until clean-up."""
     store = service.client.store
     try:
         newest: Article | None = store.articles.get(article_id, tenant_id=tenant_id)
@@ -137,24 +137,24 @@ def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery
     earlier = [_earlier(row) for row in store.articles.versions(key, tenant_id=tenant_id)]
     if newest is None and not earlier:
         raise NotFound(f"there is no article {article_id!r}", hint="check the id")
-    return shapes.Versions(article_id=key, versions=earlier + ([_newest(newest)] if newest else []))
+    return article_answers.Versions(article_id=key, versions=earlier + ([_newest(newest)] if newest else []))
 
 
 @router.get(
     "/{article_id:path}",
     summary="Read an article",
-    response_model=shapes.ArticleOut,
+    response_model=article_answers.ArticleOut,
     responses={200: ETAG_OUT, **told(404, 422)},
 )
 def read(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery) -> Response:
-    """With the state of its embedding, and when it may be expected."""
+    """With the state of its embedding and an estimate of when it will be ready."""
     return answered(service, service.client.get(article_id, tenant_id=tenant_id))
 
 
 @router.put(
     "/{article_id:path}",
     summary="Edit an article",
-    response_model=shapes.ArticleOut,
+    response_model=article_answers.ArticleOut,
     responses={200: ETAG_OUT, **told(404, 409, 412)},
 )
 def edit(
@@ -165,14 +165,14 @@ def edit(
     if_match: IF_MATCH = None,
     if_none_match: IF_NONE_MATCH = None,
 ) -> Response:
-    """Changes what is named and leaves the rest, as null does. A changed text is embedded anew; the old one stays in the history."""
+    """Changes the given fields; a field that is missing or null stays. A changed text is embedded again; the old one stays in the history."""
     named = {name: getattr(changes, name) for name in ("title", "content", "slug", "metadata")}
     wanted = {name: value for name, value in named.items() if value is not None}
     if not wanted:
         raise InputError("nothing is to be changed", hint="name title, content, slug or metadata", field="body")
     article = service.client.get(article_id, tenant_id=tenant_id)
     if if_match is not None or if_none_match is not None:
-        # What would be refused anyway is refused for that, whatever the precondition says (RFC 9110, 13.2.1).
+        # Validation errors come before the precondition (RFC 9110, 13.2.1).
         check_draft(ArticleDraft(**({"title": article.title, "content": article.content} | wanted)))
     as_read = etags.condition(article, if_match, if_none_match)
     with changed_since_told(service, article, as_read):
@@ -193,7 +193,7 @@ def delete(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery, 
 
 @contextmanager
 def changed_since_told(service: Service, article: Article, as_read: Mapping[str, Any]) -> Iterator[None]:
-    """Nothing was written because the article is not as it was read: 412 while it exists, 404 when it does not."""
+    """Nothing was written because the article has changed since it was read: 412 if it exists, 404 if not."""
     try:
         yield
     except NotFound:
@@ -203,25 +203,27 @@ def changed_since_told(service: Service, article: Article, as_read: Mapping[str,
 
 
 def answered(service: Service, article: Article, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Written out here, in the thread that has the article: FastAPI would queue for a second one, behind every request that waits."""
-    facts: dict[str, Any] = {name: getattr(article, name) for name in shapes.ArticleOut.model_fields if name != "embedding"}
-    out = shapes.ArticleOut(**facts, embedding=embedding_of(service, article))
+    """Serialized in this thread: FastAPI would wait for a second thread of the pool, behind all waiting requests."""
+    facts: dict[str, Any] = {
+        name: getattr(article, name) for name in article_answers.ArticleOut.model_fields if name != "embedding"
+    }
+    out = article_answers.ArticleOut(**facts, embedding=embedding_of(service, article))
     told_with = {"ETag": etags.tag_of(article)} | dict(headers or {})
     return Response(out.model_dump_json(), status, told_with, "application/json")
 
 
-def embedding_of(service: Service, article: Article) -> shapes.Embedding:
-    return shapes.Embedding(**asdict(state_of(service.client.store, service.pace, article)))
+def embedding_of(service: Service, article: Article) -> article_answers.Embedding:
+    return article_answers.Embedding(**asdict(state_of(service.client.store, service.pace, article)))
 
 
-def _earlier(row: dict[str, Any]) -> shapes.Version:
-    return shapes.Version(
-        version=row["version_number"], **{name: row[name] for name in shapes.Version.model_fields if name != "version"}
+def _earlier(row: dict[str, Any]) -> article_answers.Version:
+    return article_answers.Version(
+        version=row["version_number"], **{name: row[name] for name in article_answers.Version.model_fields if name != "version"}
     )
 
 
-def _newest(article: Article) -> shapes.Version:
-    return shapes.Version(
+def _newest(article: Article) -> article_answers.Version:
+    return article_answers.Version(
         version=article.version,
         title=article.title,
         content=article.content,

@@ -31,7 +31,7 @@ class Attempts:
             return 0.0
 
     def was_right(self, peer: str) -> None:
-        """The attempt that was taken last was no wrong one."""
+        """The last attempt had the right token: it is not counted."""
         with self._lock:
             if self._of.get(peer, 0):
                 self._of[peer] -= 1

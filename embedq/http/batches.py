@@ -1,4 +1,4 @@
-"""POST /api/articles/batch: many articles in one transaction, told apart in the answer."""
+"""POST /api/articles/batch: many articles in one transaction, with an outcome for each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import replace
 from ..decide.drafts import check_draft
 from ..errors import InputError
 from ..model import ArticleDraft
-from . import shapes
+from . import article_answers, shapes
 from .problems import Refusal
 from .service import Service
 
 
-def write(service: Service, batch: shapes.Batch) -> shapes.BatchDone:
+def write(service: Service, batch: shapes.Batch) -> article_answers.BatchDone:
     """Raises InputError naming the article and field that is wrong; nothing is written then."""
     most = service.settings.article_batch_max
     if len(batch.articles) > most:
@@ -33,7 +33,7 @@ def _check_names(drafts: Sequence[ArticleDraft]) -> None:
     _check([draft if _has_text(draft) else replace(draft, title="x") for draft in drafts])
 
 
-def _written(service: Service, batch: shapes.Batch, every: Sequence[ArticleDraft | None]) -> shapes.BatchDone:
+def _written(service: Service, batch: shapes.Batch, every: Sequence[ArticleDraft | None]) -> article_answers.BatchDone:
     """None: an article without text, which is skipped."""
     _check(every)
     drafts = [draft for draft in every if draft is not None]
@@ -85,14 +85,14 @@ def _told(
     before: dict[tuple[str, str], str],
     after: dict[tuple[str, str], str],
     written: set[str],
-) -> shapes.BatchDone:
+) -> article_answers.BatchDone:
     found, existed = [], set(before.values())
     for draft in drafts:
         if draft is None:
-            found.append(shapes.BatchDone.One(id=None, slug=None, outcome="skipped"))
+            found.append(article_answers.BatchDone.One(id=None, slug=None, outcome="skipped"))
             continue
         article_id = after[("id", draft.id)] if draft.id else after[("slug", draft.slug or "")]
         outcome = "unchanged" if article_id not in written else "changed" if article_id in existed else "created"
-        found.append(shapes.BatchDone.One(id=article_id, slug=draft.slug, outcome=outcome))  # type: ignore[arg-type]
+        found.append(article_answers.BatchDone.One(id=article_id, slug=draft.slug, outcome=outcome))  # type: ignore[arg-type]
     counts = {name: sum(one.outcome == name for one in found) for name in ("created", "changed", "unchanged", "skipped")}
-    return shapes.BatchDone(articles=found, **counts)
+    return article_answers.BatchDone(articles=found, **counts)

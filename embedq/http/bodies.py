@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
     from starlette.requests import Request
 
-# Bodies that are being read or worked on. What is no larger than SMALL does not count: a save never waits for another's upload.
+# Bodies that are being read or worked on. Bodies up to SMALL do not count, so that a small save never waits for a large upload.
 HELD_MAX, SMALL = 16 * BODY_MAX, 64 * KIB
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
@@ -24,11 +24,11 @@ class Bodies:
     """The bodies of all requests of one process. Used by its event loop only."""
 
     def __init__(self, within_s: float | None = None, held_max: int = HELD_MAX) -> None:
-        """`within_s`: a time for all bodies in place of each path's own."""
+        """`within_s`: a limit for all bodies, instead of each path's own."""
         self._within_s, self._held_max, self._held = within_s, held_max, 0
 
     async def read(self, request: Request, bounds: Bounds, *, form: bool = False) -> int:
-        """The request has its body afterwards. Returns its size, to be let go of when it was answered. Raises Refusal."""
+        """Read the body into the request. Returns its size, for `let_go` after the answer. Raises Refusal."""
         check_kind(request.headers, form=form)
         if int(request.headers.get("content-length", "0")) > bounds.size:
             raise too_large(bounds.size)

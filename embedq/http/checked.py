@@ -1,4 +1,4 @@
-"""What GET /health looks at: the database, the broker, the providers. It names no address and no secret."""
+"""The checks of GET /health: the database, the broker, the providers. The answer contains no address and no secret."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Health(BaseModel):
 
 
 class Checked:
-    """The last look, kept for a second: a monitor that hammers reaches neither PostgreSQL nor the broker.
+    """The last result, cached for one second, so that frequent requests of a monitor do not reach PostgreSQL and the broker.
 
-    It has a thread of its own and a bound: a database that hangs must not make a live process look dead.
+    Checks run in a separate thread with a time limit, so that /health answers while the database hangs.
     """
 
     def __init__(self, client: Client) -> None:
@@ -56,7 +56,7 @@ class Checked:
 
     async def look(self) -> Health:
         if time.monotonic() > self._until:
-            async with self._looking:  # who waits here gets what the one before has seen, and does not look again
+            async with self._looking:  # a request that waited here gets the result of the one before it
                 if time.monotonic() > self._until:
                     self._found = await self._look()
                     self._until = time.monotonic() + KEPT_S
@@ -133,7 +133,7 @@ def _check(ask: Callable[[], str]) -> Check:
 
 
 def _broker(seen: Peek) -> Check:
-    """Looked at past the circuit, whose word is of a while ago; without the address, which is for those with a token."""
+    """Checked regardless of the circuit breaker, whose state may be old; without the address, which only requests with a token may see."""
     if not seen.reachable:
         return Check(ok=False, detail="does not answer")
     if seen.of_another_kind:

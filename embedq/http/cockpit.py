@@ -1,12 +1,11 @@
-"""The cockpit at `/`: one page that shows both deliveries, and the levers beside what they move.
+"""The cockpit at `/`: one page that shows both deliveries, with the actions beside the numbers that they change.
 
-It works without JavaScript; with it, the numbers and charts renew themselves. Every act is a form with a reason, signed
-in by cookie, and on record like the commands'.
+It works without JavaScript; with it, numbers and charts are refreshed. Every action is a form with a reason, needs a session
+cookie, and is written to the audit log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import ceil
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -16,29 +15,30 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from .._version import __version__
 from ..decide.access import ANYBODY, Principal, why_not
-from ..errors import EmbedqError, InputError
+from ..errors import EmbedqError
 from ..model import Mode, Priority
 from ..operations.authentication import acting
-from . import acts, session
-from .doors import Door
+from . import session
+from .cockpit_actions import LEVERS, perform
+from .fields import NO_NUL
 from .gate import forbidden
-from .guard import peer_of
 from .needs import TO_ACT, TO_LOOK
-from .picture import Picture, picture, span
+from .origins import peer_of
 from .problems import Refusal
 from .rendering import SECTIONS, file, page, pages, theme_of
+from .routes import AuthorizedRoute
 from .service import Service, TheService
-from .shapes import NO_NUL
+from .snapshot import Snapshot, snapshot
 
 
 def may_act(principal: Principal) -> bool:
-    """Whether this session may change anything: the one check of every act of the cockpit and the console."""
+    """Whether this session may change anything: checked before every action of the cockpit and the console."""
     return why_not(principal, TO_ACT) is None
 
 
 async def refused(service: Service, request: Request, *, to_act: bool) -> Response | None:
-    """For forms: who has no cookie of ours is sent to sign in, and whose token may not act is refused (Refusal), before a byte of
-    the form is read."""
+    """For forms: a request without a session is redirected to the sign-in page, and one whose token may not act is refused (Refusal),
+    before the form is read."""
     cookie = request.cookies.get(session.COOKIE, "")
     if session.token_of(cookie):
         await service.gate.look()
@@ -51,15 +51,15 @@ async def refused(service: Service, request: Request, *, to_act: bool) -> Respon
     return None
 
 
-class SessionDoor(Door):
+class SessionRoute(AuthorizedRoute):
     """For forms of the cockpit."""
 
     async def refusal(self, service: Service, request: Request) -> Response | None:
         return await refused(service, request, to_act="act" in request.path_params)
 
 
-router = APIRouter(route_class=Door, include_in_schema=False)
-forms = APIRouter(route_class=SessionDoor, include_in_schema=False)
+router = APIRouter(route_class=AuthorizedRoute, include_in_schema=False)
+forms = APIRouter(route_class=SessionRoute, include_in_schema=False)
 
 ASSETS = {
     "cockpit.css": "text/css",
@@ -74,7 +74,7 @@ Text = Annotated[str, Form(max_length=500, pattern=NO_NUL)]
 
 
 def signed_in(service: Service, request: Request, authorization: str | None) -> tuple[Principal | None, str]:
-    """Who it is, None for a stranger, and the session's cookie, empty for who sends the token itself."""
+    """The principal, None if not signed in; and the session's cookie, empty if the request has the token itself."""
     given = (authorization or "").removeprefix("Bearer ").strip()
     if given and (principal := admitted(service, request, given)):
         return principal, ""
@@ -83,7 +83,7 @@ def signed_in(service: Service, request: Request, authorization: str | None) -> 
 
 
 def admitted(service: Service, request: Request, token: str) -> Principal | None:
-    """Who may look at the cockpit with this token. Raises Refusal (429) when too many wrong tokens came before it."""
+    """The principal of this token, None if it may not see the cockpit. Raises Refusal (429) after too many wrong tokens."""
     peer = peer_of(request.client.host if request.client else None)
     wait_s = service.attempts.take(peer)
     if wait_s > 0:
@@ -112,7 +112,7 @@ def cockpit(
     said: str = "",
     seal: str = "",
 ) -> Response:
-    """The page; the sign-in form for a stranger."""
+    """The page; without a session, the sign-in form."""
     try:
         principal, cookie = signed_in(service, request, authorization)
     except EmbedqError as away:
@@ -124,7 +124,7 @@ def cockpit(
             return page("signin.html", 401 if authorization else 200, closed=closed, theme=theme_of(request))
         principal = principal or ANYBODY
         cookie = fresh = session.new_cookie(service.admission, principal)
-    # Only what this session was told itself is shown: an address with words in it, made by somebody else, says nothing.
+    # The message in the URL is shown only with this session's signature, so that a link cannot put words on the page.
     told = said if said and session.form_token_fits(service.admission, cookie, seal, said) else ""
     answer = _shown(service, principal, cookie, told, q, tenant, theme_of(request))
     if fresh:
@@ -135,7 +135,7 @@ def cockpit(
 def _shown(service: Service, principal: Principal, cookie: str, told: str, q: str, tenant: str, theme: str) -> Response:
     form, found, complaint = session.form_token(service.admission, cookie), None, ""
     try:
-        seen: Picture | None = picture(service)
+        seen: Snapshot | None = snapshot(service)
     except EmbedqError as away:
         return page("away.html", 503, why=str(away), hint=away.hint)
     if q.strip():
@@ -166,10 +166,10 @@ def _shown(service: Service, principal: Principal, cookie: str, told: str, q: st
 
 @router.get("/cockpit/live")
 def live(service: TheService, request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
-    """What the page renews: rendered parts by their element's id, and the charts' series."""
+    """What the page refreshes: rendered parts by element id, and the series of the charts."""
     if signed_in(service, request, authorization)[0] is None:
         raise Refusal(401, "token", "Signed out", "the session is over", "sign in again at /")
-    seen = picture(service)
+    seen = snapshot(service)
     macros: Any = pages.get_template("parts.html").module
     parts = {
         name: str(getattr(macros, name)(seen)) for name in ("summary", "numbers", "places", "workers", "findings", "audit")
@@ -201,7 +201,7 @@ def sign_in(
 
 @forms.post("/cockpit/signout")
 def sign_out(service: TheService, request: Request, form: Text = "") -> Response:
-    """The cookie opens nothing afterwards, whoever kept a copy of it, in any process of the service."""
+    """Afterwards the cookie, and every copy of it, is invalid in all processes of the service."""
     cookie = own_form(service, request, form)
     answer: Response = RedirectResponse("/", 303)
     try:
@@ -229,7 +229,7 @@ def host_of(request: Request) -> str:
 
 
 def set_cookie(request: Request, answer: Response, cookie: str) -> None:
-    # Behind a proxy with TLS the browser's own word (Origin) tells that the cookie travels over https.
+    # Behind a proxy that ends TLS, the Origin header shows that the browser uses https.
     secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
     answer.set_cookie(session.COOKIE, cookie, max_age=session.LASTS_S, httponly=True, samesite="strict", secure=secure)
 
@@ -246,7 +246,7 @@ def do(
     error_class: Text = "",
     sure: Text = "",
 ) -> Response:
-    """One act, then the page again with what came of it."""
+    """Perform one action, then show the page with its result."""
     cookie = own_form(service, request, form)
     if not service.sessions.open(cookie):
         return RedirectResponse("/", 303)
@@ -254,75 +254,13 @@ def do(
         raise Refusal(404, "not-found", "There is no such act", act[:40], "the cockpit shows what can be done")
     peer = host_of(request)
     try:
-        said = _act(
+        said = perform(
             service, act, reason.strip(), peer, {"mode": mode, "priority": priority, "error_class": error_class, "sure": sure}
         )
     except EmbedqError as refused:
         said = f"Not done: {refused} — {refused.hint}"
     seal = session.form_token(service.admission, cookie, said)
     return RedirectResponse("/?" + urlencode({"said": said, "seal": seal}), 303)
-
-
-def _act(service: Service, act: str, reason: str, peer: str, given: dict[str, str]) -> str:
-    if not reason:
-        raise InputError("an act needs its reason", hint="say why; the audit log keeps it", field="reason")
-    return LEVERS[act](service, acts.Operator(peer, reason), given)
-
-
-def _mode(service: Service, by: acts.Operator, given: dict[str, str]) -> str:
-    if given["mode"] not in tuple(Mode):
-        raise InputError("that is no mode", hint="choose one of the list", field="mode")
-    done = acts.change_mode(service, Mode(given["mode"]), by)
-    return f"Mode {done['before']} → {done['after']}; the fence held after {span(done['fenced_s'])}. " + " ".join(
-        done["warnings"]
-    )
-
-
-def _pause(paused: bool) -> Callable[[Service, acts.Operator, dict[str, str]], str]:
-    def change(service: Service, by: acts.Operator, given: dict[str, str]) -> str:
-        chosen = [Priority(given["priority"])] if given["priority"] in tuple(Priority) else []
-        now = acts.set_paused(service, chosen, paused, by)["paused_priorities"]
-        return f"Paused now: {', '.join(now) or 'nothing'}."
-
-    return change
-
-
-def _run(running: bool) -> Callable[[Service, acts.Operator, dict[str, str]], str]:
-    def change(service: Service, by: acts.Operator, _: dict[str, str]) -> str:
-        acts.set_running(service, running, by)
-        return "Workers may claim again." if running else "No worker can claim; what is in flight settles."
-
-    return change
-
-
-def _emergency(service: Service, by: acts.Operator, given: dict[str, str]) -> str:
-    if not given["sure"]:
-        raise InputError("the emergency procedure was not confirmed", hint="tick the box beside the button", field="sure")
-    done = acts.emergency(service, by)
-    told = "; ".join(f"{step['step']} {span(step['seconds'])}" for step in done["steps"])
-    verdict = "Nothing is missing." if done["verified"] else "Verify is NOT content: embedq verify."
-    return f"Emergency: {done['before']} → {done['after']} in {span(done['seconds'])}. {verdict} {told}."
-
-
-def _end_emergency(service: Service, by: acts.Operator, _: dict[str, str]) -> str:
-    done = acts.end_emergency(service, by)
-    return f"Back to mode {done['after']}; maintenance is over."
-
-
-def _retry(service: Service, by: acts.Operator, given: dict[str, str]) -> str:
-    return f"{acts.retry(service, given['error_class'] or None, by)['retried']} failed tasks are tried again."
-
-
-LEVERS: dict[str, Callable[[Service, acts.Operator, dict[str, str]], str]] = {
-    "mode": _mode,
-    "pause": _pause(True),
-    "resume": _pause(False),
-    "stop": _run(False),
-    "start": _run(True),
-    "emergency": _emergency,
-    "end-emergency": _end_emergency,
-    "retry": _retry,
-}
 
 
 @router.get("/cockpit/assets/{name}")

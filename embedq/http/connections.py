@@ -1,7 +1,7 @@
-"""Connections: how many there may be, and how long one may take over its head and over reading its answer.
+"""Connections: how many there may be, and how long a client may take to send a request's head and to read the answer.
 
-uvicorn waits for ever for a head and for a client that does not read, and accepts until no file is left. This is mixed into its
-protocol class, and knows of it only what both of its HTTP implementations have.
+uvicorn has no limit for either, and accepts connections until no file descriptor is left. This class is mixed into its protocol
+class, and uses only attributes that both of uvicorn's HTTP implementations have.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..decide.connections import Limits
-from .envelope import HEADERS
-from .guard import peer_of
+from .middleware import HEADERS
+from .origins import peer_of
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.flow_control import FlowControl
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # From the connection, or the first byte of a further request, to the end of its head.
 HEAD_S, HEAD_MAX = 10.0, 32 * 1024
-# A client that takes nothing of an answer for so long does not want it.
+# A connection whose client reads nothing of an answer for so long is closed.
 READ_S = 30.0
 # After an answer that did not wait for the body: closed at once, a client still sending would lose the answer.
 LINGER_S = 2.0
@@ -57,7 +57,7 @@ class Crowd:
                 del self._of[one.peer]
 
     def _idle(self, new: Bounded, peer: str | None) -> Bounded | None:
-        """One that has not sent a whole head yet, else one that rests between requests."""
+        """A connection that has not sent a complete head, otherwise one that is idle between requests."""
         resting = None
         for one in self._open:
             if one is new or not one.asks_for_nothing() or (peer is not None and one.peer != peer):
@@ -82,7 +82,7 @@ class Closing:
 
 
 class Bounded(asyncio.Protocol):
-    """Mixed in before uvicorn's class, whose attributes these are."""
+    """Mixed in before uvicorn's class, which has these attributes."""
 
     transport: asyncio.Transport
     cycle: RequestResponseCycle | None
@@ -144,7 +144,7 @@ class Bounded(asyncio.Protocol):
             self._of_reading = None
 
     def send_400_response(self, msg: str) -> None:
-        """For what is no HTTP. In place of uvicorn's own, so that every answer is a problem with our headers."""
+        """For requests that are not HTTP. Replaces uvicorn's own answer, so that every answer is a problem with our headers."""
         if self.awaits_head() or not self.cycle.response_started:  # type: ignore[union-attr]
             self._socket.write(canned(400, "Bad Request", "http", "The request is no HTTP", msg, "send HTTP/1.1"))
         if self.cycle is not None:
@@ -157,7 +157,7 @@ class Bounded(asyncio.Protocol):
         if self._is_closing():
             return
         if self.cycle is None or not self.cycle.more_body or not self._socket.can_write_eof():
-            self._socket.close()  # after what is written was taken, which may be never
+            self._socket.close()  # it would wait until the client has read everything, which may never happen
             self._of_reading = self._of_reading or self._later(READ_S)
             return
         self._linger()

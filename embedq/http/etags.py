@@ -1,6 +1,6 @@
 """ETags of articles, and the preconditions that name them (docs/why/etag.rst).
 
-An ETag stands for title, content, slug and metadata. How far the embedding is changes by itself and is no part of it.
+An ETag stands for title, content, slug and metadata. The state of the embedding is not part of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
 def tag_of(article: Article) -> str:
-    """The text's version, and the moment of the last change of anything, in microseconds."""
+    """The text's version, and the time of the last change of the row, in microseconds."""
     return f'"{article.version}-{(article.updated_at - EPOCH) // timedelta(microseconds=1):x}"'
 
 
@@ -28,7 +28,7 @@ def names(header: str, article: Article) -> bool:
 
 
 def condition(article: Article, if_match: str | None, if_none_match: str | None = None) -> dict[str, Any]:
-    """What the statement that writes must ask again, under the row's lock. Raises Refusal (412) when it is known already."""
+    """The condition that the writing statement must check again under the row's lock. Raises Refusal (412) if it fails already."""
     if if_none_match is not None and names(if_none_match, article):
         raise changed(article, "If-None-Match", "an article is there already", "send If-Match with its ETag to change it")
     if if_match is None:

@@ -1,4 +1,4 @@
-"""GET /metrics: Prometheus' text, for whoever has the admin token."""
+"""GET /metrics: metrics in Prometheus' text format; needs the admin token."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from fastapi import APIRouter, Depends, Response
 
 from ..operations.metrics import CONTENT_TYPE, OfHouse, OfProcess, page
 from ..operations.status import glance
-from .doors import Door
+from .routes import AuthorizedRoute
 from .service import ADMIN_BEARER, TheService
 
-router = APIRouter(tags=["operator"], route_class=Door, dependencies=[Depends(ADMIN_BEARER)])
+router = APIRouter(tags=["operator"], route_class=AuthorizedRoute, dependencies=[Depends(ADMIN_BEARER)])
 
 
 @router.get(
@@ -19,7 +19,7 @@ router = APIRouter(tags=["operator"], route_class=Door, dependencies=[Depends(AD
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(service: TheService) -> Response:
-    """The database, the broker, the workers' last heartbeats, and this process. Works, and says so, while a part is away."""
+    """The database, the broker, the workers' last heartbeats, and this process. Answers while one of them is away: its `_up` is then 0."""
     client = service.client
     house = OfHouse(client.store, client.broker, lambda: glance(client.store, service.settings).found)
     return Response(page(OfProcess(), house), media_type=CONTENT_TYPE)

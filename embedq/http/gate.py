@@ -1,4 +1,4 @@
-"""The gate of every path: whose token a request has, whether that opens the path, and whether its rate allows it; before a body is read."""
+"""Authentication of every request, before its body is read: whose token it has, whether the token may use the path, and its rate limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTING: Final = {Area.ARTICLES: "AUTH_TOKEN", Area.SEARCH: "AUTH_TOKEN", Area.O
 
 
 class Gate:
-    """Used by one event loop. PostgreSQL is asked in threads of its own: a stranger who waits keeps no request of others from a thread."""
+    """Used by one event loop. Token look-ups have threads of their own, so that unauthenticated requests cannot use up the request threads."""
 
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
@@ -32,7 +32,7 @@ class Gate:
         self._looking = asyncio.Lock()
 
     async def admit(self, authorization: str | None, need: Need) -> Principal:
-        """Raises Refusal: 401 for no token or an unknown one, 403 for one that may not, 429 beyond its rate."""
+        """Raises Refusal: 401 without a token or with an unknown one, 403 for a missing scope, 429 beyond its rate."""
         given = bearer_of(authorization)
         principal, known = await self._whose(given)
         said = why_not(principal, need) if principal else None
@@ -45,9 +45,9 @@ class Gate:
         return principal
 
     async def look(self) -> None:
-        """Raises StoreUnavailable when which tokens are open cannot be known now."""
+        """Raises StoreUnavailable when the valid tokens cannot be read now."""
         if self.admission.must_look:
-            async with self._looking:  # who waits here has what the one before has seen
+            async with self._looking:  # a request that waited here uses the result of the one before it
                 if self.admission.must_look:
                     await self._asked(self.admission.look)
 

@@ -1,14 +1,14 @@
-"""GET /health: is the process alive, and can it do its work? Asked without a token, so it names no address and no secret."""
+"""GET /health: liveness and readiness of the process. It needs no token, so it contains no address and no secret."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
 from .checked import Health
-from .doors import Door
+from .routes import AuthorizedRoute
 from .service import TheService
 
-router = APIRouter(route_class=Door, tags=["health"])
+router = APIRouter(route_class=AuthorizedRoute, tags=["health"])
 
 
 @router.get("/health", summary="Liveness, and readiness in detail")

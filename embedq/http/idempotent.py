@@ -1,7 +1,7 @@
 """Idempotency-Key on a create: the same request twice makes one article (docs/why/idempotency.rst).
 
-The key decides the article's id, and the insert decides who was first: no table of keys, nothing to clean up, and two
-requests at the same moment cannot both win.
+The article's id is derived from the key, and the insert decides which request was first: there is no table of keys to clean up,
+and of two simultaneous requests only one creates the article.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _same(client: Client, article_id: str, new: NewArticle) -> bool:
     if first is None:
         return False
     same_text = (first["title"], first["content"]) == (new.title, new.content)
-    # Slug and metadata may have been edited since without a trace; only of an untouched article are they known.
+    # Edits of slug and metadata leave no version, so they are compared only if the article was never edited.
     if same_text and (not first["untouched"] or (first["slug"], first["metadata"]) == (new.slug, new.metadata)):
         return True
     raise InputError(

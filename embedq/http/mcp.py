@@ -1,4 +1,4 @@
-"""/mcp: the tools for agents on the service, by streamable HTTP. Stateless: any process answers any request, and none remembers one."""
+"""/mcp: the tools for agents on the service, by streamable HTTP. Stateless: any process of the service can answer any request."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..decide.access import Principal
 from ..decide.bodies import ARTICLE
 from ..mcp.wire import readable
 from ..operations.authentication import acting
-from .guard import host_is_local
 from .needs import need_of
+from .origins import host_is_local
 from .problems import Refusal
 from .service import Service, the_service
 
@@ -84,7 +84,7 @@ def made(service: Service) -> StreamableHTTPSessionManager:
     async def whose(_: Any) -> Principal:
         return acting.get()
 
-    # The gate has looked at the Host and the Origin, and bounded the body.
+    # Host and Origin are checked already, and the body is limited.
     return StreamableHTTPSessionManager(
         make_server(lambda: parts, whose), stateless=True, max_request_body_size=2 * ARTICLE.size
     )
@@ -114,7 +114,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 class McpRoute(Route):
-    """Known by its path to the log and the metrics, as the others are."""
+    """The path as the log and the metrics name it."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self

@@ -1,4 +1,4 @@
-"""What each path asks of a token: the one place where it is said. What reads needs `read`; what changes needs `write`, of the operator `admin`."""
+"""The scope that each path needs: `read` to read, `write` to change, `admin` for operators. Defined here only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PARTS: Final = {
     # Each tool has a need of its own.
     "mcp": Part(Area.MCP, Scope.READ),
 }
-# The cockpit and the console ask for their cookie, which stands for a token.
+# The cockpit and the console check their session cookie instead.
 CONSOLE: Final = ("cockpit", "console", "tasks", "articles", "errors", "workers", "queues", "models", "procedures", "audit")
 OPEN: Final = ("", "health", "docs", "openapi.json", *CONSOLE)
-# A POST that reads: a question may be too long for an address.
+# A POST that only reads: a query may be too long for a URL.
 SEARCH: Final = "/api/search"
 SAFE: Final = ("GET", "HEAD")
 
@@ -33,7 +33,7 @@ TO_ACT: Final = Need(Scope.ADMIN, Area.OPERATOR)
 
 
 def need_of(method: str, path: str) -> Need | None:
-    """None: the path is open to everybody. Raises KeyError for a path that nothing is said about, before the service starts."""
+    """None: the path needs no token. Raises KeyError, before the service starts, for a path that is not listed."""
     first = path.split("/")[1]
     if first in OPEN:
         return None

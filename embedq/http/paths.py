@@ -1,4 +1,4 @@
-"""Which methods a path takes: asked before anything else, because FastAPI takes GET /api/articles/batch for an article named `batch`,
+"""Which methods a path takes: checked first, because FastAPI takes GET /api/articles/batch for an article named `batch`,
 and names one route's methods in `Allow` where a path has several routes."""
 
 from __future__ import annotations

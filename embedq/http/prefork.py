@@ -1,4 +1,4 @@
-"""Several processes that answer on one listening socket. The parent serves nothing: it starts them, and anew those that die."""
+"""Several processes that serve one listening socket. The parent only starts them, and restarts those that die."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Prefork:
     _asked_to_stop: int = field(default=0, init=False)
 
     def run(self) -> None:
-        """Until INT, TERM or HUP; requests under way are answered first. Asking again hastens."""
+        """Until INT, TERM or HUP; requests under way are answered first. A second signal ends it at once."""
         made = [Process(number) for number in range(1, self.processes + 1)]
         for each in HEEDED:
             signal.signal(each, self._stop)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
-# PostgreSQL gave this transaction up for another's sake, and rolled it back.
+# Deadlock or serialization failure: PostgreSQL rolled this transaction back.
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 PLACES = ("body", "query", "path", "header")
 WORDS = {
@@ -93,7 +93,7 @@ class Problem(BaseModel):
 
 
 class Refusal(Exception):
-    """Raised by the doors for what is HTTP's own business: tokens, preconditions, sizes."""
+    """Raised by routes and middleware for errors of HTTP itself: tokens, preconditions, sizes."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ def _later(kind: str, title: str, detail: str, next_step: str, after_s: float | 
 
 
 def of_validation(wrong: RequestValidationError) -> JSONResponse:
-    """What did not fit the schema. The values are not repeated: they may be anything."""
+    """Validation errors. The values are not repeated, because they may be secret."""
     found = [Wrong(field=_field(error["loc"]), reason=_reason(error)) for error in wrong.errors()][:20]
     first = found[0] if found else Wrong(field="body", reason="cannot be understood")
     return answer(
@@ -243,13 +243,13 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 def of_any(error: Exception) -> JSONResponse:
-    """What PostgreSQL, the broker or the operating system refuses in embedq's words; the rest as a mistake of ours."""
+    """What PostgreSQL, the broker or the operating system refuses in embedq's words; everything else as an internal error."""
     refused = refusals.of_error(error)
     return unexpected(error) if refused is None else of_error(refused)
 
 
 def unexpected(error: Exception) -> JSONResponse:
-    """A mistake of ours: the log has the traceback under the request's id, the answer has the id."""
+    """An internal error: the log has the traceback with the request's id, the answer has the id."""
     log.error("unexpected: %s", type(error).__name__, exc_info=error)
     return answer(
         500,

@@ -1,5 +1,5 @@
-"""/docs: Swagger UI over this service's own OpenAPI. Its files come with a package (fastapi-offline) and are served from here: a
-reader's browser asks nobody else, and the page needs no internet.
+"""/docs: Swagger UI over this service's own OpenAPI. Its files come with a package (fastapi-offline) and are served from here,
+so the page needs no internet access.
 """
 
 from __future__ import annotations
@@ -7,11 +7,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from .doors import Door
 from .problems import Refusal
 from .rendering import file, page
+from .routes import AuthorizedRoute
 
-router = APIRouter(route_class=Door, include_in_schema=False)
+router = APIRouter(route_class=AuthorizedRoute, include_in_schema=False)
 
 # name -> (package, folder, media type). Swagger UI is Apache-2.0.
 ASSETS = {

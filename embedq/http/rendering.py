@@ -1,4 +1,4 @@
-"""Pages from templates: everything that is shown is escaped for HTML, and what cannot be seen in it is made visible."""
+"""Pages from templates: every value is escaped for HTML, and invisible characters are shown as escapes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from .. import visible
-from .picture import ceiling, line, moment, span
+from .snapshot import ceiling, line, moment, span
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; "
@@ -37,7 +37,7 @@ THEME = "embedq_theme"
 
 
 def _seen(value: Any) -> Any:
-    """Controls and marks of direction in text as escapes (docs/why/visible.rst). A field's value is escaped with `|e`, and stays as it is."""
+    """Control and bidirectional characters in text as escapes (docs/why/visible.rst). A field's value is escaped with `|e`, and stays as it is."""
     return visible.line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -56,7 +56,7 @@ def query(fields: Mapping[str, object]) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number of a chart, short."""
+    """A number of a chart, abbreviated."""
     return "–" if value is None else f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2g}"
 
 
@@ -86,7 +86,7 @@ def page(name: str, status: int, **facts: Any) -> Response:
 
 
 def theme_of(request: Request) -> str:
-    """What the visitor has chosen; empty: as the system has it."""
+    """The theme that the user has chosen; empty: the system's."""
     chosen = request.cookies.get(THEME, "")
     return chosen if chosen in THEMES else ""
 

@@ -11,13 +11,16 @@ from ..decide.access import Area, Need, Scope, source_for
 from ..errors import NotWell
 from ..operations.authentication import acting
 from . import shapes
-from .doors import Door
 from .gate import forbidden
 from .problems import Refusal, told
+from .routes import AuthorizedRoute
 from .service import ARTICLES_BEARER, Service, TheService, no_strange_query
 
 router = APIRouter(
-    prefix="/api", tags=["search"], route_class=Door, dependencies=[Depends(ARTICLES_BEARER), Depends(no_strange_query)]
+    prefix="/api",
+    tags=["search"],
+    route_class=AuthorizedRoute,
+    dependencies=[Depends(ARTICLES_BEARER), Depends(no_strange_query)],
 )
 
 

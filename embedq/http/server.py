@@ -1,4 +1,4 @@
-"""uvicorn with bounds: connections below the number of files that the process may open, and no flood of log lines about them."""
+"""uvicorn with bounds: connections below the number of files that the process may open, and a limited rate of log lines about them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .service import CONNECTIONS
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-# Longer than clients and proxies keep an idle connection (5 to 60 s as a rule): who closes first must not be we, or the request that
-# is on its way at that moment is answered with a reset.
+# Longer than clients and proxies keep an idle connection (5 to 60 s as a rule): the client must close first, because a request that arrives
+# while the server closes gets a connection reset.
 KEEP_ALIVE_S = 75
 # asyncio accepts so many connections in one turn of its loop, before the first of them is counted.
 AT_ONCE = 4
-# A burst of connections waits here and is not refused.
+# Length of the queue in which a burst of connections waits.
 QUEUE = 2048
 # Connections that are accepted and not counted yet, links to the broker, files that are opened for a moment.
 SPARE_FILES = 3 * AT_ONCE + 12
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 
 
 class Seldom(logging.Filter):
-    """What strangers can make the server say is said once a minute, without a traceback, and how often it was left out."""
+    """Log lines that any client can cause are written once a minute, without a traceback, with the number that was suppressed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def run(app: FastAPI, sock: socket.socket) -> None:
 
 
 def allowed() -> Limits:
-    """As many connections as there are files for; the soft limit is raised where the hard one allows it."""
+    """As many connections as file descriptors allow; the soft limit is raised where the hard one allows it."""
     reserved = open_files() + CONNECTIONS + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST + reserved

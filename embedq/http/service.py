@@ -1,4 +1,4 @@
-"""One service's parts, and the way a request reaches them."""
+"""The parts of the service, and how a request gets them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .gate import Gate
 from .problems import Refusal
 from .session import Sessions
 
-# Threads that answer requests, and others that search. Each holds one connection to PostgreSQL at most; four more are for looks.
+# Threads that answer requests, and others that search. Each holds one connection to PostgreSQL at most; four more are for health checks.
 THREADS, SEARCH_THREADS = 16, 8
 CONNECTIONS = THREADS + SEARCH_THREADS + 4
 # lock_timeout of the service's sessions: another transaction that holds an article's row must not hold all threads.
@@ -38,7 +38,7 @@ class Service:
     bodies: Bodies = field(default_factory=Bodies)
     sessions: Sessions = field(init=False)
     attempts: Attempts = field(default_factory=Attempts)
-    # Searches wait for the provider, which may hang: they have threads of their own, so that saving never waits behind them (G7).
+    # Searches wait for the provider, which may hang. They have threads of their own, so that a save never waits for a search (G7).
     searchers: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ async def _service(request: Request) -> Service:
 
 TheService = Annotated[Service, Depends(_service)]
 
-# For the document alone: `doors` has asked for the token by then.
+# For OpenAPI only: `AuthorizedRoute` has checked the token before.
 ARTICLES_BEARER = HTTPBearer(
     auto_error=False, scheme_name="AUTH_TOKEN", description="For articles and search; or a named token."
 )
@@ -70,7 +70,7 @@ ADMIN_BEARER = HTTPBearer(
 
 
 async def no_strange_query(request: Request) -> None:
-    """A misspelt `tenant_id` must not quietly mean another tenant's article. Raises Refusal."""
+    """Raises Refusal for a misspelt `tenant_id`, which would otherwise select the default tenant."""
     known = [field.alias for field in request.scope["route"].dependant.query_params]
     strange = next((name for name in request.query_params if name not in known), None)
     if strange is not None:

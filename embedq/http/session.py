@@ -1,8 +1,8 @@
 """Signing in to the cockpit: a cookie that proves that a token was known, without holding it (docs/why/sessions.rst).
 
 The cookie is HttpOnly and SameSite=Strict; every form carries a token derived from it, so that no other page can act. It names the token
-it was given for, whose own secret signs it: when that token is revoked, the cookie opens nothing any more. What the service remembers is
-which sessions were signed out: in the audit log, where each of its processes sees it.
+it was given for, whose own secret signs it: when that token is revoked, the cookie is invalid. Sessions that were signed out
+are recorded in the audit log, where each process of the service reads them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMED = re.compile(r"[0-9]+\.[0-9a-f]+-([0-9]{1,18})\.[0-9a-f]+")
 
 
 class Sessions:
-    """Which cookies open the cockpit, and for whom."""
+    """Which cookies are valid, and for which principal."""
 
     def __init__(self, admission: Admission, store: Store) -> None:
         self._admission, self._store = admission, store
@@ -49,7 +49,7 @@ class Sessions:
         return ANYBODY if self._admission.everything_open else BY_ADMIN_TOKEN
 
     def end(self, cookie: str, who: str) -> None:
-        """In this process at once. Raises StoreUnavailable when the others could not be told."""
+        """Takes effect in this process at once. Raises StoreUnavailable if it could not be recorded for the others."""
         now = time.time()
         self._ended = {name: until for name, until in self._ended.items() if until > now} | {_name(cookie): now + LASTS_S}
         self._store.audit.write("cockpit", "signed out of the cockpit", who=who, session=_name(cookie))

@@ -13,12 +13,14 @@ from ..decide.sources import source_of
 from ..model import Priority, SourceDraft
 from ..operations import sources as attaching
 from .admin import CHANGES, WHY, operator
-from .doors import Door
+from .fields import NO_NUL, Strict, with_example
 from .problems import told
+from .routes import AuthorizedRoute
 from .service import ADMIN_BEARER, TheService
-from .shapes import NO_NUL, Strict, with_example
 
-router = APIRouter(prefix="/admin/sources", tags=["operator"], route_class=Door, dependencies=[Depends(ADMIN_BEARER)])
+router = APIRouter(
+    prefix="/admin/sources", tags=["operator"], route_class=AuthorizedRoute, dependencies=[Depends(ADMIN_BEARER)]
+)
 
 LONGEST = 10_000
 Expression = Annotated[str, Field(min_length=1, max_length=LONGEST, pattern=NO_NUL)]
@@ -50,7 +52,7 @@ class NewSource(Strict):
 
 
 class SourceOut(BaseModel):
-    """`state`: filling, following, behind or orphaned. `problem` and `next`: what is wrong, and which command mends it. `seen`: rows that the
+    """`state`: filling, following, behind or orphaned. `problem` and `next`: what is wrong, and which command repairs it. `seen`: rows that the
     present comparison with the table has looked at. `articles`: rows by the state of their embedding."""
 
     name: str
@@ -85,7 +87,7 @@ def list_sources(service: TheService) -> Sources:
 
 @router.post("", status_code=201, summary="Attach a table", responses=CHANGES)
 def attach(service: TheService, request: Request, wanted: NewSource) -> SourceOut:
-    """From now on every write to it is followed. The rows that are there are taken in by the workers. The same name again changes the source."""
+    """From now on every write to the table is followed. Workers take in the existing rows. The same name again changes the source."""
     given = wanted.model_dump(exclude={"reason", "metadata", "key"})
     draft = SourceDraft(**given, metadata=tuple(wanted.metadata), key=tuple(wanted.key))
     by = operator(request, wanted.reason)
@@ -107,7 +109,7 @@ def detach(
         bool, Query(description="Leave what is embedded, for attaching a table under this name again.")
     ] = False,
 ) -> Detached:
-    """Its triggers and its view go, then its tasks and vectors. The table stays as it is."""
+    """Removes its triggers and view, then its tasks and vectors. The table is not changed."""
     by = operator(request, "detached over HTTP")
     removed = attaching.detach(service.client.store, name, by.who, by.reason, keep_vectors=keep_vectors)
     return Detached(detached=name, removed=removed)

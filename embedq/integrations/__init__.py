@@ -1,1 +1,1 @@
-"""embedq for frameworks of retrieval. Each module needs the extra of its name."""
+"""embedq for frameworks of retrieval. Each module needs the extra of its name. Imported by applications only; uses client and below."""

@@ -110,5 +110,5 @@ def get(client: Client, ids: Sequence[str], tenant_id: str) -> list[Article]:
 def remove(client: Client, ids: Sequence[str], tenant_id: str) -> None:
     """Delete those that exist."""
     for article in client.get_many(ids, tenant_id=tenant_id):
-        with suppress(NotFound):  # somebody else was faster
+        with suppress(NotFound):  # another process deleted it first
             client.delete(article.id, tenant_id=tenant_id)

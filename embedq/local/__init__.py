@@ -1,2 +1,2 @@
-"""This machine. What the embedded servers are made of: programs, passwords, the user they run as, their environment and roles;
-the child processes of `embedq up`, and files. May be imported by settings and above; uses decide."""
+"""This machine: the embedded servers (programs, passwords, the user they run as, environment, roles), the child processes of
+`embedq up`, and files. May be imported by settings and above; uses decide."""

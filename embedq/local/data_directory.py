@@ -63,7 +63,7 @@ def _clear_abandoned(home: Path) -> None:
 
 
 def _initdb(folder: Path, program: Path, owner: Owner, password: str, on_line: OnLine | None, *, durable: bool) -> None:
-    """The superuser's password goes in as its verifier, by a file: whoever reads argv or the file learns nothing to log in with."""
+    """The superuser's password goes in as its verifier, by a file: neither argv nor the file contains a password to log in with."""
     secret = folder.parent / "initdb.password"
     argv = [str(program.with_name("initdb")), "-D", str(folder), "-U", ADMIN, "--auth=scram-sha-256", f"--pwfile={secret}"]
     argv += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
@@ -88,7 +88,7 @@ def _initdb(folder: Path, program: Path, owner: Owner, password: str, on_line: O
 
 
 def set_admin_password(folder: Path, program: Path, owner: Owner, password: str) -> None:
-    """While no server runs there, in PostgreSQL's single-user mode: it asks for no password, and nobody else can connect.
+    """While no server runs there, in PostgreSQL's single-user mode: it asks for no password, and accepts no other connection.
 
     For a home that an earlier version made, or whose passwords were lost.
     """

@@ -35,7 +35,7 @@ _KINDS: Final = {
 
 
 class Version(NamedTuple):
-    """Of an open file: what differs when somebody writes to it."""
+    """Of an open file: what changes when another process writes to it."""
 
     size: int
     modified_ns: int
@@ -50,7 +50,7 @@ def open_regular(path: Path) -> BinaryIO:
 @contextmanager
 def written(path: Path, *, private: bool = False) -> Iterator[IO[str]]:
     """The file, emptied, to be written as UTF-8; `private`: only its owner may read it. Raises InputError, also when a write fails. A FIFO
-    that nobody reads is refused: opening it would wait for a reader."""
+    without a reader is refused: opening it would wait for a reader."""
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
         with os.fdopen(number, "w", encoding="utf-8") as sink:

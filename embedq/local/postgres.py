@@ -20,7 +20,7 @@ host all all 127.0.0.1/32 scram-sha-256
 
 
 def passwords_of(home: Path) -> Passwords:
-    """This home's passwords. When they are made anew, whoever starts the server has to set the superuser's: asks_for_passwords says so,
+    """This home's passwords. When they are made anew, the process that starts the server has to set the superuser's: asks_for_passwords says so,
     also after an interruption."""
     if kept(home) is None:
         (home / "postgres" / "pg_hba.conf").unlink(missing_ok=True)

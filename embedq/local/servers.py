@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..errors import ConfigError, EmbedqError
-from .data_directory import START_TIMEOUT_S, end_leftovers, failed, hint_for, make_data_folder, set_admin_password
+from .child_server import LOOPBACK, ChildServer
+from .data_directory import end_leftovers, hint_for, make_data_folder, set_admin_password
 from .lock import locks, take
-from .process import LOOK_EVERY_S, Child, OnLine, Part, how_it_ended
+from .process import OnLine, Part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .passwords import Passwords
     from .programs import RedisServer
 
-LOOPBACK = "127.0.0.1"
 POSTGRES_SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -92,55 +91,11 @@ def running(home: Path) -> Running | None:
     return None
 
 
-class ChildServer(Child):
-    """PostgreSQL or Redis: a child with a data folder (its part's `cwd`), and one port for as long as the object lives.
-
-    `start()` returns when the server answers, `stop()` when it has ended in order, `kill()` when SIGKILL has ended it.
-    """
-
-    def __init__(self, part: Part, on_line: OnLine | None, port: int, answers: Callable[[], bool]) -> None:
-        super().__init__(part, on_line)
-        self.port = port
-        self._answers = answers
-
-    def spawn(self) -> None:
-        """As Child.spawn, once nobody else works on the data folder. EmbedqError when the port is taken."""
-        from .ports import is_free
-
-        end_leftovers(self.part)
-        if not is_free(self.port):
-            hint = f"end what listens on {LOOPBACK}:{self.port}; or stop embedq and start it anew: it picks another port then"
-            raise EmbedqError(f"{self.name}: port {self.port} is taken by another program", hint=hint)
-        super().spawn()
-
-    def start(self) -> None:
-        """Nothing happens when it runs. EmbedqError, with the server's own last lines, when it does not come up."""
-        if self.runs:
-            return
-        deadline = time.monotonic() + START_TIMEOUT_S
-        self.spawn()
-        while not self._answers():
-            if not self.runs:
-                self._spawn_again(deadline)
-            if time.monotonic() > deadline:
-                self.kill()
-                raise failed(self, f"did not answer within {START_TIMEOUT_S:g} s")
-            time.sleep(LOOK_EVERY_S)
-
-    def _spawn_again(self, deadline: float) -> None:
-        """What outlived a killed PostgreSQL holds its shared memory until it notices; only that passes by waiting."""
-        self.clear_away()
-        if time.monotonic() > deadline or not any("shared memory block" in line for line in self.last_lines):
-            raise failed(self, how_it_ended(self.exit_code))
-        time.sleep(LOOK_EVERY_S)
-        self.spawn()
-
-
 class Servers:
     """Both servers of one home. `on_line(part, line)` gets their log lines, from other threads.
 
-    `overrides` are settings of PostgreSQL and win over ours. `other_broker` is a URL: no Redis is started then, and whoever asks
-    this home for its broker (`running`) is told that one. The URLs are the same at every start, unless another program took a
+    `overrides` are settings of PostgreSQL and win over ours. `other_broker` is a URL: no Redis is started then, and `running` returns
+    it as the broker of this home. The URLs are the same at every start, unless another program took a
     port meanwhile; they hold passwords. `database_url` is of a role that owns its database and is no superuser, `admin_url` of the
     superuser in the database postgres, for tools. `postgres`, `redis` and the URLs are there once start() has returned.
     """
@@ -164,7 +119,7 @@ class Servers:
 
     @property
     def children(self) -> Sequence[ChildServer]:
-        """What was started, PostgreSQL first: whoever stops them begins with the last."""
+        """What was started, PostgreSQL first; to be stopped in reverse order."""
         return self._children[::-1]
 
     @property

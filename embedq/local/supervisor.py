@@ -42,7 +42,7 @@ class Lines:
     def say(self, name: str, line: str) -> None:
         with self._lock:
             self.align([name])
-            # Nobody may be reading any more (`embedq up | head`); the parts must go on, and be stopped in order.
+            # The output may have no reader any more (`embedq up | head`); the parts must go on, and be stopped in order.
             with suppress(OSError, ValueError):
                 self._out.write(f"{self._prefix(name)} {visible.line(hide(line).expandtabs())}\n")
                 self._out.flush()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KEPT_S: Final = 0.5
 # A token that is not known may have been made a moment ago: it is looked for again, by one look in so long at most.
 LOOK_APART_S: Final = 0.05
-# While nobody is asked for a token there is nothing to sign with but this process's own secret.
+# Without tokens, cookies are signed with a secret of this process.
 _OF_THIS_PROCESS: Final = secrets.token_bytes(32)
 
 # Who asks, while a request is answered.
@@ -61,7 +61,7 @@ class Admission:
         return found
 
     def may_be_named(self, given: str | None) -> bool:
-        """Whether it looks like a token of the table: for anything else nobody is asked."""
+        """Whether it has the form of a named token: anything else is not looked up."""
         return given is not None and TOKEN.fullmatch(given) is not None
 
     @property
@@ -112,7 +112,7 @@ class Admission:
         return wait_s
 
     def who(self, given: str | None) -> Principal | None:
-        """For a caller who may wait for PostgreSQL: whose token it is, None for nobody's. Not counted."""
+        """The principal of a token, None if it is unknown; may wait for PostgreSQL. The use is not counted."""
         if (found := self.built_in(given)) or given is None or not self.may_be_named(given):
             return found
         if self.must_look:

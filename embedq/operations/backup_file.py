@@ -182,5 +182,5 @@ def again(path: Path, file: BinaryIO, checked: Contents | None) -> Iterator[byte
 def changed(path: Path) -> InputError:
     return InputError(
         f"{path} was written to while it was restored",
-        hint="nothing that came after is here; restore a file that nobody writes to",
+        hint="nothing that came after is here; restore a file that is not being written",
     )

@@ -24,7 +24,7 @@ def try_one(store: Store, picked: Picked, act: Act, wait_s: float) -> Swept:
             break
         time.sleep(LOOK_EVERY_S)
     if state is None or state["status"] != TaskStatus.COMPLETED:
-        found = "is gone" if state is None else f"is {state['status']}: {state['error_message'] or 'nobody has finished it'}"
+        found = "is gone" if state is None else f"is {state['status']}: {state['error_message'] or 'not finished in time'}"
         raise NotWell(
             f"the canary, task {task}, {found}; the others were left alone", hint=f"`embedq explain {task}` shows why"
         )

@@ -67,7 +67,7 @@ class Pace:
         self._flow = Flow({}, 0.0, 0)
 
     def flow(self) -> Flow:
-        """As it was a moment ago; whoever comes while it is looked up gets the one before, not a queue."""
+        """A cached value; while it is being refreshed, other callers get the previous one without waiting."""
         if time.monotonic() < self._until or not self._lock.acquire(blocking=self._until == 0.0):
             return self._flow
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from ..broker import is_redis
-from ..broker.peek import find_message
+from ..broker import broker_at
 from ..decide.explaining import Case, Place, reasons
 from ..decide.facts import Finding
 from ..decide.modes import LiveState
@@ -103,18 +103,13 @@ def where_is(settings: Settings, task: Row | None) -> tuple[Place, str]:
     if task is None or task["status"] != TaskStatus.PENDING or task["dispatched_at"] is None:
         return Place.TABLE, str(Place.TABLE)
     url = addresses(settings).broker_url
-    if not is_redis(url):
-        return Place.UNSEEN, str(Place.UNSEEN)
     try:
-        return in_words(find_message(url, task["id"], task["priority"]))
+        with closing(broker_at(url)) as broker:
+            return in_words(*broker.find_message(task["id"], task["priority"]))
     except BrokerUnavailable as away:
         return Place.UNSEEN, f"dispatched; {away}"
 
 
-def in_words(ahead: int | None) -> tuple[Place, str]:
-    """`ahead`: messages before it in its queue; -1: delivered; None: nowhere."""
-    if ahead is None:
-        return Place.NOWHERE, str(Place.NOWHERE)
-    if ahead < 0:
-        return Place.DELIVERED, str(Place.DELIVERED)
-    return Place.QUEUED, f"{Place.QUEUED}, {ahead} messages ahead of it"
+def in_words(place: Place, ahead: int | None) -> tuple[Place, str]:
+    """`ahead`: messages before it in its queue."""
+    return place, str(place) if ahead is None else f"{place}, {ahead} messages ahead of it"

@@ -116,7 +116,7 @@ def _wait_for_the_old(store: Store, done: Switched, off: frozenset[Delivery], wa
 
 def _of_the_fence(changed: Changed) -> list[str]:
     """What the switch met: a row that was gone, sessions of our own that hung."""
-    anew = ["the live row had been deleted, so that nobody could claim; it is there again, with the queue running"]
+    anew = ["the live row had been deleted, so that no worker could claim; it is made anew, with the queue running"]
     ended = [f"a session of embedq's own that hung at the fence was ended: {told(each)}" for each in changed.ended]
     return [*(anew if changed.anew else []), *ended]
 
@@ -179,7 +179,7 @@ def warnings(store: Store, after: Mode) -> list[str]:
     found = []
     if wanted and not wanted & alive:
         names = {Delivery.CELERY: "a Celery worker (`celery -A embedq worker`)", Delivery.POLLER: "a poller (`embedq poller`)"}
-        found.append(f"nobody is there to do the work: start {' or '.join(names[each] for each in sorted(wanted))}")
+        found.append(f"no worker can do the work: start {' or '.join(names[each] for each in sorted(wanted))}")
     live = store.status.live()
     if not live.is_running:
         found.append(

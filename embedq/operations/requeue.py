@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..steward.hand_over import free_all, hand_over
 from ..store import Store
 from ..store.bulk import Act, Picked, Swept
+from .task_actions import reviving
 
 # Statuses of articles that are none of finished tasks. `skipped` and `failed` mean the same of both.
 OF_ARTICLES = ("queued", "processing", "ready")
@@ -40,7 +41,7 @@ def of_articles(
         swept = hand_over(store, picked, Act("hand_back", "requeue", who, reason, words)).swept
     else:
         picked = Picked(("completed",), tenants=tenants, newest=True, only_missing=True)
-        act = Act("revive_tasks", "requeue", who, reason, {"rate": None, "priority": None})
+        act = reviving("requeue", who, reason)
         swept = store.operate.sweep(picked, act, limit=limit)
     room = None if limit is None else max(0, limit - swept.total)
     made = store.operate.want(store.operate.missing_without_task(tenants or (), room), None, "requeue") if room != 0 else 0

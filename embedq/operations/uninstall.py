@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..broker import Broker, is_redis, removing
+from ..broker import Broker
 from ..errors import BrokerUnavailable, NotWell
 from ..model import OPEN
 from ..store import Store, schema
@@ -67,21 +67,20 @@ def uninstall(
     if schema.current(store.database) is not None:
         schema.downgrade(store.database, keep_articles=keep_articles)
         say("schema: taken down to nothing" + ("; the articles stay as a plain table" if keep_articles else ""))
-    done.remains += remains(store.database, keep_articles=keep_articles)
-    done.drops = drops(store.database) if done.remains else []
+    done.remains += remains(store.database, schema.RELATIONS, keep_articles=keep_articles)
+    done.drops = drops(store.database, schema.RELATIONS) if done.remains else []
     return done
 
 
 def _empty_broker(broker: Broker, done: Uninstalled, say: Say) -> int | None:
     """Messages are hints about tasks that are cancelled now: they go with the queues."""
     try:
-        number = removing.remove(broker)
-        done.remains += [f"broker: {name}" for name in removing.remains(broker)]
+        number = broker.remove()
+        done.remains += [f"broker: {name}" for name in broker.remains()]
     except BrokerUnavailable as away:
         done.left.append(f"the broker was not looked at: {away}")
         say(f"broker: {away}")
         return None
     say(f"broker: {number:,} messages and our queues removed")
-    if is_redis(broker.url):
-        done.left.append("what Celery itself keeps in Redis (_kombu.binding.celery*): other programs of Celery's may use it")
+    done.left += broker.not_removed
     return number

@@ -52,7 +52,7 @@ def schedule(
     webhook: str | None = None,
     notify_users: bool = False,
 ) -> Window:
-    """Announce a window; the steward begins and ends it. Without a length it ends when somebody ends it."""
+    """Announce a window; the steward begins and ends it. Without a length it lasts until `end`."""
     window = _window("scheduled", starts_at, length, reason, who, pause_submissions, webhook) | {"notify_users": notify_users}
 
     def decide(live: LiveState) -> Change:

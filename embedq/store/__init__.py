@@ -1,4 +1,4 @@
-"""All of PostgreSQL, behind one door: `Store(Database(url))`. The SQL is in `queries/`, the schema in `migrations/`.
+"""All access to PostgreSQL: `Store(Database(url))`. The SQL is in `queries/`, the schema in `migrations/`.
 
 May be imported by engine and above; uses settings and decide.
 """

@@ -1,4 +1,4 @@
-"""Arrays as PostgreSQL writes them. psycopg's own go through every element in Python, which for a batch's settle is a tenth of a worker's time.
+"""Arrays as PostgreSQL writes them. psycopg's own adapters visit every element in Python, which takes a tenth of a worker's time when a batch settles.
 
 Source: PostgreSQL manual, "Array Value Input".
 """

@@ -21,7 +21,7 @@ from .queries import QUERIES
 
 @dataclass(slots=True)
 class Written:
-    """What a write left behind. `to_publish`: ids of tasks by priority that the trigger marked as dispatched by this writer."""
+    """The result of a write. `to_publish`: ids of tasks by priority that the trigger marked as dispatched by this writer."""
 
     ids: list[str] = field(default_factory=list)
     created: int = 0
@@ -124,7 +124,7 @@ class Articles:
         if_updated_at: datetime | None = None,
         **changes: Any,
     ) -> Row | None:
-        """Change title, content, slug or metadata. The article as this left it; None when there is none, or it is not as it was read."""
+        """Change title, content, slug or metadata. The article as this left it; None when there is none, or it has changed since it was read."""
         given: dict[str, Any] = {"title": None, "content": None, "slug": None, "metadata": None} | changes
         if given["metadata"] is not None:
             given["metadata"] = json.dumps(given["metadata"])
@@ -141,7 +141,7 @@ class Articles:
         if_version: int | None = None,
         if_updated_at: datetime | None = None,
     ) -> list[str]:
-        """Ids of those that were deleted: that exist, and are as they were read."""
+        """Ids of those that were deleted; those that do not exist, or have changed since they were read, are not."""
         read = {"ids": list(ids), "tenant_id": tenant_id, "if_version": if_version, "if_updated_at": if_updated_at}
         rows = connection.execute(QUERIES.delete_articles, read).fetchall()
         return [row["id"] for row in rows]
@@ -204,9 +204,9 @@ class Articles:
 def beginning(
     priority: Priority | None, reason: str, mode: Mode | None, by_writer: bool = False, traceparent: str | None = None
 ) -> list[Statement]:
-    """What a transaction says first, so that the trigger makes tasks of this priority and reason.
+    """The first statement of a transaction: settings from which the trigger takes the priority and reason of the tasks that it makes.
 
-    `mode` is this process's (sync, off) when its settings take the queue away. `by_writer`: the tasks are marked as
+    `mode`: this process's own mode (sync, off) if its settings override the live one. `by_writer`: the tasks are marked as
     dispatched, and this process publishes them right after the commit. `traceparent` (W3C): the trace that they belong to, '' for
     none; None leaves it as the transaction has it.
     """
@@ -215,7 +215,7 @@ def beginning(
 
 
 def _refuse_rows_of_sources(connection: Connection, ids: Sequence[str]) -> None:
-    """Of new ids the trigger says the same."""
+    """New ids get the same settings."""
     taken = connection.execute(QUERIES.rows_of_sources, {"ids": list(ids)}).fetchone() if ids else None
     if taken is not None:
         raise of_a_source(taken["id"], taken["source"])

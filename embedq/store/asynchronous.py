@@ -15,7 +15,7 @@ from .database import Connection, Database, Row
 
 
 class AsyncDatabase(Database):
-    """Belongs to one event loop. While a statement runs, or all connections are lent, the loop does other work."""
+    """Belongs to one event loop. While a statement runs, or all connections are in use, the loop runs other tasks."""
 
     def __init__(self, url: str, *, size: int = 4, name: str = "embedq") -> None:
         super().__init__(url, size=size, name=name)
@@ -84,7 +84,7 @@ class _Connection:
 
 
 class _Cursor:
-    """The rows of one statement, which are all here already."""
+    """The rows of one statement, all fetched."""
 
     def __init__(self, inner: psycopg.AsyncCursor[Row]) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""Backfills of existing articles: what they would take, their steps, and their lines in the audit log, which carry their state."""
+"""Backfills of existing articles: estimates, steps, and their lines in the audit log, which hold their state."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Backfills:
         return int(row["tasks"]) if row else 0
 
     def cancel(self, backfill: str, words: str) -> int:
-        """Once through what it queued and is still open; rows that others hold are passed over. Returns how many were cancelled."""
+        """One pass over the open tasks that it queued; rows that other sessions have locked are skipped. Returns how many were cancelled."""
         done, after = 0, 0
         while True:
             with self.database.transaction() as connection:
@@ -73,7 +73,7 @@ class Backfills:
                 after = ids[-1]
 
     def tasks(self, backfill: str) -> dict[str, int]:
-        """What became of what it queued: tasks by status; one that an edit has taken over is counted apart."""
+        """The tasks that it queued, by status; those superseded by an edit are counted separately."""
         return {row["became"]: row["tasks"] for row in self.database.fetch(QUERIES.backfill_tasks, {"backfill": backfill})}
 
 

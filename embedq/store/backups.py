@@ -1,4 +1,4 @@
-"""The tables of a backup: read as one moment saw them, and brought back in steps that may be repeated."""
+"""The tables of a backup: read in one snapshot, restored in repeatable steps."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..decide.modes import COLUMNS, LiveState
 from ..decide.refusals import first_line
 from ..decide.sources import command_of
 from ..errors import InputError, NotWell
-from .database import Connection, Database, Row, told
+from .database import Connection, Database, Row
 from .fence import Change, Fence
 from .grants import grant_vectors
 from .queries import QUERIES
+from .server_errors import told
 from .sessions import GIVES_WAY
 from .settling import MET_A_WRITER
 
 Loaded = Mapping[str, int]
 
-# In the order in which they are brought back: a text before its vectors, vectors before tasks, so that nothing is embedded twice. What
-# runs comes last.
+# In the order of restoring: texts, then vectors, then tasks, so that nothing is embedded twice. The live row comes last.
 TABLES = (
     "embedding_models",
     "embedding_active_model",
@@ -81,7 +81,7 @@ class Backups:
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """Everything read through it is of one moment."""
+        """All reads are of one snapshot."""
         with self.database.snapshot() as connection:
             connection.execute(QUERIES.may_pause)
             yield Snapshot(connection)
@@ -145,7 +145,7 @@ class Loading:
         }
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[bytes]) -> Loaded:
-        """Bring these rows back, in one transaction; how many became what. They are read once, and go on to PostgreSQL as they are.
+        """Restore these rows in one transaction; their number by outcome. They are streamed to PostgreSQL unchanged.
 
         Raises InputError for a table that is not ours, and for rows that PostgreSQL does not take."""
         if table not in self._loaders:
@@ -164,7 +164,7 @@ class Loading:
                     self.connection.execute(QUERIES.be_patient_for, {"timeout": GIVES_WAY})
                     return self._loaders[table]()
             except MET_A_WRITER:
-                continue  # the same article is being written at this moment: the next look sees what was written
+                continue  # a concurrent transaction writes the same article: the next attempt sees its result
         raise NotWell(
             f"{table}: writers were in the way again and again", hint="run the same restore again, it goes on where it was"
         )
@@ -199,7 +199,7 @@ class Loading:
         return {"made": made}
 
     def _sources(self) -> Loaded:
-        """A source is not made here: its table may be another database's. Its rows wait, with their vectors, for the command that is told."""
+        """A source is not attached here: its table may be in another database. Its rows and vectors wait until the printed command is run."""
         rows = self.connection.execute(QUERIES.staged_sources_not_here).fetchall()
         self.warnings += [
             f"the source {row['name']} is not attached here: `{command_of(row['given'])}` takes its rows over" for row in rows
@@ -207,7 +207,7 @@ class Loading:
         return {"not attached here": len(rows)}
 
     def _articles(self) -> Loaded:
-        self.connection.execute(QUERIES.staged_articles_have_a_source)  # those of an earlier version have none
+        self.connection.execute(QUERIES.staged_articles_have_a_source)  # backups of an earlier version have none
         # No tasks are made here: a text whose vector comes next needs none, and reconcile finds the others.
         self.connection.execute(
             QUERIES.transaction_settings, {"priority": "", "reason": "restore", "mode": "off", "dispatch": ""}
@@ -268,7 +268,7 @@ class Loading:
 
 @contextmanager
 def _told_of_rows(table: str) -> Iterator[None]:
-    """What PostgreSQL says of a row that does not fit, as an InputError; that the schema is not set up goes on to be told as such."""
+    """PostgreSQL's error about a row that does not fit, as an InputError; errors about a missing schema are not changed."""
     try:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):

@@ -1,4 +1,4 @@
-"""What an operator does to tasks: bounded steps, safe beside writers and claims, each on record."""
+"""Operators' changes to tasks: in bounded steps, safe beside writers and claims, each with a line in the audit log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEP = 1000
 PATIENCE_S = 5.0
 LOOK_AGAIN_S = 0.05
 END = 2**63 - 1
-# Of tasks that were processing and still are, the lease was taken away.
+# The status was and is `processing`: the lease was revoked.
 BECAME = {"processing": "taken from their workers"}
 RETRIABLE = ("failed", "skipped", "cancelled")
 FINISHED = ("completed", "failed", "cancelled", "skipped")
@@ -28,7 +28,7 @@ FINISHED = ("completed", "failed", "cancelled", "skipped")
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """Which tasks a command means; what is None does not matter. `message_like`: an ILIKE pattern. `held_s`: only tasks whose
+    """Which tasks a command means; None does not filter. `message_like`: an ILIKE pattern. `held_s`: only tasks whose
     worker is dead or has held them longer (seconds). `deliveries`: by which they were claimed. `articles`: their ids. `older_s` and
     `newer_s`: made longer ago, and no longer ago, than that (seconds). `newest`: the article exists and no other task of it has taken
     over. `only_missing`: the article's newest text has no vector of the task's model."""
@@ -88,7 +88,7 @@ class Operate:
     # Many tasks ----------------------------------------------------------------------------------------------------------------
 
     def count(self, picked: Picked) -> list[Row]:
-        """Real numbers, by status and priority."""
+        """Exact numbers, by status and priority."""
         return self.database.fetch(_with("count_picked"), picked.parameters())
 
     def listed(self, picked: Picked, limit: int) -> list[Row]:
@@ -101,7 +101,7 @@ class Operate:
     def sweep(self, picked: Picked, act: Act, *, limit: int | None = None, patience_s: float = PATIENCE_S) -> Swept:
         """Do it to every task that matches now, in steps that each commit with their line in the audit log.
 
-        Rows that others hold are asked for again until `patience_s` seconds pass without progress.
+        Rows that other sessions have locked are tried again until `patience_s` seconds pass without progress.
         """
         swept, room = Swept(), END if limit is None else limit
         line = self._begin(picked, act)
@@ -130,13 +130,13 @@ class Operate:
         return int(row["id"]) if row else 0
 
     def _passed_over(self, picked: Picked, up_to: int, swept: Swept) -> list[int]:
-        """What still matches and was not had: no task is touched twice, whatever it became."""
+        """Tasks that still match and were not changed before: no task is changed twice."""
         had = set(swept.ids)
         rows = self.database.fetch(_with("ids_picked"), picked.parameters(up_to=up_to))
         return [row["id"] for row in rows if row["id"] not in had]
 
     def _pass(self, picked: Picked, act: Act, swept: Swept, room: int, up_to: int, line: int) -> None:
-        """Once through the matching tasks by id. Steps shrink where writers are in the way, and grow again."""
+        """One pass over the matching tasks by id. The step size is reduced at lock conflicts, and grows again."""
         after, step = 0, STEP
         while (limit := min(step, room - swept.total)) > 0:
             seen: list[int] = []

@@ -1,6 +1,6 @@
-"""The caller's own connection and transaction: which kinds are known, and how a statement of ours is sent on each.
+"""The caller's own connection and transaction: which drivers are supported, and how a statement is executed on each.
 
-Drivers are looked up among the modules that are loaded: who hands in a connection has imported its class.
+A driver is only considered if its module is loaded, because a caller that has a connection has imported it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Statement(NamedTuple):
 
 def tell(connection: Any, statements: Iterable[Statement]) -> None:
     """Execute these in the transaction of the caller's connection. Raises InputError for one that is of no known kind, is not to
-    PostgreSQL, or is in no transaction: what is set for a transaction would be gone after the statement."""
+    PostgreSQL, or is in no transaction: settings of the transaction would be lost after the statement."""
     if isinstance(connection, psycopg.Connection):
         _refuse_outside(_is_alone(connection))
         for statement in statements:
@@ -103,7 +103,7 @@ def _numbered(statement: Statement) -> tuple[Any, ...]:
     return sql, *(statement.parameters[name] for name in names)
 
 
-# What is refused -----------------------------------------------------------------------------------------------------------------
+# Checks -----------------------------------------------------------------------------------------------------------------
 
 
 def _is(thing: object, *names: str) -> bool:

@@ -1,8 +1,8 @@
-"""Where the claims of a backlog ended, so that the next one begins there.
+"""The position where the last claim of a backlog ended, so that the next one begins there.
 
-What was claimed stays in the index until the last snapshot that might see it is gone. While somebody holds one open (a
-backup, a long report), a claim that begins at the first task steps over everything that was claimed since. So it begins where
-the one before ended, and only once in `SWEEP_S` at the first: what was freed behind it, and tenants that had nothing, wait so long.
+Index entries of claimed tasks remain until no snapshot can see them. While a long transaction (a backup, a report) is open, a
+claim from the first task would visit every entry claimed since. So a claim begins where the previous one ended, and at the first
+task only once in `SWEEP_S`: tasks freed behind the position, and tenants that had none, wait that long.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class _Ended:
 
 
 class Trail:
-    """Of one process, by priority. Threads may share it: at worst one begins a little further behind."""
+    """Of one process, by priority. Threads may share it without a lock: the worst case is a slightly older position."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._ended: dict[Priority, _Ended] = {}
 
     def of(self, priority: Priority) -> dict[str, Place] | None:
-        """Where to begin, by tenant; None: at the first task, for all tenants. What is urgent is always looked for everywhere."""
+        """Where to begin, by tenant; None: at the first task, for all tenants. Urgent tasks are always searched from the first."""
         ended = self._ended.get(priority)
         return dict(ended.places) if ended is not None and self.clock() < ended.until else None
 

@@ -1,5 +1,5 @@
-"""What the console's pages read. A page costs the same at a million rows as at a thousand: it goes on from a key, not from a number of
-rows, looks through a bounded window, and estimates what it does not count."""
+"""Queries of the console's pages. Their cost does not grow with the number of rows: pages continue from a key instead of an offset,
+scan a bounded window, and estimate instead of counting."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .database import Connection, Database, Row
 from .queries import QUERIES
 
 PAGE = 50
-# So many rows one page looks through at most; when nothing of them matches, the next page goes on behind them.
+# The most rows that one page scans; if none of them matches, the next page continues behind them.
 WINDOW = 50_000
-# A status with fewer tasks than that is read by its own partial index, and sorted: about what a window costs.
+# A status with fewer tasks than this is read by its partial index and sorted, at about the cost of a window.
 FEW = 60_000
-# These statuses have partial indexes; every other is found on the way through the tasks.
+# Statuses with partial indexes; others are found by scanning tasks.
 INDEXED = (TaskStatus.PENDING, TaskStatus.PROCESSING, TaskStatus.FAILED)
-# The waiting tasks are in two partial indexes: the planner takes both when each has its own arm.
+# Waiting tasks are in two partial indexes; the planner uses both only for a UNION of two arms.
 BOTH_ARMS = " AND (t.dispatched_at IS NULL OR t.dispatched_at IS NOT NULL)"
 COUNTED = 10_000
 CLASSES = 50
@@ -82,13 +82,13 @@ class Console:
         return Page(rows, _cursor(order, last), window_end=True) if last else Page(rows)
 
     def _has_few(self, picked: Picked) -> bool:
-        """Whether an index leads to the few tasks that match."""
+        """Whether few tasks match and a partial index finds them."""
         if picked.articles is not None or picked.ids is not None:
             return True
         return len(picked.statuses) == 1 and picked.statuses[0] in INDEXED and self.estimate(Picked(picked.statuses)) <= FEW
 
     def estimate(self, picked: Picked) -> int:
-        """How many tasks match, as the planner knows it."""
+        """How many tasks match, by the planner's estimate."""
         plan: Any = self.database.one(QUERIES.console_estimate.replace("{picked}", QUERIES.picked), picked.parameters())
         return int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"])
 
@@ -168,7 +168,7 @@ class Console:
     # Charts --------------------------------------------------------------------------------------------------------------------
 
     def depth(self, seconds: float, by: str = "priority") -> Series:
-        """Open tasks by a label of the samples, in 60 stretches, the oldest first; None where nothing was sampled."""
+        """Open tasks by a label of the samples, in 60 stretches, the oldest first; None where there are no samples."""
         stretch_s = seconds / BUCKETS
         look_s = min(stretch_s, LOOK_S)
         rows = self._stretches("console_sampled_depth", seconds, by=by, look_s=look_s)

@@ -1,4 +1,4 @@
-"""The one row that says what runs, and the audit log that says who changed it."""
+"""The live row (mode, running, pauses), and the audit log of its changes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _said(*, reason: str, who: str, **values: Any) -> dict[str, Any]:
 
 
 def _reason_anew(live: LiveState, why: str, who: str) -> dict[str, Any]:
-    """Of a row that had been deleted nobody knows its mode's reason."""
+    """A row that had been deleted and made anew has lost the reason of its mode."""
     return _said(reason=why, who=who) if live.changed_by is None else {}
 
 

@@ -1,4 +1,4 @@
-"""Vectors to PostgreSQL in COPY's binary format: 40 times faster than parameters, and no float ever becomes a Python object.
+"""Vectors to PostgreSQL in COPY's binary format: 40 times faster than parameters, without converting floats to Python objects.
 
 Source: PostgreSQL manual, COPY, "Binary Format"; pgvector's vector_send (int16 dimensions, int16 zero, float4 big-endian).
 """
@@ -23,7 +23,7 @@ _MODEL, _FACTS = Struct(">hii"), Struct(">iiiiihh")
 def blocks(model_id: int, outcomes: Sequence[Outcome], tenants: Mapping[str, str]) -> Iterator[bytes]:
     """The body of `COPY embedding_vectors_N (COLUMNS) FROM STDIN (FORMAT BINARY)` for these outcomes' vectors, in blocks of about 256 KB.
 
-    `tenants`: of each article id, whose it is now.
+    `tenants`: the present tenant by article id.
     """
     parts, size = [HEADER], 0
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: a pool of psycopg connections, short transactions, and errors in the operator's words.
+"""Access to PostgreSQL: a pool of psycopg connections, short transactions, psycopg's errors as ours.
 
 psycopg directly, without SQLAlchemy in between: COPY, LISTEN and a start in 0.3 s need it (docs/why/psycopg.rst).
 """
@@ -15,19 +15,17 @@ import psycopg
 from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 
-from .. import addresses
+from .. import address_kinds, addresses
 from ..decide import refusals
-from ..decide.refusals import first_line
-from ..errors import ConfigError, InputError, StoreMissing, StoreRefused, StoreUnavailable
+from ..errors import StoreUnavailable
 from . import sessions
 from .poolers import NO_PID, adapt, is_pooled, own_process
+from .server_errors import is_of_a_kept_plan, told
 
 Row = dict[str, Any]
 T = TypeVar("T")
 Connection = psycopg.Connection[Row]
 
-# The SQLSTATE of what embedq's own functions refuse, with the next step as its hint.
-REFUSED = "EQ001"
 
 # A half-open connection is noticed within about ten seconds instead of two hours.
 CONNECT = {
@@ -41,13 +39,13 @@ CONNECT = {
 
 
 class Database:
-    """`size` connections at most, opened when first needed and shared by threads; a broken one is never given out twice.
+    """`size` connections at most, opened when first needed and shared by threads; a broken one is not reused.
 
-    `by_index`: no plan of theirs reads a whole table where an index serves (a worker's connections).
+    `by_index`: plans use an index wherever one serves (a worker's connections; see sessions.BY_INDEX).
     """
 
     def __init__(self, url: str, *, size: int = 4, name: str = "embedq", by_index: bool = False) -> None:
-        self.url = addresses.plain(addresses.secret_of(url))
+        self.url = address_kinds.plain(addresses.secret_of(url))
         self.name, self.by_index = name, by_index
         self._free: list[Connection] = []
         self._lock = threading.Lock()
@@ -64,7 +62,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A transaction that reads, and sees the database as it was at one moment."""
+        """A read-only transaction on one snapshot."""
         with self._lent() as connection:
             usual, connection.isolation_level, connection.read_only = (
                 connection.isolation_level,
@@ -104,12 +102,12 @@ class Database:
         }
 
     def _alone(self, sql: str, parameters: Mapping[str, Any] | None, read: Callable[[psycopg.Cursor[Row]], T]) -> T:
-        """A kept plan that the application's DDL made useless is no reason to fail: once more, on a new connection."""
+        """A prepared plan that DDL has invalidated (cached plan must not change result type): try once more on a new connection."""
         try:
             with self._lent() as connection:
                 return self._once(connection, sql, parameters, read)
         except psycopg.errors.FeatureNotSupported as changed:
-            if not _is_of_a_kept_plan(changed):
+            if not is_of_a_kept_plan(changed):
                 raise
         with self._lent() as connection:
             return self._once(connection, sql, parameters, read)
@@ -143,7 +141,7 @@ class Database:
         self.connect().close()
 
     def _open(self, name: str, settings: Mapping[str, str]) -> Connection:
-        """Behind a pooler it prepares no statements, and what `_beginning` says is to be said in each transaction."""
+        """Behind a pooler it prepares no statements, and sends `_beginning` in each transaction."""
         connection = self._connected(name)
         try:
             pid = connection.info.backend_pid
@@ -161,7 +159,7 @@ class Database:
     def _address(self, name: str) -> dict[str, Any]:
         """psycopg's arguments for a connection."""
         ours = {"autocommit": True, "application_name": name, "client_encoding": "UTF8"}
-        return {"conninfo": self.url} | ours | CONNECT | addresses.primary_of_several(self.url)
+        return {"conninfo": self.url} | ours | CONNECT | address_kinds.primary_of_several(self.url)
 
     def _beginning(self, pid: int = NO_PID, settings: Mapping[str, str] | None = None) -> str:
         return sessions.beginning({**self._settings(), **(settings or {})}, pid)
@@ -178,18 +176,18 @@ class Database:
                 with told(self.url):
                     yield connection
             except psycopg.errors.FeatureNotSupported as changed:
-                if _is_of_a_kept_plan(changed):
-                    connection.close()  # its other kept plans are as old; the caller's next try has a new one
+                if is_of_a_kept_plan(changed):
+                    connection.close()  # its other prepared plans are invalid too; the next attempt gets a new connection
                 raise
             except (StoreUnavailable, psycopg.Error) as failed:
                 if refusals.means_another_server(_sqlstate(failed)):
-                    connection.close()  # it goes, and with it the others of the pool: the next one may reach the new primary
+                    connection.close()  # closing it empties the pool: the next connection may reach the new primary
                 raise
             finally:
                 self._give_back(connection)
 
     def _take(self) -> Connection:
-        """One that is still good: who saves an article must not pay for a restart of PostgreSQL that is over."""
+        """A connection that the server has not closed, so that a save does not fail after a restart of PostgreSQL."""
         while (connection := self._idle()) is not None:
             if not _was_ended(connection):
                 return connection
@@ -211,7 +209,7 @@ class Database:
             self._free.append(connection)
 
     def close(self) -> None:
-        """Close what is not lent. Safe to call twice, and the database can be used again afterwards."""
+        """Close the connections that are not in use. Safe to call twice, and the database can be used again afterwards."""
         with self._lock:
             free, self._free = self._free, []
         for connection in free:
@@ -225,98 +223,15 @@ def _sqlstate(error: BaseException) -> str | None:
 
 
 def _rows(cursor: psycopg.Cursor[Row]) -> list[Row]:
-    # Not cursor.description, which makes an object of each column.
+    # Not cursor.description, which creates an object for each column.
     return cursor.fetchall() if cursor.pgresult is not None and cursor.pgresult.nfields else []
 
 
-def _is_of_a_kept_plan(error: psycopg.Error) -> bool:
-    """Source: PostgreSQL, plancache.c: "cached plan must not change result type", SQLSTATE 0A000, raised in this one routine."""
-    return error.diag.source_function == "RevalidateCachedQuery"
-
-
 def _was_ended(connection: Connection) -> bool:
-    """Whether the server has hung up, at the price of one look at the socket: nothing comes on an idle connection but its end."""
+    """Whether the server has closed the connection, by one poll: an idle connection only becomes readable when it ends."""
     look = select.poll()
     try:
         look.register(connection.fileno(), select.POLLIN)
         return bool(look.poll(0))
     except (OSError, psycopg.Error):
         return True
-
-
-@contextmanager
-def told(url: str) -> Iterator[None]:
-    """psycopg's errors about the server's absence or set-up, as ours with the next step."""
-    try:
-        yield
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as missing:
-        raise StoreMissing(
-            f"the database at {addresses.shown(url)} is not set up: {first_line(missing)}", hint="run `embedq db upgrade`"
-        ) from missing
-    except (
-        psycopg.errors.InvalidPassword,
-        psycopg.errors.InvalidAuthorizationSpecification,
-        psycopg.errors.InvalidCatalogName,
-    ) as refused:
-        raise StoreUnavailable(
-            f"PostgreSQL at {addresses.shown(url)} refused the connection: {first_line(refused)}",
-            hint="check user, password and database in DATABASE_URL",
-        ) from refused
-    except (psycopg.errors.UntranslatableCharacter, psycopg.errors.CharacterNotInRepertoire) as text:
-        raise InputError(
-            f"the database at {addresses.shown(url)} cannot keep this text: {first_line(text)}",
-            hint="a database with the encoding UTF8 keeps every text; move to one, or leave these characters out",
-        ) from text
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-        raise  # the server is there; who asked knows whether to ask again
-    except psycopg.Error as error:
-        if error.sqlstate == REFUSED:
-            raise InputError(str(error.diag.message_primary), hint=str(error.diag.message_hint)) from error
-        known = refusals.of_sqlstate(error.sqlstate)
-        if known is not None and not _is_of_a_kept_plan(error):
-            raise StoreRefused(
-                f"PostgreSQL at {addresses.shown(url)} {known.why}: {first_line(error)}", hint=known.hint
-            ) from error
-        _tell_of_absence(url, error)
-        raise
-
-
-# Refusals of a connection, for which libpq gives no SQLSTATE: words of the server's message, and the code that they stand for.
-# Source: PostgreSQL, postmaster.c, proc.c, postinit.c.
-WORDS = {
-    "too many clients": "53300",
-    "too many connections": "53300",
-    "remaining connection slots": "53300",
-    "No space left on device": "53100",
-    "could not write": "58030",
-}
-STARTING = ("starting up", "shutting down", "in recovery mode", "not yet accepting connections")
-
-
-def _of_words(error: psycopg.Error) -> refusals.Refused | None:
-    said = str(error)
-    if any(words in said for words in STARTING):
-        return refusals.Refused("is not ready", "wait until it has started or recovered; its own log says how far it is")
-    return next((refusals.of_sqlstate(code) for words, code in WORDS.items() if words in said), None)
-
-
-def _tell_of_absence(url: str, error: psycopg.Error) -> None:
-    if isinstance(error, psycopg.OperationalError) and (refused := _of_words(error)) is not None:
-        raise StoreRefused(
-            f"PostgreSQL at {addresses.shown(url)} {refused.why}: {first_line(error)}", hint=refused.hint
-        ) from error
-    match error:
-        case psycopg.ProgrammingError():
-            if _is_of_the_address(error):
-                raise ConfigError(
-                    "DATABASE_URL cannot be understood", hint="it looks like postgresql://user:password@host:5432/database"
-                ) from None
-        case psycopg.OperationalError() | psycopg.InterfaceError():
-            raise StoreUnavailable(
-                f"PostgreSQL at {addresses.shown(url)} cannot be reached: {first_line(error)}",
-                hint="is it running, and is DATABASE_URL right? `embedq db health` looks closer",
-            ) from error
-
-
-def _is_of_the_address(error: psycopg.Error) -> bool:
-    return any(words in str(error) for words in ("invalid connection option", "invalid dsn", 'missing "="'))

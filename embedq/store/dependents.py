@@ -1,4 +1,4 @@
-"""What of the application's rests on embedq's tables: looked for before they are dropped."""
+"""Objects of the application that depend on embedq's tables: checked before these are dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .schema import RELATIONS
 
 @dataclass(frozen=True, slots=True)
 class Dependents:
-    """`hold`: PostgreSQL drops no table of ours while they are there. `go`: they vanish with the tables."""
+    """`hold`: they keep PostgreSQL from dropping our tables. `go`: they are dropped with the tables."""
 
     hold: list[str] = field(default_factory=list)
     go: list[str] = field(default_factory=list)

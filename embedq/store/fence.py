@@ -1,7 +1,7 @@
-"""The fence: the one way in which the live row (`embedding_worker_status`) is changed by a command, the service or the steward.
+"""The fence: every change of the live row (`embedding_worker_status`) by a command, the service or the steward goes through it.
 
 A change closes the fence (later claims wait for it), waits for the claims under way, reads the row and locks it, decides, and writes the row
-and its line in the audit log; all in one transaction. A session of embedq's own that hangs in a claim is ended; any other is named.
+and its line in the audit log; all in one transaction. A session of embedq's own that hangs in a claim is terminated; others are named in the error.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Fence:
         return self.database.fetch(QUERIES.holders, asked)
 
     def in_the_way(self) -> list[Row]:
-        """Sessions that hold a task in flight, or its article; where PostgreSQL does not tell, those that write articles or tasks."""
+        """Sessions that lock a task in flight or its article; if PostgreSQL does not show the row, those that write articles or tasks."""
         return self.database.fetch(QUERIES.in_the_way) or [each for each in self.holders(tables=True) if not each["ours"]]
 
     def procedure_under_way(self) -> Row | None:
@@ -136,7 +136,7 @@ def acting_for(run: str) -> Iterator[None]:
 
 
 def _closed(connection: Connection, who: str) -> tuple[LiveState, bool]:
-    """Past the claims under way: the live row, locked, and whether it had to be made anew."""
+    """After the claims under way: the live row, locked, and whether it had to be made anew."""
     connection.execute(QUERIES.be_patient_for, {"timeout": FENCE_WAIT})
     connection.execute(QUERIES.who, {"who": who})
     connection.execute(QUERIES.close_fence)
@@ -173,7 +173,7 @@ def refuse_if_ended(connection: Connection, run: str) -> None:
 
 
 def _held(holders: Sequence[Row]) -> NotWell:
-    """Who keeps us from changing the row, and what to do."""
+    """The error that names the sessions in the way, and what to do."""
     foreign = [each for each in holders if not each["ours"]]
     named = foreign or holders
     if not named:
@@ -191,7 +191,7 @@ def told_all(sessions: Sequence[Row]) -> str:
 
 
 def told(session: Row) -> str:
-    """A session as an operator finds it again."""
+    """A session, described so that an operator can identify it."""
     since = session["since"]
     for_s = f" for {(datetime.now(UTC) - since).total_seconds():.0f} s (since {since:%H:%M:%S} UTC)" if since else ""
     query = f": {session['query'].strip()} …" if session["query"] else ""

@@ -13,7 +13,7 @@ SIGNS: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
 def as_json(wanted: Mapping[str, Any] | None) -> str:
-    """What the statements' parameter `metadata` takes. Raises InputError for what is no filter."""
+    """What the statements' parameter `metadata` takes. Raises InputError for an invalid filter."""
     wanted = wanted or {}
     check_filter(wanted)
     conditions = {key: value for key, value in wanted.items() if is_condition(key, value)}
@@ -36,7 +36,7 @@ def _as_text(value: Any) -> str:
 
 
 class Variables:
-    """Values of a JSON path by the names that stand for them: no value becomes a part of the path's text."""
+    """Values of a JSON path as variables: no value is inserted into the path's text."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """Three roles, by one command: the owner changes the schema, a worker embeds, an application writes and searches (docs/howto/roles.rst).
 
-What a role was given is read from its rights, so that new tables and new models are given to it as well.
+A role's kind is recognized by its privileges, so that it also gets privileges on new tables and models.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .schema import RELATIONS
 
 WRITE, READ = "SELECT, INSERT, UPDATE, DELETE", "SELECT"
 VERSION: Final = "embedq_schema_version"
-# Triggers run with the rights of who writes, and a search pays from the budget.
+# Triggers run with the writer's privileges, and a search uses the provider's budget.
 APPLICATION: Final = {
     WRITE: ["articles", "article_texts", "article_versions", "embedding_tasks", "embeddings", "embedding_vectors"],
     "SELECT, INSERT, UPDATE": ["embedding_budgets", "embedding_usage"],
@@ -63,7 +63,7 @@ def renew(database: Database) -> None:
 
 
 def grant_vectors(connection: Connection, table: str) -> None:
-    """On the vectors of a new model what everybody has on the others."""
+    """Grant on a new model's vectors what roles have on the others'."""
     for row in connection.execute(QUERIES.rights_on_vectors).fetchall():
         connection.execute(f"GRANT {row['rights']} ON {table} TO {row['role']}")
 

@@ -1,4 +1,4 @@
-"""What was sampled over time, and what was put aside for people: the looks of `metrics` and `alerts`."""
+"""Sampled figures over time, for `embedq metrics` and `embedq alerts`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class History:
         return Kept(**(self.database.one(QUERIES.kept_for_people, {"cap": CAP}) or {}))
 
     def depth(self, seconds: float, buckets: int) -> dict[str, list[float | None]]:
-        """Open tasks by status: the mean of each of `buckets` equal stretches, the oldest first; None where nothing was sampled."""
+        """Open tasks by status: the mean of each of `buckets` equal stretches, the oldest first; None where there are no samples."""
         series: dict[str, list[float | None]] = {}
         for row in self._rows("depth", "status", seconds, buckets):
             line = series.setdefault(row["label"], [None] * buckets)

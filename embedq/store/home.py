@@ -1,6 +1,6 @@
 """Which schema a new installation goes to: the first of the search path, or one of embedq's own where that has other tables.
 
-An application's `embeddings` or `performance_metrics` would collide with embedq's. A search path that the address names is obeyed as it is.
+An application's `embeddings` or `performance_metrics` would collide with embedq's. A search path in the address is used as given.
 Sessions find the schema `embedq` without being told (sessions.py).
 """
 
@@ -20,7 +20,7 @@ from .sessions import OWN
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-# An `articles` with these columns was kept by an earlier downgrade, and is taken in again where it stands.
+# A table `articles` with these columns was kept by an earlier downgrade; it is reused in its schema.
 KEPT = ["id", "tenant_id", "slug", "title", "content", "metadata", "created_at", "updated_at"]
 NOTE = "made by embedq for its tables"
 
@@ -28,7 +28,7 @@ NOTE = "made by embedq for its tables"
 def settle(connection: sa.Connection, url: str) -> None:
     """In the transaction that will install embedq: set the search path to the schema it goes to, made when need be, with pgvector.
 
-    An installation that is there is left where it is. Raises StoreRefused with what a superuser has to do, once.
+    An existing installation stays where it is. Raises StoreRefused with what a superuser has to do, once.
     """
     chosen = _begin_anew(connection)
     found = _home(connection)
@@ -41,7 +41,7 @@ def settle(connection: sa.Connection, url: str) -> None:
 
 
 def leave(database: Database) -> None:
-    """After the last of embedq's is gone: its schema, if embedq made it and it is empty."""
+    """After embedq's last table is dropped: drop its schema, if embedq made it and it is empty."""
     for row in database.fetch(QUERIES.leave_home, {"own": OWN, "note": NOTE}):
         database.execute(row["statement"])
 

@@ -1,4 +1,4 @@
-"""The index of a model's vectors (HNSW): built after bulk work and beside writers, measured against the exact answer."""
+"""The index of a model's vectors (HNSW): built concurrently with writers, best after bulk work; its recall is measured against exact search."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Index:
         return row
 
     def build(self, *, memory_mb: int = 256, tell: Callable[[Row], object] = lambda progress: None) -> float:
-        """Build it beside writers (CREATE INDEX CONCURRENTLY); how many seconds. What an interrupted build left is removed first."""
+        """Build it beside writers (CREATE INDEX CONCURRENTLY); how many seconds. The remains of an interrupted build are removed first."""
         if self.model.dimensions > MOST_FOR_HALFVEC:
             raise InputError(
                 f"pgvector indexes at most {MOST_FOR_HALFVEC} dimensions, {self.model} has {self.model.dimensions}",
@@ -60,7 +60,7 @@ class Index:
         return there
 
     def recall(self, k: int = 10, samples: int = 100) -> Row:
-        """Of the exact k nearest, the share that the index finds, over stored vectors as queries; and both in ms a query."""
+        """Recall: the share of the exact k nearest that the index finds, with stored vectors as queries; and the ms per query of both."""
         if self.state()["state"] != "built":
             raise NotFound(
                 f"{self.model} has no index", hint="`embedq index build` makes it; without one every search is exact"
@@ -127,8 +127,8 @@ def alone(database: Database) -> AbstractContextManager[None]:
 
 
 def _built(database: Database, name: str, statement: str, memory_mb: int, tell: Callable[[Row], object]) -> float:
-    """What an interrupted build left is removed first. Workers of PostgreSQL's share memory of which a container has little: when it does
-    not suffice, the index is built without them."""
+    """The remains of an interrupted build are removed first. PostgreSQL's parallel workers need shared memory, which containers limit: if it is
+    too small, the index is built without them."""
     _drop(database, name)
     try:
         return run_beside_writers(database, statement, memory_mb, tell)
@@ -160,7 +160,7 @@ def run_beside_writers(
     *,
     parallel: bool = True,
 ) -> float:
-    """A statement that may not be in a transaction and lasts, on a connection of its own; its progress is told meanwhile."""
+    """A long statement that cannot run in a transaction, on its own connection; `tell` gets its progress."""
     started = time.monotonic()
     with closing(database.connect(name="embedq index")) as connection:
         connection.execute(sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(f"{memory_mb}MB")))

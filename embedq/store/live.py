@@ -8,5 +8,5 @@ from .queries import QUERIES
 
 
 def live_state(database: Database) -> LiveState:
-    """What the operator has ordered; `decide.modes.MISSING` when the row is gone."""
+    """The live state; `decide.modes.MISSING` when the row is gone."""
     return LiveState.of(database.one(QUERIES.live_status))

@@ -1,7 +1,7 @@
-"""What does not fit together: embeddings and vectors without an article, incomplete ones, another tenant's, numbers that went back.
+"""Inconsistent rows: embeddings and vectors without an article, incomplete ones, of another tenant, with a lower version.
 
-No transaction of ours leaves such rows behind. They come from what our triggers did not see (disabled triggers, a replica's apply, a restore
-without them) or could not see (a writer in REPEATABLE READ whose snapshot is older than a new model's vectors).
+No transaction of ours leaves such rows behind. They come from writes without our triggers (disabled triggers, logical replication, a restore
+without them) or beyond their snapshot (a writer in REPEATABLE READ whose snapshot is older than a new model's vectors).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Misfits:
         return {kind: found[kind] for kind in KINDS}
 
     def mend(self, after: str, last: str | None, *, dry_run: bool = False) -> int:
-        """Those of the articles after `after` up to `last` (None: all); how many. What a transaction is writing is left as it is."""
+        """Those of the articles after `after` up to `last` (None: all); how many. Articles that a transaction is writing are skipped."""
         within = "{id} > %(after)s AND (%(last)s::text IS NULL OR {id} <= %(last)s::text)"
         seen = self.database.fetch(_statement(within), {"after": after, "last": last})
         if dry_run or not seen:
@@ -45,7 +45,7 @@ class Misfits:
         return sum(self._mend(ids[at : at + STEP]) for at in range(0, len(ids), STEP))
 
     def _mend(self, ids: Sequence[str]) -> int:
-        """First their rows are locked; then they are looked at again, by a statement that sees what was committed before that."""
+        """Lock their rows first; then check again by a new statement, which sees what was committed before the lock."""
         try:
             with self.database.transaction() as connection:
                 connection.execute(QUERIES.patience)

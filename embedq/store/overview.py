@@ -1,4 +1,4 @@
-"""What people look at: depth, rates, failures, one task's whole story. Bounded reads, so that a million tasks do not stall a look."""
+"""Queries of `status` and its like: depth, rates, failures, one task in detail. Bounded, so that they are fast with a million tasks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Overview:
     def depth(self) -> list[Row]:
         """Open tasks by priority and place (table, broker, worker): tasks, oldest, due_since, delayed; `about` when estimated.
 
-        A first look counts up to 10,000 of everything; what is more than that is estimated, or counted on (up to `cap`) when the planner
-        does not know of so many: its figures are older than what was counted. `oldest` and `delayed` of an estimated row are those of its first part.
+        Up to 10,000 of each are counted; beyond that the planner's estimate is used, or, if the estimate is lower than what was
+        counted, counting goes on up to `cap`. `oldest` and `delayed` of an estimated row are those of its first part.
         """
         with self.database.transaction() as connection:
             connection.execute(QUERIES.without_seqscan)
@@ -120,8 +120,12 @@ class Overview:
     def tokens(self, seconds: float) -> int:
         return self._number(QUERIES.tokens_lately, seconds=seconds, cap=self.cap)
 
+    def server(self) -> Row:
+        """server (version), bytes, connections, max_connections, pgvector (version)."""
+        return self.database.fetch(QUERIES.server)[0]
+
     def about_rows(self) -> dict[str, int]:
-        """Sizes of the large tables as the planner knows them; -1 when it was never told."""
+        """Sizes of the large tables as the planner knows them; -1 when the table was never analyzed."""
         return {row["name"]: row["rows"] for row in self.database.fetch(QUERIES.about_rows)}
 
     def audit(

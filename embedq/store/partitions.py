@@ -1,4 +1,4 @@
-"""A model's table of vectors, taken out of the partitions that all writers of articles use, without a lock that a reader or writer waits for.
+"""Detaching a model's table of vectors from its partitioned table, without a lock for which readers or writers wait.
 
 Attaching is in the function embedq_add_model. Source: PostgreSQL manual, ALTER TABLE, DETACH PARTITION … CONCURRENTLY and FINALIZE.
 """
@@ -26,7 +26,7 @@ STEPS: Final = {
 
 
 def drop_vectors(database: Database, model: Model) -> None:
-    """Detach the model's table and drop it; what an interrupted drop left is taken up. Raises NotWell, naming who holds it, after `PATIENCE_S`."""
+    """Detach the model's table and drop it; an interrupted drop is continued. Raises NotWell, naming who holds it, after `PATIENCE_S`."""
     table, deadline = f"embedding_vectors_{model.id}", time.monotonic() + PATIENCE_S
     with closing(database.connect(name="embedq model drop", lock_timeout=GIVES_WAY)) as connection:
         while row := connection.execute(QUERIES.vectors_attached, {"table": table}).fetchone():
@@ -42,7 +42,7 @@ def drop_vectors(database: Database, model: Model) -> None:
 
 
 def lock_holders(database: Database, tables: list[str]) -> str:
-    """Who holds locks on these tables, for an operator's eyes."""
+    """Sessions that hold locks on these tables, as text for an operator."""
     holders = database.fetch(QUERIES.lock_holders, {"tables": tables})
     words = [
         f"pid {h['pid']} ({h['application'] or h['role']}, {h['state']}, its transaction is open for {h['open_s']} s)"

@@ -1,4 +1,4 @@
-"""Whether a pooler is between us and PostgreSQL, and whether it keeps a session for each client (docs/why/poolers.rst)."""
+"""Detects a connection pooler before PostgreSQL, and whether it keeps a session for each client (docs/why/poolers.rst)."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from psycopg import IsolationLevel
 from ..addresses import shown
 from ..errors import ConfigError
 
-# No process has it: settings hold for the transaction.
+# No server process has this id: settings are per transaction.
 NO_PID = 0
-# How often a second connection compares its server process with the first one's. Without load the first look tells.
+# How often a second connection compares its server process with the first one's. Without load the first comparison suffices.
 LOOKS = 5
 
 
 def adapt(connection: psycopg.Connection[Any]) -> None:
-    """This connection goes through a pooler: it prepares no statements, and its transactions say what they rely on."""
+    """This connection goes through a pooler: disable prepared statements, and set the session settings in each transaction."""
     connection.prepare_threshold = None
     connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a pooler is between: only then nothing is prepared."""
+    """Whether a pooler was detected: only then are prepared statements disabled."""
     return connection.prepare_threshold is None
 
 
 def answering(connection: psycopg.Connection[Any]) -> int:
-    """The server's process that this client has now."""
+    """The server process that serves this client now."""
     answer = connection.execute("SELECT pg_backend_pid() AS pid").fetchone()
     return int(answer["pid"]) if answer else NO_PID
 
 
 def own_process(url: str, connection: psycopg.Connection[Any], another: Callable[[], psycopg.Connection[Any]]) -> int:
-    """The server's process that is this client's alone. Raises ConfigError where the pooler shares it with others.
+    """The server process that serves only this client. Raises ConfigError where the pooler shares it with others.
 
-    `another`: opens a second connection by the same way.
+    `another`: opens a second connection to the same address.
     """
     own = answering(connection)
     for _ in range(LOOKS):

@@ -1,7 +1,7 @@
-"""The journal of rollback procedures, kept in the audit log: what was begun, what is done, what came of it.
+"""The journal of rollback procedures, kept in the audit log: runs, finished steps, results.
 
-A run is told by entries of category `procedure` with `run`, `kind`, `step`, `state` and `seconds` in their metadata. A
-process that dies leaves its run unfinished; the next one reads here how far it came.
+A run consists of entries of category `procedure` with `run`, `kind`, `step`, `state` and `seconds` in their metadata. A
+process that dies leaves its run unfinished; the next one continues from its entries.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Procedures:
             refuse_if_ended(connection, run.run)
 
     def note(self, run: Run, step: str, state: str, message: str, *, seconds: float = 0.0, **notes: Any) -> None:
-        """One step's fate. What is noted here is there for the steps after it, in this process or the next."""
+        """Record one step's outcome. Its note is available to later steps, in this process or in one that continues the run."""
         level = "error" if state == FAILED else "warning" if state == SKIPPED else "info"
         self.audit.write(
             CATEGORY,
@@ -109,7 +109,7 @@ class Procedures:
         return [self.read(row["run"]) for row in self.database.fetch(QUERIES.latest_runs, {"limit": limit})]
 
     def unfinished(self) -> Run | None:
-        """The run that a process left behind when it died, if there is one."""
+        """The unfinished run of a process that died, if there is one."""
         latest = self.latest(1)
         return latest[0] if latest and latest[0].unfinished else None
 

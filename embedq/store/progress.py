@@ -1,4 +1,4 @@
-"""Whether due tasks move. One bounded read; who is in the way is asked for only when they do not."""
+"""Whether due tasks are processed. One bounded query; blocking sessions are looked up only if they are not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Moves:
         self.database, self.fence, self.overview = database, fence, overview
 
     def seen(self) -> Row:
-        """given_s, settled_s, changed_s, ahead_s (seconds; None: nothing of the kind), held (priorities), losing (tasks), read_only."""
+        """given_s, settled_s, changed_s, ahead_s (seconds; None: no such task), held (priorities), losing (tasks), read_only."""
         row = self.database.one(QUERIES.progress)
         assert row is not None
         return row
@@ -27,7 +27,7 @@ class Moves:
         return max((each for each in (free_s, seen["given_s"]) if each is not None), default=None)
 
     def in_the_way(self, longer_s: float) -> list[str]:
-        """Sessions that have held the fence, the live row, tasks or articles for so long, each as an operator finds it again."""
+        """Sessions that have held the fence, the live row, tasks or articles for so long, each described so that an operator can identify it."""
         began = datetime.now(UTC) - timedelta(seconds=longer_s)
         holders = self.fence.holders(fence=True, tables=True)
         return [told(each) for each in holders if (each["stuck"] or not each["ours"]) and (each["since"] or began) <= began]

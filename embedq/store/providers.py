@@ -1,4 +1,4 @@
-"""What every process must know of the providers: the state of their circuit breakers (`decide.circuit_breaker`), and spent budgets."""
+"""Provider state shared by all processes: the state of their circuit breakers (`decide.circuit_breaker`), and spent budgets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .queries import QUERIES
 
 
 class Paused(NamedTuple):
-    """`began`: this fault began the pause; it did not come within one. `pause_s`: how long it lasts, the longer of the two."""
+    """`began`: this fault opened the circuit; otherwise it was open already. `pause_s`: how long it lasts, the longer of the two."""
 
     faults: int
     pause_s: float
@@ -28,11 +28,11 @@ class Providers:
         return Paused(**row) if row else None
 
     def well(self, provider: str) -> bool:
-        """The provider answered: no fault is held against it. True if one was."""
+        """The provider answered: close its circuit. True if it was open."""
         return self.database.one(QUERIES.provider_well, {"provider": provider}) is not None
 
     def may_probe(self, provider: str, probe_s: float) -> bool:
-        """Whether this process is the one that asks the canary; no other is for `probe_s` seconds."""
+        """Whether this process may probe the provider; no other may for `probe_s` seconds."""
         return self.database.one(QUERIES.may_call, {"provider": provider, "probe_s": probe_s}) is not None
 
     def state(self, provider: str) -> ProviderState | None:
@@ -40,7 +40,7 @@ class Providers:
         return _state(rows[0]) if rows else None
 
     def troubled(self) -> list[ProviderState]:
-        """Those that faults are held against, by name."""
+        """Those with an open circuit, by name."""
         return [_state(row) for row in self.database.fetch(QUERIES.provider_states, {"provider": None})]
 
     def spent_s(self, task_ids: Sequence[int] | None) -> float:

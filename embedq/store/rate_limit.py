@@ -1,6 +1,6 @@
-"""The budget of a provider: a bucket in PostgreSQL that all processes draw from, in one short statement before each request.
+"""The budget of a provider: a token bucket in PostgreSQL shared by all processes, updated by one short statement before each request.
 
-In PostgreSQL and not in Redis: it is there in every mode, also while the broker is gone (docs/why/budget.rst).
+It is in PostgreSQL, not in Redis, so that it works in every mode and while the broker is down (docs/why/budget.rst).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .queries import QUERIES
 
 
 class Budget:
-    """One provider's budget. `take` before each request; `spend` where nobody can wait."""
+    """One provider's budget. `take` before each request; `spend` where the caller cannot wait."""
 
     def __init__(self, database: Database, provider: str, rates: Rates) -> None:
         self.database, self.provider = database, provider
@@ -25,17 +25,17 @@ class Budget:
         return int(self.tokens.burst) if self.tokens.rate_s else None
 
     def take(self, tokens: int, priority: Priority, patience_s: float) -> Place:
-        """A place in line for a request of so many estimated tokens, no further off than `patience_s` seconds, or word how long."""
+        """Reserve a request of so many estimated tokens: how long to wait for it, or, beyond `patience_s` seconds, how long it would take."""
         row = self.database.one(QUERIES.take_budget, self._asked(tokens, patience_s, kept=priority is not Priority.URGENT))
         assert row is not None
         return place_of(row["wait_s"])
 
     def spend(self, tokens: int) -> None:
-        """Take it whatever is left: those in line wait a little longer."""
+        """Take it even if the bucket is empty: requests that wait are delayed."""
         self.database.execute(QUERIES.take_budget, self._asked(tokens, float("inf"), kept=False))
 
     def leave_alone(self, wait_s: float) -> None:
-        """Nobody but the urgent claims tasks of this provider for so long: what is claimed could only be handed back."""
+        """For so long only urgent tasks of this provider are claimed: others could only be handed back."""
         self.database.execute(QUERIES.budget_spent, {"provider": self.provider, "wait_s": wait_s})
 
     def _asked(self, tokens: int, patience_s: float, *, kept: bool) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Care of the whole: what is stale, what does not fit together, what is old, how it goes."""
+"""Maintenance of the data: stale articles, inconsistent rows, clean-up, samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .queries import QUERIES
 from .unlocked import on_unlocked
 
 STEP = 5000
-# The steward looks at all chunks and tenants of so large a part of the articles each time it reconciles.
+# The steward checks all chunks and tenants of this share of the articles each time it reconciles.
 STEWARDS_SHARE = 12
 HELD_BY_NOBODY = (
     "tasks are processing and their worker is dead: a running worker's steward takes them back, or `embedq reset-stuck`"
@@ -29,9 +29,9 @@ class Care:
         self._rounds = 0
 
     def reconcile(self, *, also: Sequence[str] = (), dry_run: bool = False, share: int = 1) -> dict[str, int]:
-        """Mend what does not fit together, and give every stale article without an open or settled task one.
+        """Repair inconsistent rows, and make a task for every stale article without an open or settled task.
 
-        Stretch by stretch in short transactions that wait for no writer: an article that is being written is left for the next time.
+        In ranges of ids, in short transactions that wait for no writer: an article that is being written is left for the next time.
         `also`: statuses of the last task to take in as well. `share`: of a large table, look at the chunks and tenants of one stretch in so
         many only, others each time.
         Returns counts of stale articles by the state of their promise, `made` and `mended`.
@@ -49,7 +49,7 @@ class Care:
         return counts
 
     def verify(self) -> dict[str, Any]:
-        """Wanted against stored for the active model, and what does not fit together, as one moment saw it. `problems` is empty when
+        """Compares wanted with stored texts of the active model, and finds inconsistent rows, in one snapshot. `problems` is empty when
         nothing is missing and search finds every article under its tenant as far as it is embedded."""
         active = self.database.one(QUERIES.active_model)
         if active is None:
@@ -63,7 +63,7 @@ class Care:
             odd = self.misfits.counts(connection) | {"held_by_nobody": _number(connection, "held_by_nobody")}
             sources, of_sources = _sources_verified(connection)
         missing = stale.get("none", 0) + stale.get("completed", 0)
-        problems = [f"{missing} articles are stale and nobody has promised a vector: `embedq reconcile`"] if missing else []
+        problems = [f"{missing} articles are stale and have no task: `embedq reconcile`"] if missing else []
         problems += [f"{odd[name]} {words}: `embedq reconcile`" for name, words in KINDS.items() if odd[name]]
         problems += [f"{odd['held_by_nobody']} {HELD_BY_NOBODY}"] if odd["held_by_nobody"] else []
         problems += of_sources
@@ -109,7 +109,7 @@ class Care:
         return not (row and row["recent"])
 
     def clean_up(self, days: int) -> dict[str, int]:
-        """Remove what is finished and older than `days`; failed and skipped tasks stay: somebody has to see them."""
+        """Remove what is finished and older than `days`; failed and skipped tasks stay, for an operator to review."""
         removed = {"tasks": 0}
         tasks = QUERIES.cleanup_tasks.replace("{old_task}", QUERIES.old_task)
         while (step := self.database.execute(tasks, {"days": days, "limit": STEP})) > 0:

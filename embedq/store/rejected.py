@@ -13,7 +13,7 @@ from .database import Connection, Database, Row
 from .queries import QUERIES
 from .sessions import GIVES_WAY
 
-# A flood of messages takes at most so much: 10,000 rows of 16 kB, and of each larger message its size and digest.
+# Limits of what is stored: 10,000 rows of 16 kB; of a larger message also its size and digest.
 MOST_ROWS = 10_000
 KEPT_BYTES = 16 << 10
 FULL = f"not kept, only counted: {MOST_ROWS:,} messages are kept already"
@@ -21,7 +21,7 @@ FULL = f"not kept, only counted: {MOST_ROWS:,} messages are kept already"
 
 @dataclass(slots=True)
 class Drained:
-    """What became of messages: all of them, task rows freed, tasks made for articles they named, messages kept raw."""
+    """Messages by outcome: all, task rows freed, tasks made for articles they named, messages kept raw."""
 
     messages: int = 0
     freed: int = 0
@@ -57,7 +57,7 @@ class Rejected:
         return self.database.fetch(QUERIES.rejected_by_reason)
 
     def listed(self, limit: int, *, reviewed: bool = False) -> tuple[list[Row], int]:
-        """The last ones, without what was in them, and how many there are. `reviewed`: also those that somebody has reviewed."""
+        """The last ones, without what was in them, and how many there are. `reviewed`: also those that were reviewed."""
         rows = self.database.fetch(QUERIES.rejected_listed, {"limit": limit, "reviewed": reviewed})
         total = rows[0]["of_all"] if rows else 0
         return [{name: value for name, value in row.items() if name != "of_all"} for row in rows], total
@@ -67,7 +67,7 @@ class Rejected:
         return self.database.one(QUERIES.rejected_one, {"id": message})
 
     def picked(self, ids: Sequence[int] | None, *, everything: bool = False, reviewed: bool = False) -> list[int]:
-        """Those of `ids` that exist; without, all, or those that somebody has (`reviewed`) or nobody has reviewed."""
+        """Those of `ids` that exist; without, all, or those that were (`reviewed`) or were not reviewed."""
         asked = {"ids": None if ids is None else list(ids), "all": everything, "reviewed": reviewed}
         return [row["id"] for row in self.database.fetch(QUERIES.rejected_picked, asked)]
 
@@ -78,7 +78,7 @@ class Rejected:
         return self.database.execute(QUERIES.purge_rejected, {"ids": list(ids)})
 
     def again(self, message: int) -> Drained | str:
-        """Bring into the table what this message can still be understood to name, and count it as reviewed; or why that is nothing."""
+        """Process the tasks and articles that this message names, and mark it reviewed; or the reason why nothing could be done."""
         row = self.one(message)
         if row is None:
             return "it is not kept any more"
@@ -96,7 +96,7 @@ class Rejected:
 def _brought_in(
     connection: Connection, meanings: Sequence[tuple[bytes, object]]
 ) -> tuple[Drained, list[tuple[bytes, str, bool]]]:
-    """Frees tasks and makes tasks; and each message that has to be kept, with the reason and whether it was of use all the same."""
+    """Frees tasks and makes tasks; and each message that has to be kept, with the reason and whether some of it could be processed."""
     tasks = {task for _, meaning in meanings if isinstance(meaning, NamesTasks) for task in meaning.ids}
     articles = {each for _, meaning in meanings if isinstance(meaning, NamesArticles) for each in meaning.candidates}
     known_tasks: set[int] = _known(connection, QUERIES.known_tasks, sorted(tasks))
@@ -112,7 +112,7 @@ def _known(connection: Connection, statement: str, ids: Sequence[object]) -> set
 
 
 def _want(connection: Connection, ids: Sequence[object]) -> int:
-    """Tasks for these articles, as far as nobody writes them: a drain waits for no writer's transaction."""
+    """Tasks for these articles, except those that a transaction is writing: a drain waits for no writer."""
     connection.execute(QUERIES.be_patient_for, {"timeout": GIVES_WAY})
     unlocked = _known(connection, QUERIES.unlocked_articles, ids)
     row = connection.execute(QUERIES.want_drained, {"ids": sorted(unlocked)}).fetchone()
@@ -122,7 +122,7 @@ def _want(connection: Connection, ids: Sequence[object]) -> int:
 def _unknown(
     meanings: Iterable[tuple[bytes, object]], known_tasks: set[int], known_articles: set[str]
 ) -> Iterable[tuple[bytes, str, bool]]:
-    """What is kept: not understood, or naming what is not in the table, or not such that Celery could have had it."""
+    """Messages that are kept: not understood, naming unknown tasks, or in a form that Celery cannot have sent."""
     for raw, meaning in meanings:
         match meaning:
             case NotUnderstood(reason):

@@ -1,4 +1,4 @@
-"""Articles in trouble: marked for review, and embedded anew although nothing about them changed."""
+"""Marking articles for review, and embedding unchanged articles again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Articles by all that is given; what is None does not matter. `status`: as articles.embedding_status says."""
+    """Articles that match all filters; None does not filter. `status`: as articles.embedding_status says."""
 
     ids: Sequence[str] | None = None
     tenant: str | None = None
@@ -62,7 +62,7 @@ class Repairs:
         return self._each(which, lambda connection, ids: connection.execute(QUERIES.unmark_articles, {"ids": ids}).rowcount)
 
     def reindex(self, which: Which, priority: str) -> int:
-        """Give each a task that embeds it anew with the active model; what is found by search meanwhile stays. Returns how many."""
+        """Give each a task that embeds it anew with the active model; search uses the old vectors meanwhile. Returns how many."""
 
         def want(connection: Connection, ids: list[str]) -> int:
             made = connection.execute(QUERIES.reindex, {"ids": ids, "priority": priority}).rowcount
@@ -72,7 +72,7 @@ class Repairs:
         return self._each(which, want)
 
     def _each(self, which: Which, act: Callable[[Connection, list[str]], int]) -> int:
-        """Step by step by id, each step committed. Articles that transactions hold are asked for again, PATIENCE_S seconds without progress."""
+        """Step by step by id, each step committed. Articles locked by transactions are tried again until PATIENCE_S seconds pass without progress."""
         done, after, passed_over = 0, "", list[str]()
         while rows := self.database.fetch(_with("pick_articles"), which.parameters(after)):
             after = rows[-1]["id"]

@@ -1,4 +1,4 @@
-"""`embedq db upgrade|downgrade|verify`: the schema by Alembic, one at a time, all or nothing."""
+"""`embedq db upgrade|downgrade|verify`: the schema by Alembic, one process at a time, in one transaction."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..errors import InputError, NotWell, StoreRefused, StoreUnavailable
 from . import home
 from .database import Database
 from .partitions import lock_holders
+from .remains import drops
 from .sessions import GIVES_WAY
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def upgrade(database: Database, revision: str = "head") -> tuple[str | None, str
 
 
 def downgrade(database: Database, revision: str = "base", *, keep_articles: bool = False) -> tuple[str | None, str | None]:
-    """Go back to `revision`. At base nothing of embedq's is left; with `keep_articles` a plain table `articles` is."""
+    """Go back to `revision`. At `base` nothing of embedq's is left, except with `keep_articles` a plain table `articles`."""
     from alembic import command
 
     check_revision(revision)
@@ -63,14 +64,14 @@ def downgrade(database: Database, revision: str = "base", *, keep_articles: bool
 
 
 def check_revision(name: str) -> None:
-    """Alembic understands more, and asserts that it was given something."""
+    """Alembic accepts other forms too, and fails with an assertion for an empty one."""
     if not REVISION.fullmatch(name):
         raise InputError(f"{name!r} is no revision of the schema", hint=REVISIONS, field="revision")
 
 
 def _changed(database: Database, change: Callable[[Config], None], **attributes: Any) -> tuple[str | None, str | None]:
     """Each statement waits for a lock no longer than GIVES_WAY, so that no reader or writer waits behind it for longer; when it does not
-    get one, all is taken back and tried again, for PATIENCE_S."""
+    get one, the transaction is rolled back and tried again, for PATIENCE_S."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -134,10 +135,8 @@ def _alembic(database: Database, **attributes: Any) -> Iterator[Config]:
 
 
 def _left_over(database: Database) -> str:
-    """In words; empty where nothing of an earlier embedq is in the way."""
-    from .remains import drops
-
-    statements = drops(database) if current(database) is None else []
+    """As text; empty if there are no remains of an earlier embedq."""
+    statements = drops(database, RELATIONS) if current(database) is None else []
     return (
         f"left over of an earlier embedq, to be looked at and dropped by their owner: {'; '.join(statements)}"
         if statements
@@ -168,7 +167,7 @@ def _plain_connection(database: Database) -> psycopg.Connection[Any]:
 
 
 def check_server(database: Database) -> None:
-    """PostgreSQL 14 or later, with pgvector to be had. Raises StoreUnavailable saying what is missing."""
+    """PostgreSQL 14 or later, with pgvector available. Raises StoreUnavailable saying what is missing."""
     row = database.one(
         "SELECT current_setting('server_version_num')::int AS version, current_setting('server_encoding') AS encoding,"
         " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS vector"

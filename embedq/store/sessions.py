@@ -1,4 +1,4 @@
-"""What our statements rely on in a PostgreSQL session, set in one statement when it begins, whatever role or database have as defaults.
+"""Settings that our statements need in a PostgreSQL session, set by one statement when it begins, overriding defaults of role and database.
 
 The schema is found once and pinned by name: the first of the caller's search path, where `"$user"` counts only if embedq is installed in it.
 Where embedq is not there, its own schema `embedq` counts. pgvector's schema follows, and `pg_temp` stands last, so that no temporary table and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Read committed: the fence, the claims and the settles rely on a statement seeing what was committed before it began.
+# Read committed: fence, claims and settles need each statement to see what was committed before it.
 SETTINGS: Mapping[str, str] = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
@@ -27,9 +27,9 @@ SETTINGS: Mapping[str, str] = {
     # A process that is frozen in the middle of a transaction holds a writer's rows no longer than this (G7).
     "idle_in_transaction_session_timeout": "5s",
 }
-# A prepared statement keeps the plan of its first uses, and an empty table is best read whole: a worker that was started before a first
-# bulk load would read the whole table for every claim, until PostgreSQL counts it anew. Its statements all find their rows by an index,
-# and one plan each will do: of millions that wait PostgreSQL would make a new one for every claim, because that looks a little cheaper.
+# A prepared statement keeps a plan made while the table was empty, a sequential scan: a worker started before the first bulk load
+# would scan the table for every claim until the next ANALYZE. All its statements find their rows by an index, so sequential scans are off.
+# A generic plan is forced: with millions of waiting tasks PostgreSQL would otherwise plan each claim again.
 BY_INDEX: Mapping[str, str] = {"enable_seqscan": "off", "jit": "off", "plan_cache_mode": "force_generic_plan"}
 
 # How long our statements wait for a lock while they hold others: less than deadlock_timeout (1 s), so that it is never an application's writer

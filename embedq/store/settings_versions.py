@@ -1,4 +1,4 @@
-"""Versions of the configuration, in the audit log: who kept which settings, when and why. No secret is among them."""
+"""Versions of the configuration, in the audit log: which settings were saved, by whom, when and why. Secrets are not included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SettingsVersions:
         self.database = database
 
     def save(self, kept: Mapping[str, Any], live: Mapping[str, Any], who: str, why: str) -> int:
-        """Keep it as the next version; returns its number."""
+        """Save it as the next version; returns its number."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.one_version_at_a_time)
             row = connection.execute(QUERIES.next_version).fetchone() or {"version": 1}

@@ -1,7 +1,7 @@
 """Settling: how claimed tasks ended, with their vectors, in short transactions that never wait for a writer longer than `patience`.
 
-First all together. What that leaves is looked at again, each by itself: it is this worker's no more (a late result, discarded), or a
-transaction has its row or its article's locked at this moment, or it cannot be stored.
+First all outcomes together. Those that fail are tried one by one: the task is no longer this worker's (a late result, discarded), or a
+transaction has locked its row or its article's, or the outcome cannot be stored.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Settling:
         self.database, self.worker, self.worker_name = database, worker, worker_name
 
     def settle(self, outcomes: Sequence[Outcome], settled: Settled, patience_s: float = LOCKED_FOR_S) -> Settled:
-        """Write how they ended; with what they cost, each once."""
+        """Write the outcomes, and their cost, each once."""
         deadline, settled.locked = time.monotonic() + patience_s, []
         left = settled.left(outcomes)
         if len(left) > 1:
@@ -93,7 +93,7 @@ class Settling:
         return settled.left(outcomes)
 
     def _discard(self, outcome: Outcome, settled: Settled, *, paid: bool) -> None:
-        """A late result was paid for all the same, unless it is the repetition of a settle that had succeeded."""
+        """A late result was paid for, so its cost is recorded, unless an earlier settle of the same outcome had succeeded."""
         if paid and outcome.usage is not None:
             with self.database.transaction() as connection:
                 put_usage(connection, [outcome])
@@ -124,7 +124,7 @@ class Settling:
             return {}
 
     def _instead(self, outcome: Outcome) -> dict[int, str]:
-        """What an outcome becomes that could not be stored, or whose text is stored no more: decided while the article cannot change."""
+        """The outcome of a task whose result could not be stored, or whose text is no longer stored: decided while the article is locked."""
         try:
             with self._transaction() as connection:
                 article = connection.execute(QUERIES.hold_article, {"article_id": outcome.task.article_id}).fetchone()
@@ -169,7 +169,7 @@ class Settling:
     def _write_in(
         self, connection: Connection, outcomes: Sequence[Outcome], *, replacing: bool = False, anyway: bool = False
     ) -> dict[int, str]:
-        """States, vectors and bill of those that are ours and free. Raises NotStored when what a completed task says would not be true."""
+        """States, vectors and bill of those that are ours and free. Raises NotStored if a completed task's vectors would not be stored."""
         states = self._write_states(connection, outcomes)
         completed = [o for o in outcomes if states.get(o.task.id) == TaskStatus.COMPLETED]
         put_vectors(connection, [o for o in completed if o.stored is not None], replacing=replacing, anyway=anyway)
@@ -178,7 +178,7 @@ class Settling:
         return states
 
     def _write_states(self, connection: Connection, outcomes: Sequence[Outcome]) -> dict[int, str]:
-        # Plain tuples: for a batch of hundreds, a dictionary each is a twentieth of the settle's time.
+        # Tuples instead of dictionaries save a twentieth of the settle's time for batches of hundreds.
         cursor = connection.cursor(row_factory=tuple_row)
         cursor.execute(QUERIES.settle, {"worker": self.worker, "worker_name": self.worker_name} | _columns(outcomes))
         return dict(cursor.fetchall())

@@ -19,7 +19,7 @@ from .queries import QUERIES
 PATIENCE_S = 20.0
 TRY_AGAIN_S = 0.2
 SAMPLED = 1000
-# Every column that a source's view has besides the key; one that the key has, too, is prefixed.
+# Columns of a source's view besides the key; a column of the key with the same name gets a prefix.
 VIEW_ARTICLE = "article_id"
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
@@ -29,7 +29,7 @@ class Sources:
         self.database = database
 
     def define(self, draft: SourceDraft) -> Row:
-        """The definition that `attach` would keep. Changes nothing, and waits for no writer. Raises InputError with the reason of a refusal."""
+        """The definition that `attach` would store. Changes nothing, and waits for no writer. Raises InputError with the reason of a refusal."""
         return self.database.fetch(QUERIES.source_definition, _parameters(draft))[0]
 
     def sample(self, draft: SourceDraft) -> Row:
@@ -93,7 +93,7 @@ class Sources:
         return [row["name"] for row in self.database.fetch("SELECT name FROM embedding_sources ORDER BY name")]
 
     def behind(self) -> list[Row]:
-        """Those that did not follow a write, have rows that cannot be read, or have lost their table."""
+        """Those that missed a write, have rows that cannot be read, or whose table is gone."""
         return self.database.fetch(QUERIES.sources_behind)
 
     def counts(self, name: str) -> dict[str, int]:
@@ -107,7 +107,7 @@ class Sources:
     def step(self, name: str, bound: int) -> Row | None:
         """One step of its comparison with the table; the source afterwards, with `progress` None at the end. None: another process does it.
 
-        Raises psycopg.Error or InputError for what is wrong with the whole.
+        Raises psycopg.Error or InputError for an error of the whole source.
         """
         return self.database.one(QUERIES.source_step, {"name": name, "bound": bound})
 
@@ -118,7 +118,7 @@ class Sources:
         self.database.execute(QUERIES.begin_comparison, {"name": name})
 
     def keep_hooked(self, name: str) -> int:
-        """Learn the table's new name if it was renamed; give partitions that came later their triggers. How many triggers were made."""
+        """Update the table's name if it was renamed; add triggers to new partitions. Returns how many triggers were made."""
         self.database.execute(QUERIES.source_rename, {"name": name})
         row = self.database.one(QUERIES.source_triggers, {"name": name})
         return int(row["made"]) if row else 0
@@ -169,5 +169,5 @@ def _keys_statement(source: Row) -> str:
 
 
 def _quoted(*names: str) -> str:
-    """As SQL writes a name that may hold anything."""
+    """Quote an identifier for SQL."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)

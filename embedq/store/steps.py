@@ -1,4 +1,4 @@
-"""What an upgrade or a downgrade of the schema does, before it is done: read from the migrations themselves."""
+"""A preview of an upgrade or downgrade of the schema, read from the migrations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ahead(NamedTuple):
 
 
 class Undone(NamedTuple):
-    """A migration that is undone: what it had brought, and the tables that go with it."""
+    """A migration that would be undone: its title, and the tables that would be dropped."""
 
     revision: str
     about: str

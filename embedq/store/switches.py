@@ -1,4 +1,4 @@
-"""What a switch of the mode looks at in the table, and the lock that lets one procedure of a kind run at a time."""
+"""Counts of tasks for a switch of the mode, and the lock that allows one procedure of a kind at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Switches:
         return {name: int(value) for name, value in (row or {}).items()}
 
     def in_flight(self, deliveries: Iterable[Delivery], *, unlocked: bool = False) -> int:
-        """Tasks that workers of these deliveries hold; `unlocked`: that no transaction has locked at this moment."""
+        """Tasks that workers of these deliveries hold; `unlocked`: only those that no transaction has locked."""
         statement = QUERIES.in_flight_unlocked if unlocked else QUERIES.in_flight
         row = self.database.one(statement, {"deliveries": list(deliveries)})
         return int(row["tasks"]) if row else 0
@@ -34,15 +34,15 @@ class Switches:
 
     @contextmanager
     def alone(self, what: str, hint: str, patience_s: float = 3.0) -> Iterator[None]:
-        """At most one at a time does `what`. It is a session lock: it ends with its process, or a moment after.
+        """Only one process at a time does `what`: a session lock, which ends with its process.
 
-        Raises NotWell when somebody holds it for longer than `patience_s`.
+        Raises NotWell when another process holds it for longer than `patience_s`.
         """
         connection, deadline = self.database.connect(name=f"embedq {what}"), time.monotonic() + patience_s
         try:
             while not _held(connection, what):
                 if time.monotonic() > deadline:
-                    raise NotWell(f"somebody else is at it: {what}", hint=hint)
+                    raise NotWell(f"another process is doing this now: {what}", hint=hint)
                 time.sleep(0.05)
             yield
         finally:

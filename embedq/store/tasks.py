@@ -38,7 +38,7 @@ class Tasks:
     def claim_named(self, worker: int, delivery: Delivery, ids: Sequence[int], limit: int) -> list[Claimed]:
         """Of the tasks that a message names, those that may be claimed now; with others of their priority, up to `limit`, if there are any.
 
-        What is urgent goes as it is: looking for more of it would take as long as settling it.
+        Urgent tasks are not filled up: finding more would take as long as settling them.
         """
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
@@ -53,8 +53,8 @@ class Tasks:
     def _lock_more(
         self, connection: Connection, modes: Sequence[Mode], priority: Priority, named: Sequence[int], limit: int
     ) -> list[int]:
-        """What is free, unless dispatch is held; when that is not enough, what other messages name. What is locked by ourselves already
-        comes once more."""
+        """Free tasks, unless dispatch is held; if they do not suffice, tasks that other messages name. Tasks already locked by this
+        transaction are returned again."""
         had = set(named)
         free = self._lock_free(connection, modes, [priority], limit - len(had), unless_held=True)
         more = [id for id in free if id not in had]
@@ -77,7 +77,7 @@ class Tasks:
             return self._take(connection, worker, delivery, ids)
 
     def claim_urgent(self, worker: int, delivery: Delivery, limit: int) -> list[Claimed]:
-        """Up to `limit` urgent tasks, with the broker (where a save leaves them) or free."""
+        """Up to `limit` urgent tasks, with the broker (where a save puts them) or free."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.fence)
             limit, modes, urgent = room(connection, limit), CLAIMING[delivery], [Priority.URGENT]
@@ -134,12 +134,12 @@ class Tasks:
             rows = connection.execute(QUERIES.lock_free, parameters).fetchall()
             picked, looked_at = rows[:-1], rows[-1:]
             if rows:
-                # Tenants without a claimable task (their model's provider is paused) are not looked at first again.
+                # Tenants without a claimable task (their model's provider is paused) are not tried first again.
                 self._after[priority] = (picked or looked_at)[-1]["tenant_id"]
             if not for_dispatch:
                 self.trail.swept(priority, picked, full=len(picked) >= limit, lanes=sum(row["lanes"] for row in looked_at))
             if picked:
-                # One priority a batch: what is urgent does not wait until a hundred of the low are embedded and stored with it.
+                # One priority per batch, so that urgent tasks do not wait for a batch of low ones.
                 return [row["id"] for row in picked]
         return []
 
@@ -186,9 +186,9 @@ class Tasks:
         settled: Settled | None = None,
         patience_s: float = LOCKED_FOR_S,
     ) -> Settled:
-        """Write how tasks ended, with their vectors and what they cost. What is not this worker's any more changes nothing.
+        """Write how tasks ended, with their vectors and what they cost. Tasks that are no longer this worker's are not changed.
 
-        `settled`: what a settle of the same outcomes did before it was interrupted. `patience_s`: how long what a writer holds is tried again.
+        `settled`: what a settle of the same outcomes did before it was interrupted. `patience_s`: how long rows that a writer has locked are tried again.
         """
         return Settling(self.database, worker, worker_name).settle(outcomes, settled or Settled(), patience_s)
 
@@ -216,7 +216,7 @@ class Tasks:
     def free_lost(
         self, priority: Priority, after_s: float, *, first: Sequence[int] | None, held: Sequence[int], again: Sequence[int]
     ) -> int:
-        """Take back from the broker what can have no message any more, and `again`, whose message may be in dead hands.
+        """Take back from the broker tasks that cannot have a message any more, and `again`, whose message a dead worker may hold.
 
         `first`: tasks of the message next in line, None when the queue is empty. `held`: those of unacknowledged messages.
         """
@@ -243,7 +243,7 @@ class Tasks:
                     connection.execute(QUERIES.patience)
                     return connection.execute(QUERIES.rescue, parameters | {"limit": at_once}).fetchall()
             except MET_A_WRITER:
-                continue  # an edit makes a successor at this very moment: fewer at once meet fewer edits
+                continue  # a concurrent edit supersedes one of them: smaller steps conflict less often
         return []
 
     def next_due_s(self, since_s: float, priorities: Sequence[Priority] = tuple(Priority)) -> float | None:

@@ -1,4 +1,4 @@
-"""What an operator holds back: kept in the live row, obeyed by every claim."""
+"""The operator's throttle: stored in the live row, applied by every claim."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Throttles:
         return throttle_of(row["throttle"]) if row else Throttle()
 
     def change(self, decide: Callable[[Throttle], Throttle], who: str, why: str) -> tuple[Throttle, Throttle]:
-        """When this returns, every claim obeys it. `decide`: from what is in force to what is wanted. Returns both."""
+        """When this returns, every claim obeys it. `decide`: from the present throttle to the new one. Returns both."""
 
         def decided(live: LiveState) -> Change:
             before = live.throttle
@@ -33,7 +33,7 @@ class Throttles:
         return done.before.throttle, done.after.throttle
 
     def put_off(self, task_ids: Sequence[int], throttle: Throttle) -> int:
-        """Give back to the table what a message named and the throttle left unclaimed."""
+        """Release the tasks that a message named and the throttle did not let claim."""
         waits = [throttle.wait_s(place) for place in range(1, len(task_ids) + 1)]
         return self.database.execute(QUERIES.put_off, {"ids": [*task_ids], "waits": waits})
 

@@ -1,4 +1,4 @@
-"""Named tokens: made, listed, revoked and rotated, each act with its line in the audit log. Of a secret only the hash is kept."""
+"""Named tokens: made, listed, revoked and rotated, each act with its line in the audit log. Only the hash of a secret is stored."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .control import Audit
 from .database import Connection, Database, Row
 from .queries import QUERIES
 
-# It says what it is, to people and to programs that look for secrets where none should be.
+# The prefix lets people and secret scanners recognize it.
 PREFIX: Final = "embedq_"
-# A use is noted so often at most, but for a token with a rate, where each one counts.
+# A use is recorded at most this often, except for a token with a rate limit, where each is counted.
 NOTED_S: Final = 60.0
 
 
 def hash_of(secret: str) -> bytes:
-    """The secret has 256 random bits: no table of guesses leads back from a plain hash."""
+    """The secret has 256 random bits: a plain hash cannot be reversed by guessing."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An open token. `noted`: that it is used was written lately, and a token without a rate needs no more."""
+    """An open token. `noted`: its use was recorded recently, which suffices without a rate limit."""
 
     principal: Principal
     secret_hash: bytes
@@ -71,7 +71,7 @@ class Tokens:
         return secret, row
 
     def rotate(self, name: str, who: str, *, overlap_s: float, reason: str = "") -> tuple[str, Row, Row]:
-        """A new secret under the name, as long-lived as the one before, which opens for `overlap_s` more. Returns the secret, the new row,
+        """A new secret under the name, with the same lifetime; the old secret stays valid for `overlap_s` more. Returns the secret, the new row,
         and the old one with its end. Raises NotFound."""
         with self.database.transaction() as connection:
             old = connection.execute(QUERIES.token_named, {"name": name}).fetchone()
@@ -84,7 +84,7 @@ class Tokens:
         return secret, row, old | ends
 
     def revoke(self, name: str, who: str, *, reason: str = "") -> int:
-        """No secret of the name opens anything more; how many there were. Raises NotFound."""
+        """Revoke all secrets of the name; how many there were. Raises NotFound."""
         with self.database.transaction() as connection:
             revoked = connection.execute(QUERIES.revoke_tokens, {"name": name, "who": who}).fetchall()
             if not revoked:
@@ -94,7 +94,7 @@ class Tokens:
         return len(revoked)
 
     def all(self, *, ended: bool = False) -> list[Row]:
-        """By name; `ended`: also those that open nothing any more. No row has a secret or its hash."""
+        """By name; `ended`: also revoked and expired ones. No row contains a secret or its hash."""
         return self.database.fetch(QUERIES.tokens, {"ended": ended})
 
     def open(self) -> list[Known]:

@@ -1,4 +1,4 @@
-"""Tasks out of the table and into it again, as lines of JSON. Both ways are streamed: a million tasks need no more memory than a thousand."""
+"""Export and import of tasks, as lines of JSON. Both ways are streamed: a million tasks need no more memory than a thousand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Promise:
 
 @dataclass(slots=True)
 class Taken:
-    """What an import did, by what became of each line. `refused` and `foreign` name the first of those lines."""
+    """The lines of an import by outcome. `refused` and `foreign` name the first of those lines."""
 
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[tuple[int, str]] = field(default_factory=list)
@@ -48,8 +48,8 @@ class Transfer:
     def export(
         self, statuses: Sequence[str], priorities: Sequence[str] | None = None, tenants: Sequence[str] | None = None
     ) -> Iterator[str]:
-        """Tasks by id, as one moment saw them; each as JSON, without the end of the line. The caller does not wait for others in between:
-        that moment's snapshot is held until the last one."""
+        """Tasks by id, in one snapshot; each as JSON, without the end of the line. The snapshot is held until the last one,
+        so the caller should not wait in between."""
         parameters = {"statuses": [*statuses], "priorities": priorities and [*priorities], "tenants": tenants and [*tenants]}
         with self.database.transaction() as connection:
             connection.execute(QUERIES.may_pause)
@@ -58,7 +58,7 @@ class Transfer:
                 yield from cursor.execute(QUERIES.export_tasks, parameters)
 
     def take(self, lines: Iterable[bytes | None], *, dry_run: bool = False) -> Taken:
-        """Make the open tasks of an export anew. Again, it changes nothing: what is embedded or promised already is left alone.
+        """Make the open tasks of an export anew. Repeating it changes nothing: articles that are embedded or have an open task are skipped.
         A line that is None was too long to be read."""
         taken = Taken()
         for some in _steps(enumerate(lines, 1)):
@@ -132,7 +132,7 @@ def _parsed(text: bytes | None) -> Any:
 
 
 def _why(wrong: Exception) -> str:
-    """On one short line: what is wrong may be the line itself."""
+    """The message on one short line, because it may quote the faulty line."""
     said = " ".join(str(wrong).split())
     return f"{type(wrong).__name__}: {said if len(said) <= LONGEST_WHY else said[:LONGEST_WHY] + '…'}"
 

@@ -1,4 +1,4 @@
-"""A tenant that is made up for a trial of an installed system, and forgotten afterwards."""
+"""A temporary tenant for a trial of an installed system, deleted afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Trials:
         return row["ready"], row["failed"]
 
     def forget(self, tenant: str) -> None:
-        """Articles with their vectors, versions and tasks. What it cost stays in the ledger."""
+        """Delete its articles with vectors, versions and tasks. Its cost stays in the ledger."""
         with self.database.transaction() as connection:
             for statement in (QUERIES.forget_articles_of, QUERIES.forget_tasks_of, QUERIES.forget_versions_of):
                 connection.execute(statement, {"tenant": tenant})

@@ -1,4 +1,4 @@
-"""Acts on many articles beside their writers: an article that a transaction is writing is passed over, so that neither waits for the other."""
+"""Changes to many articles while others write: an article that a transaction has locked is skipped, so that neither waits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOK_AGAIN_S = 0.05
 def on_unlocked(
     database: Database, ids: Sequence[str], act: Callable[[Connection, list[str]], int], *, patience_s: float = 0.0
 ) -> tuple[int, list[str]]:
-    """`act(connection, ids)` in short transactions that hold the articles' rows; the sum of what it returns, and the ids that were passed over.
+    """`act(connection, ids)` in short transactions that hold the articles' rows; the sum of its results, and the ids that were skipped.
 
     Those are tried again until `patience_s` seconds pass without progress.
     """
@@ -42,7 +42,7 @@ def _once(database: Database, ids: Sequence[str], act: Callable[[Connection, lis
                 made = act(connection, unlocked) if unlocked else 0
             done += made
         except MET_A_WRITER:
-            unlocked = []  # a task of theirs is being changed by hand at this moment
+            unlocked = []  # a concurrent transaction changes one of their tasks
         if len(unlocked) < len(step):
             had = set(unlocked)
             passed_over += [id for id in step if id not in had]

@@ -1,4 +1,4 @@
-"""The ledger: what was bought, by day (UTC), tenant and model. Written with what it bought, in the settling transaction."""
+"""The ledger: what was bought, by day (UTC), tenant and model. Written in the settling transaction, with the vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLOTS = 16
 
 
 def put_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
-    """Add what these outcomes cost, however they ended: also a result that came too late was paid for. One order for all writers."""
+    """Add the cost of these outcomes, late results included. All writers lock rows in the same order."""
     parts: dict[tuple[str, int], list[Usage]] = {}
     for outcome in outcomes:
         if outcome.usage is not None:
@@ -49,9 +49,9 @@ class Ledger:
         return Usage(**row) if row else Usage()
 
     def cap(self, reason: str) -> list[str]:
-        """Let normal and low wait until the day is over; providers of which that is news."""
+        """Block normal and low until the end of the day; returns providers that were not blocked before."""
         return [row["name"] for row in self.database.fetch(QUERIES.cap_providers, {"reason": reason})]
 
     def uncap(self, *, anyway: bool = False) -> list[str]:
-        """End caps whose day is over, or all; providers of which that is news."""
+        """End caps whose day is over, or all; returns providers that were blocked."""
         return [row["name"] for row in self.database.fetch(QUERIES.uncap_providers, {"anyway": anyway})]

@@ -38,7 +38,7 @@ class Vectors:
         return [sample for row in rows if (sample := _sample(row)) is not None]
 
     def known(self, model_id: int, keys: Sequence[TextKey]) -> dict[TextKey, np.ndarray]:
-        """The stored vectors of these texts, shape (dimensions,), float32; what is not in the answer has none. Bytes all the way."""
+        """The stored vectors of these texts, shape (dimensions,), float32; a text without a vector is not in the answer. Vectors stay in binary form."""
         import numpy as np
 
         if not keys:
@@ -70,13 +70,13 @@ def _sample(row: Row) -> Sample | None:
 
 
 class NotStored(Exception):
-    """Vectors of a text with a higher number are stored, or there is no such article: nothing of this transaction must stay."""
+    """Vectors of a text with a higher number are stored, or there is no such article: the transaction must be rolled back."""
 
 
 def put_vectors(connection: Connection, outcomes: Sequence[Outcome], *, replacing: bool = False, anyway: bool = False) -> None:
     """Store these articles' vectors, each for the tenant that its article has now. Raises NotStored unless all of them are.
 
-    `replacing`: remove vectors of theirs that no embedding vouches for. `anyway`: also over vectors of a text with a higher number; the
+    `replacing`: remove vectors of these articles that have no row in `embeddings`. `anyway`: also over vectors of a text with a higher number; the
     caller holds the articles' rows and has seen that these are their texts.
     """
     by_model = sorted(outcomes, key=lambda outcome: outcome.task.model_id)

@@ -1,4 +1,4 @@
-"""What the service looks at between a write and its answer, and what the cockpit draws. Each is one bounded read."""
+"""Queries of the service between a write and its answer, and of the cockpit's charts. Each is one bounded statement."""
 
 from __future__ import annotations
 

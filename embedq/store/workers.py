@@ -1,4 +1,4 @@
-"""The register of processes that embed: their heartbeat is what every lease rests on."""
+"""The register of processes that embed. Leases depend on their heartbeat."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Workers:
         self.database.execute(QUERIES.fall_asleep, {"worker": worker, "for_s": for_s})
 
     def end(self, worker: int) -> None:
-        """From now on it counts as gone; what it has in hand it may still settle."""
+        """From now on it counts as gone; it may still settle the tasks that it holds."""
         self.database.execute(QUERIES.end_worker, {"worker": worker})
 
     def leave(self, worker: int) -> int:
@@ -66,7 +66,7 @@ class Workers:
         return len(held)
 
     def wake(self) -> None:
-        """Every worker and the steward look at once."""
+        """Wake every worker and the steward."""
         self.database.execute(QUERIES.wake_all)
 
     def lead(self, session: Connection, grace_s: float) -> bool:

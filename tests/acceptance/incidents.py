@@ -12,7 +12,8 @@ from typing import Any
 import amqp
 
 from embedq import Client
-from embedq.broker import TASK, Broker, is_redis
+from embedq.broker import TASK, Broker, broker_at
+from embedq.broker.places import is_redis
 from embedq.broker.rabbitmq import AMQP_QUEUE_ARGUMENTS
 from embedq.model import ArticleDraft, Delivery
 from embedq.settings import from_env
@@ -32,7 +33,7 @@ def write(deployment: dict[str, str], number: int) -> None:
 
 def dispatch(deployment: dict[str, str], store: Store) -> Broker:
     settings = from_env(deployment)
-    broker = Broker(settings.effective_broker_url)
+    broker = broker_at(settings.effective_broker_url)
     Dispatcher(store, broker, settings).dispatch()
     return broker
 

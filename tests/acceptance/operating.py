@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from embedq import wiring
 from embedq.cli import embedq
-from embedq.engine.engine import NextDue
+from embedq.engine.runs import NextDue
 from embedq.settings import Settings
 
 

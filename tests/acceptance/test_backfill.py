@@ -11,7 +11,7 @@ from click.testing import Result
 
 from embedq import wiring
 from embedq.engine.concurrency import Gate
-from embedq.engine.engine import TheseTasks
+from embedq.engine.runs import TheseTasks
 from embedq.operations import backfill
 from embedq.operations.backfill import Wanted
 from tests.support import until

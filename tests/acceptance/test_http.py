@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedq.local.servers import Servers
-from embedq.operations.metrics import exposed_names
+from embedq.operations.metric_catalogue import exposed_names
 from tests.acceptance.service import ADMIN, AUTH, FOR_ADMIN, FOR_ARTICLES, TOKENS, Served, empty, hashing_at, problem, serving
 from tests.conftest import fresh_database
 from tests.support import free_port, run_command, start_poller, until

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from embedq.http.attempts import OF_ALL, OF_ONE, WINDOW_S, Attempts
-from embedq.http.guard import peer_of
+from embedq.http.origins import peer_of
 from embedq.local.servers import Servers
 from tests.acceptance.service import ADMIN, AUTH, Served, empty, hashing_at, problem, serving
 from tests.conftest import fresh_database

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from embedq import wiring
 from embedq.cli import embedq
-from embedq.engine.engine import NextDue
+from embedq.engine.runs import NextDue
 from embedq.model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
 from embedq.store import Store
 from embedq.store.bulk import Act, Picked

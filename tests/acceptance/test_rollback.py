@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedq.broker import Broker
+from embedq.broker.redis_broker import RedisBroker
 from embedq.decide.assess import SLOW_BROKER_S
 from embedq.model import Delivery, Mode
 from embedq.operations.rollback.evidence import gather
@@ -76,7 +76,7 @@ def test_assess_says_which_way_and_why(deployment: dict[str, str], broken: OwnRe
 
 
 def test_the_time_that_a_command_needs_to_begin_is_not_held_against_the_broker(plain: dict[str, str], store: Store) -> None:
-    class Beginner(Broker):
+    class Beginner(RedisBroker):
         """Its program is slow to load: no broker can be made to look like that."""
 
         began = False

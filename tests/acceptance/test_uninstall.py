@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from embedq import wiring
-from embedq.broker import Broker
+from embedq.broker import broker_at
 from embedq.model import Priority
 from tests.support import until
 
@@ -27,7 +27,7 @@ def lived_in(psql, settings, redis_url: str) -> None:
     psql("UPDATE embedding_worker_status SET mode = 'database'")
     psql("INSERT INTO articles (id, title, content) SELECT 'a' || n, 'T', 'text ' || n FROM generate_series(1, 20) n")
     embed_due(settings, batches=1, batch_size=12)
-    broker = Broker(redis_url)
+    broker = broker_at(redis_url)
     broker.publish([(Priority.LOW, [1, 2]), (Priority.URGENT, [3])])
     broker.was_wiped()
     broker.close()

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from embedq import Client
 from embedq.model import ArticleDraft
-from embedq.operations.metrics import exposed_names
+from embedq.operations.metric_catalogue import exposed_names
 from embedq.settings import from_env
 from tests.support import Process, free_port, start_celery, until
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from embedq import Client
-from embedq.broker import TASK, Broker
+from embedq.broker import TASK, Broker, broker_at
 from embedq.broker.rabbitmq import AMQP_QUEUE_ARGUMENTS
 from embedq.errors import NotWell
 from embedq.model import ArticleDraft, Mode, Priority
@@ -50,10 +50,10 @@ def broker(request: pytest.FixtureRequest, redis_url: str, other_redis: dict[str
     urls = other_redis | {"embedded": redis_url, "rabbitmq": RABBITMQ}
     if request.param not in urls:
         pytest.skip(f"this machine has no {request.param}")
-    made = Broker(urls[request.param], prefix=f"embedq-test-{os.getpid()}.")
-    made.queues().empty()
+    made = broker_at(urls[request.param], prefix=f"embedq-test-{os.getpid()}.")
+    made.empty()
     yield made
-    made.queues().empty()
+    made.empty()
     made.close()
 
 
@@ -202,7 +202,7 @@ def test_the_quiet_since_the_fence_counts_for_a_broker_that_is_empty_and_only_fo
 def test_a_rebuild_publishes_every_open_task_once(broker: Broker, store: Store, settings: Settings, tasks: list[int]) -> None:
     store.status.set_mode(Mode.CELERY, "test", "test")
     dispatched_to(broker, store, settings)
-    broker.queues().empty()
+    broker.empty()
 
     done = rebuild(store, broker, settings)
 
@@ -251,14 +251,14 @@ def test_one_drain_at_a_time(broker: Broker, store: Store, tasks: list[int]) -> 
 
 DRAINER = """
 import sys
-from embedq.broker import Broker
+from embedq.broker import Broker, broker_at
 from embedq.broker import rabbitmq, redis
 from embedq.store import Store
 from embedq.store.database import Database
 from embedq.operations.rollback.drain import drain
 redis.AT_ONCE = rabbitmq.AT_ONCE = 20
 store = Store(Database(sys.argv[1]))
-drain(store, Broker(sys.argv[2], prefix=sys.argv[3]), quiet_s=0.3, say=lambda line: print(line, flush=True))
+drain(store, broker_at(sys.argv[2], prefix=sys.argv[3]), quiet_s=0.3, say=lambda line: print(line, flush=True))
 print("ended", flush=True)
 """
 
@@ -296,7 +296,7 @@ def killed_after_lines(database_url: str, broker: Broker, lines: int) -> bool:
             return True
         if not line:
             # The lock of the one that was killed a moment ago may still be held by its dying session.
-            assert "somebody else is at it" in process.communicate()[1]
+            assert "another process is doing this now" in process.communicate()[1]
             return False
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -304,7 +304,7 @@ def killed_after_lines(database_url: str, broker: Broker, lines: int) -> bool:
 
 
 def ids_in(raw: bytes) -> list[int]:
-    from embedq.broker import task_ids
+    from embedq.broker.redis import task_ids
 
     return list(task_ids(raw))
 

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from embedq import Client
-from embedq.broker import Broker
+from embedq.broker import broker_at
 from embedq.broker.peek import peek
 from embedq.model import Priority
 from embedq.settings import from_env
@@ -178,7 +178,7 @@ def test_workers_publishers_and_looks_reach_it_by_one_address(tmp_path, environm
             with start_celery(ours):
                 until(lambda: client.get("a").embedding_status == "ready")
             assert psql("SELECT delivery FROM embedding_tasks") == [("celery",)]
-        with Broker(url).redis as seen:
+        with broker_at(url).redis as seen:
             assert seen.ping()
         assert "of-the-tests" not in run_command(ours, "broker", "status").stdout
 

@@ -8,7 +8,7 @@ import pytest
 
 from embedq import wiring
 from embedq.engine import engine
-from embedq.engine.engine import NextDue
+from embedq.engine.runs import NextDue
 from embedq.engine.urgent_lane import is_wanted
 from tests.support import until
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import redis as redis_py
 
-from embedq.broker import Broker
+from embedq.broker import broker_at
 from embedq.decide.messages import for_celery
 from embedq.model import Priority
 from embedq.operations.rollback.drain import drain
@@ -56,7 +56,7 @@ def test_poison_that_cannot_be_kept_now_waits_in_redis_for_a_drain(environment, 
         until(lambda: psql("SELECT embedding_status FROM articles") == [("ready",)], timeout_s=30, why=worker.output())
         assert worker.runs
 
-    drain(store, Broker(redis_url), quiet_s=0.0)
+    drain(store, broker_at(redis_url), quiet_s=0.0)
 
     assert store.rejected.count() == 1
 
@@ -83,7 +83,7 @@ def test_a_message_without_an_id_is_taken_as_a_hint_and_not_handed_to_celery(env
 
 
 def test_our_own_messages_are_deliverable(redis_url):
-    broker = Broker(redis_url)
+    broker = broker_at(redis_url)
     broker.publish([(Priority.LOW, [1, 2, 3])])
 
     raw = redis_py.Redis.from_url(redis_url).rpop("low")

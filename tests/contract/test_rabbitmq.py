@@ -11,7 +11,7 @@ import pytest
 from kombu import Connection
 from kombu.asynchronous import Hub
 
-from embedq.broker import MAKE_ANEW, TASK, Broker, is_refused_declaration
+from embedq.broker import MAKE_ANEW, TASK, broker_at, is_refused_declaration
 from embedq.broker.celery_settings import AMQP_WORKER_OPTIONS
 from embedq.broker.peek import peek
 from embedq.broker.rabbitmq import AMQP_QUEUE_ARGUMENTS
@@ -43,7 +43,7 @@ def on_rabbitmq(environment, rabbitmq_url):
 
 @pytest.fixture
 def broker(rabbitmq_url):
-    made = Broker(rabbitmq_url)
+    made = broker_at(rabbitmq_url)
     yield made
     made.close()
 
@@ -130,7 +130,7 @@ def test_a_worker_on_all_queues_takes_the_urgent_first_and_the_low_now_and_then(
     fresh.add({f"a{number}": f"text {number}" for number in range(40)})
     fresh.sql("UPDATE embedding_tasks SET dispatched_at = now(), priority = CASE WHEN id % 2 = 0 THEN 'low' ELSE 'urgent' END")
     tasks = fresh.sql("SELECT priority, id FROM embedding_tasks ORDER BY id")
-    with closing(Broker(fresh.environment["EMBEDDING_BROKER_URL"])) as broker:
+    with closing(broker_at(fresh.environment["EMBEDDING_BROKER_URL"])) as broker:
         broker.publish((Priority(priority), [task]) for priority, task in tasks)
 
     fresh.start(concurrency=1)
@@ -303,7 +303,7 @@ def test_a_worker_that_is_not_let_in_tries_again_without_haste(on_rabbitmq, rabb
 
 @pytest.mark.parametrize("place", [ON_RABBITMQ], indirect=True, scope="module")
 def test_a_killed_workers_message_is_back_in_its_queue_at_once_and_another_worker_does_it(fresh):
-    with closing(Broker(fresh.environment["EMBEDDING_BROKER_URL"])) as broker:
+    with closing(broker_at(fresh.environment["EMBEDDING_BROKER_URL"])) as broker:
         with fresh.standin.held():
             first = fresh.start()
             fresh.add({"a": "text"})

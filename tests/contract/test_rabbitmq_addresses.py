@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedq import Client
-from embedq.broker import Broker
+from embedq.broker import broker_at
 from embedq.broker.peek import peek
 from embedq.broker.places import place_of
 from embedq.settings import from_env
@@ -97,7 +97,7 @@ def test_tls_is_understood_in_every_spelling(spelling):
 
 
 def test_a_publisher_goes_on_with_another_node_of_the_list(rabbitmq_url):
-    broker = Broker(f"{rabbitmq_url};{rabbitmq_url.replace(':5672', f':{free_port()}')}")
+    broker = broker_at(f"{rabbitmq_url};{rabbitmq_url.replace(':5672', f':{free_port()}')}")
     broker.url = ";".join(reversed(broker.url.split(";")))
 
     assert broker.look()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from embedq.broker import Broker
+from embedq.broker import broker_at
 from embedq.broker.peek import peek
 from embedq.model import Priority
 from embedq.store import Store
@@ -31,7 +31,7 @@ def test_two_workers_of_two_databases_on_one_redis_are_told_by_health_and_logs(e
 
 def test_two_workers_of_one_installation_are_no_neighbours(redis_url, database_url):
     one, other = Store(Database(database_url)), Store(Database(database_url))
-    broker = Broker(redis_url)
+    broker = broker_at(redis_url)
 
     for store in (one, other):
         its = store.watch.installation()
@@ -43,7 +43,7 @@ def test_two_workers_of_one_installation_are_no_neighbours(redis_url, database_u
 
 
 def test_databases_of_one_redis_are_apart(redis_url):
-    zero, one = Broker(redis_url), Broker(redis_url[:-1] + "1")
+    zero, one = broker_at(redis_url), broker_at(redis_url[:-1] + "1")
     one.redis.flushdb()
 
     assert (zero.announce("a", "A"), one.announce("b", "B"), zero.announce("c", "C")) == ([], [], ["A"])
@@ -55,7 +55,7 @@ def test_databases_of_one_redis_are_apart(redis_url):
 def test_a_user_who_may_not_leave_a_name_publishes_all_the_same(tmp_path):
     with server(tmp_path) as port:
         redis.Redis(port=port).execute_command("ACL", "SETUSER", "narrow", "on", ">of-the-tests", "~*", "&*", "+@all", "-time")
-        narrow = Broker(f"redis://narrow:of-the-tests@127.0.0.1:{port}/0")
+        narrow = broker_at(f"redis://narrow:of-the-tests@127.0.0.1:{port}/0")
 
         assert narrow.announce("a", "A") == []
         narrow.publish([(Priority.NORMAL, [1])])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedq.broker import Broker
+from embedq.broker import broker_at
 from embedq.broker.redis import task_ids
 from embedq.endpoints import addresses
 from embedq.model import Delivery, Priority
@@ -22,7 +22,7 @@ def its_settings(environment):
 
 @pytest.fixture
 def broker(its_settings):
-    opened = Broker(addresses(its_settings).broker_url)
+    opened = broker_at(addresses(its_settings).broker_url)
     yield opened
     opened.close()
 

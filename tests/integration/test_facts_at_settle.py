@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embedq.client import sync
-from embedq.engine.engine import without_asking
+from embedq.engine.outcomes import without_asking
 from embedq.model import Model, Outcome, Stored, TaskStatus, Usage
 
 from .conftest import done

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from embedq import ArticleDraft, Client
-from embedq.broker import TASK, Broker, celery_settings
+from embedq.broker import TASK, Broker, broker_at, celery_settings
 from embedq.client import sync
-from embedq.engine.engine import waiting
+from embedq.engine.outcomes import waiting
 from embedq.model import Delivery, Model, Priority
 from embedq.providers.hashing import HashingProvider
 from embedq.settings import Settings
@@ -30,7 +30,7 @@ from tests.support import until
 @pytest.fixture
 def looking(store: Store, redis_url: str) -> LostMessages:
     """Over an empty broker that it has seen before."""
-    made = LostMessages(store, Broker(redis_url))
+    made = LostMessages(store, broker_at(redis_url))
     made.look()
     return made
 
@@ -158,8 +158,8 @@ def test_a_prober_that_died_holds_the_others_up_no_longer_than_a_request_may_tak
     engine = worker_parts(settings, Delivery.POLLER).engine
     store.providers.pause("hashing", 0.0, "it was ill")
 
-    assert store.providers.may_probe("hashing", engine.probe_s)
-    assert not store.providers.may_probe("hashing", engine.probe_s)
+    assert store.providers.may_probe("hashing", engine.circuit.probe_s)
+    assert not store.providers.may_probe("hashing", engine.circuit.probe_s)
 
     state = store.providers.state("hashing")
     assert state is not None

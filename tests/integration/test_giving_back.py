@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from embedq import wiring
-from embedq.broker import Broker
-from embedq.engine.engine import TheseTasks
+from embedq.broker import broker_at
+from embedq.engine.runs import TheseTasks
 from embedq.model import Mode
 from embedq.operations import mode_switch
 from embedq.settings import from_env
@@ -71,7 +71,7 @@ def test_everything_or_what_was_dispatched_some_time_ago(parts, psql, store):
 def test_by_the_steward_while_the_broker_is_away_where_pollers_take_over(parts, psql, mode, left):
     psql("UPDATE embedding_worker_status SET mode = %s", mode)
     psql("UPDATE embedding_tasks SET dispatched_at = clock_timestamp() - interval '9 s'")
-    away = Broker("redis://127.0.0.1:1/0")
+    away = broker_at("redis://127.0.0.1:1/0")
 
     LostMessages(parts.store, away).look()
 

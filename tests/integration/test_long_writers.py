@@ -10,7 +10,9 @@ import psycopg
 import pytest
 
 from embedq.decide.throttle import Throttle
-from embedq.engine.engine import Engine, Report, waiting
+from embedq.engine.engine import Engine
+from embedq.engine.outcomes import waiting
+from embedq.engine.runs import Report
 from embedq.errors import NotWell
 from embedq.model import Delivery, Model, Outcome, Priority, TaskStatus
 from embedq.store import partitions
@@ -95,12 +97,12 @@ def test_what_a_writer_held_when_it_was_settled_is_settled_with_a_later_heartbea
     tasks = poller.claim()
     long = session()
     long.do("UPDATE articles SET tenant_id = 'zeta' WHERE id = 'x'")
-    engine.settle([done(task) for task in tasks], Report())
-    engine.settle_held_up()
+    engine.settler.settle([done(task) for task in tasks], Report())
+    engine.settler.settle_held_up()
     assert psql("SELECT status FROM embedding_tasks") == [("processing",)]
     long.commit()
 
-    engine.settle_held_up()
+    engine.settler.settle_held_up()
 
     assert psql("SELECT status FROM embedding_tasks") == [("completed",)]
     assert psql("SELECT tenant_id FROM embedding_vectors") == [("zeta",)]

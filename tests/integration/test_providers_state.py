@@ -50,7 +50,7 @@ def test_a_worker_counts_the_pauses_that_it_began_and_no_call_that_fails_within_
     busy = ProviderBusy("HTTP 503", hint="wait", retry_after_s=60.0)
 
     for _ in range(3):
-        parts.engine._pause("hashing", busy)
+        parts.engine.circuit.pause("hashing", busy)
 
     assert parts.worker.counters["provider_pauses"] == 1
     assert len([line for line in store.audit.recent() if line["category"] == "provider"]) == 1

@@ -7,7 +7,7 @@ import threading
 import psycopg
 import pytest
 
-from embedq.engine.engine import waiting
+from embedq.engine.outcomes import waiting
 from embedq.model import Mode, Outcome, TaskStatus
 from tests.integration.conftest import Claimer, done
 from tests.support import until

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from embedq import Client, wiring
-from embedq.engine.engine import NextDue, TheseTasks
+from embedq.engine.runs import NextDue, TheseTasks
 from embedq.model import Priority
 from embedq.settings import from_env
 from embedq.steward.dispatcher import Dispatcher

@@ -112,10 +112,10 @@ def test_a_worker_whose_live_row_is_gone_stays_who_it_is(worker, psql):
 
 
 def test_a_chore_that_fails_keeps_no_other_chore_of_the_steward_from_its_turn(worker, settings, environment, redis_url):
-    from embedq.broker import Broker
+    from embedq.broker import broker_at
     from embedq.steward.steward import Steward
 
-    steward = Steward(worker.store, Broker(redis_url), worker, settings)
+    steward = Steward(worker.store, broker_at(redis_url), worker, settings)
     done = []
     for chore in steward.timetable.chores:
         chore.do = lambda chore=chore: done.append(chore.name) if chore.name != "dispatch" else 1 / 0

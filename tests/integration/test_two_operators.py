@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from embedq.broker import Broker
+from embedq.broker import broker_at
 from embedq.decide.throttle import Throttle
 from embedq.errors import NotWell
 from embedq.model import Delivery, Mode
@@ -160,7 +160,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def scene(store, settings, redis_url, tmp_path: Path):
-    with closing(Broker(redis_url)) as broker:
+    with closing(broker_at(redis_url)) as broker:
         yield lambda say=lambda _: None: Scene(store, broker, settings, "ann", "a test", tmp_path, say=say)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedq.engine.engine import without_asking
+from embedq.engine.outcomes import without_asking
 from embedq.model import Delivery, Mode, Priority
 from embedq.operations.mode_switch import switch
 from embedq.store import Store

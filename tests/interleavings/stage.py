@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 
 from embedq.decide.switching import switched_off
-from embedq.engine.engine import without_asking
+from embedq.engine.outcomes import without_asking
 from embedq.model import Claimed, Delivery, Mode, Outcome, Priority, Stored, TaskStatus
 from embedq.store import Store
 

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedq.addresses import MASK, Address, hide, of_broker, of_http, of_postgres, plain, secret_of, shown
+from embedq.address_kinds import of_broker, of_http, of_postgres, plain
+from embedq.addresses import MASK, Address, hide, secret_of, shown
 from embedq.decide.configuration import Setting, kept
-from embedq.settings import BROKERS, Settings, from_env
+from embedq.setting_values import BROKERS
+from embedq.settings import Settings, from_env
 
 RAW = "amqp://bob:ONE-canary@h1:5672/v;amqp://zoe:TWO-canary@h2/v?password=THREE-canary"
 SHOWN = "amqp://h1:5672/v;amqp://h2/v"

@@ -179,7 +179,7 @@ PENDING = Case(ready=False, status=TaskStatus.PENDING, mode=Mode.CELERY, celery_
         pytest.param(replace(PENDING, status=TaskStatus.SKIPPED, error="no text"), "no text", id="skipped"),
         pytest.param(replace(PENDING, status=TaskStatus.CANCELLED, error="withdrawn"), "withdrawn", id="cancelled"),
         pytest.param(replace(PENDING, status=TaskStatus.COMPLETED), "has no vector", id="completed without a vector"),
-        pytest.param(replace(PENDING, status=None), "nobody has promised", id="no task"),
+        pytest.param(replace(PENDING, status=None), "no open task", id="no task"),
         pytest.param(replace(PENDING, status=None, mode=Mode.OFF), "mode was off", id="no task because of off"),
         pytest.param(
             replace(PENDING, status=None, submissions_accepted=False), "submissions", id="no task because of maintenance"

@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from embedq.decide.modes import LiveState
 from embedq.model import Mode
 from embedq.operations import metrics
-from embedq.operations.metrics import CATALOGUE, exposed_names, families, of_counters, of_depth, of_live, of_workers
+from embedq.operations.metric_catalogue import CATALOGUE, SUFFIXES, exposed_names
+from embedq.operations.metrics import families, of_counters, of_depth, of_live, of_workers
 from embedq.telemetry.meter import Meter
 
 NAME = re.compile(r"\bembedq_[a-z_]+")
@@ -40,9 +41,7 @@ def test_dashboard_and_alerts_name_only_metrics_that_exist(repository: Path) -> 
 
 
 def test_dashboard_and_alerts_use_only_labels_that_their_metrics_have(repository: Path) -> None:
-    labels = {
-        name + suffix: {*spec.labels, "le", "job"} for name, spec in CATALOGUE.items() for suffix in metrics.SUFFIXES[spec.kind]
-    }
+    labels = {name + suffix: {*spec.labels, "le", "job"} for name, spec in CATALOGUE.items() for suffix in SUFFIXES[spec.kind]}
     wrong = [
         (where, name, label)
         for where, expression in expressions(repository)
@@ -65,7 +64,7 @@ def test_a_panel_of_single_values_shows_this_moment(repository: Path) -> None:
 
 def test_every_metric_but_the_plain_ones_is_on_the_dashboard_or_in_an_alert(repository: Path) -> None:
     named = {name for _, expression in expressions(repository) for name in NAME.findall(expression)}
-    watched = {name for name, spec in CATALOGUE.items() if named & {name + suffix for suffix in metrics.SUFFIXES[spec.kind]}}
+    watched = {name for name, spec in CATALOGUE.items() if named & {name + suffix for suffix in SUFFIXES[spec.kind]}}
 
     assert set(CATALOGUE) - watched == {
         "embedq_articles",

@@ -5,11 +5,11 @@ One module for each page. Pages are rendered on the server and need no JavaScrip
 
 from __future__ import annotations
 
-from . import acts, article, audit, errors, models, procedures, queues, task, tasks, workers
+from . import actions, article, audit, errors, models, procedures, queues, task, tasks, workers
 
 ROUTERS = (
-    acts.router,
-    acts.forms,
+    actions.router,
+    actions.forms,
     tasks.router,
     tasks.forms,
     task.router,

@@ -21,7 +21,7 @@ LONGEST = 200
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """The fields as the address has them; an empty one does not matter."""
+    """The fields as in the URL; an empty one does not filter."""
 
     category: str = ""
     level: str = ""
@@ -56,7 +56,7 @@ def audit(visit: TheVisit) -> Response:
 
 
 def _filter_of(given: dict[str, str]) -> AuditFilter:
-    """Raises InputError for what no line can have."""
+    """Raises InputError for a value that no line can have."""
     for name, value in given.items():
         if len(value) > LONGEST or "\0" in value:
             raise InputError(f"{name} is no text to look for", hint=f"at most {LONGEST} characters, without NUL", field=name)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from ..picture import ceiling
 from ..rendering import number
+from ..snapshot import ceiling
 
 # What a chart may span: the name in the address, its seconds, and how it is told.
 WINDOWS: Mapping[str, tuple[float, str]] = {
@@ -18,7 +18,7 @@ WINDOWS: Mapping[str, tuple[float, str]] = {
     "7d": (604_800.0, "7 days"),
 }
 USUAL = "10m"
-# The area of the lines, in units of the picture: 640 by 200 with the axes.
+# The area of the lines, in units of the SVG: 640 by 200 with the axes.
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 632.0, 8.0, 172.0
 MARKS = 5
 COLOURS = 6
@@ -54,7 +54,7 @@ class Chart:
 
     @property
     def told(self) -> str:
-        """The same for who does not see it."""
+        """The chart as text, for screen readers."""
         now = "; ".join(f"{line.name} {number(line.now)}" for line in self.lines) or "nothing was sampled"
         return f"{self.title}, {self.unit}, of the last {WINDOWS[self.window][1]}. Newest: {now}"
 
@@ -79,7 +79,7 @@ def _parts(line: Line, top: float) -> Iterator[str]:
         if value is not None:
             run.append(f"{LEFT + place * step:.1f},{BOTTOM - (BOTTOM - TOP) * min(1.0, value / top):.1f}")
         elif run:
-            # A single sample would be no line: it gets a length.
+            # A single sample is drawn as a short line.
             yield " ".join(run if len(run) > 1 else [run[0], f"{float(run[0].split(',')[0]) + 2:.1f},{run[0].split(',')[1]}"])
             run = []
 

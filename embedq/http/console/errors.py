@@ -1,4 +1,4 @@
-"""`/errors`: what failed, by class of error: how often, since when, whose, over time, and a retry with a canary."""
+"""`/errors`: failed tasks by class of error: number, first and last, tenants, a chart over time, and a retry with a canary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filter of the page of tasks: from the address's query to the tasks that it means, and to the command that does the same."""
+"""The filter of the page of tasks: from the query in the URL to the tasks that match, and to the equivalent command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...store import Store
 from ...store.bulk import RETRIABLE, Picked
 from ...store.console import Cursor, Order
 
-# The statuses that an act is done to when the filter names none, and those that it can be done to.
+# By action: the statuses it applies to when the filter names none, and those it may be applied to.
 OF_ACT: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "retry": ((TaskStatus.FAILED,), RETRIABLE),
     "cancel": (OPEN, OPEN),
@@ -38,7 +38,7 @@ LONGEST = 500
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """The fields as the address has them; an empty one does not matter. `task`: one task's number."""
+    """The fields as in the URL; an empty one does not filter. `task`: one task's number."""
 
     status: str = ""
     priority: str = ""
@@ -54,7 +54,7 @@ class TaskFilter:
 
     @property
     def given(self) -> dict[str, str]:
-        """The fields that differ from no filter at all."""
+        """The fields that differ from the default filter."""
         return {name: value for name, value in asdict(self).items() if value and (name, value) != ("sort", Order.NEWEST.value)}
 
     @property
@@ -79,7 +79,7 @@ class TaskFilter:
         )
 
     def picked_for(self, act: str, store: Store) -> Picked:
-        """The tasks that an act is done to. Raises InputError for a status that it cannot be done to."""
+        """The tasks that an action applies to. Raises InputError for a status that it cannot be applied to."""
         usual, possible = OF_ACT[act]
         if self.status and self.status not in possible:
             raise InputError(
@@ -90,7 +90,7 @@ class TaskFilter:
         return replace(self.picked(store), statuses=statuses, newest=act == "retry")
 
     def command(self, act: str) -> str:
-        """What does the same on a command line."""
+        """The equivalent command line."""
         words = [COMMANDS[act], *self._words(act)]
         return " ".join([*words, "--reason", '"…"'])
 

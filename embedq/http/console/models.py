@@ -11,7 +11,7 @@ router = new_router()
 
 @router.get("/models")
 def models(visit: TheVisit) -> Response:
-    """Exact numbers need a look at every article: they are counted for the model that `count` names."""
+    """Exact numbers need a scan of all articles: they are counted only for the model that `count` names."""
     store = visit.service.client.store
     counted, named = visit.request.query_params.get("count", "")[:100], None
     if counted:

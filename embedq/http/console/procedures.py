@@ -1,4 +1,4 @@
-"""`/procedures`: what was run, each step with its time; what each would do now; and the emergency's start."""
+"""`/procedures`: past runs, each step with its duration; what each procedure would do now; and a form to start `emergency`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...operations.rollback.procedures import KINDS, options_of, procedure
 from ...operations.rollback.report import report
 from ...settings import home_of
 from ...store.procedures import Run
-from .acts import STARTABLE
+from .actions import STARTABLE
 from .visit import TheVisit, Visit, new_router
 
 router = new_router()

@@ -1,4 +1,4 @@
-"""`/tasks/{id}`: one task: its life, every attempt, its message, its trace, and what `embedq explain` says."""
+"""`/tasks/{id}`: one task: its events, every attempt, its message, its trace, and the findings of `embedq explain`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = new_router()
 
 
 class Moment(NamedTuple):
-    """A moment of a task's life. `error`: its attempt failed."""
+    """An event of a task. `error`: its attempt failed."""
 
     at: datetime | str | None
     what: str
@@ -62,7 +62,7 @@ def life(row: Row) -> Iterator[Moment]:
 
 
 def _attempt(error: dict[str, Any]) -> Moment:
-    """Who had it, and what was wrong."""
+    """Which worker had it, and the error."""
     told = f"{error.get('class') or 'error'}: {error.get('message') or ''}"
     who = " on ".join(str(error[key]) for key in ("delivery", "worker") if error.get(key))
     return Moment(

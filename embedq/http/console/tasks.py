@@ -7,24 +7,24 @@ from typing import Any
 from starlette.responses import Response
 
 from ...errors import InputError, NotFound
-from ...store.bulk import Act, Swept, told_states
+from ...operations import task_actions
+from ...store.bulk import Swept, told_states
 from ...store.console import COUNTED, Cursor, Page
 from ...store.console import Order as Sorted
-from ..acts import Operator
-from .acts import FormDoor, TheOrder, done_by, shown_at
+from ..actions import Operator
+from .actions import FormRoute, TheOrder, done_by, shown_at
 from .filters import OF_ACT, TaskFilter, cursor_of, cursor_text, done, filter_of, shown_choices
 from .visit import TheVisit, Visit, new_router
 
-router, forms = new_router(), new_router(FormDoor)
+router, forms = new_router(), new_router(FormRoute)
 
-# One submission changes no more than so many tasks: the answer comes within seconds.
+# The most tasks that one submission changes, so that the answer comes within seconds.
 AT_ONCE = 20_000
-STATEMENTS = {"retry": "revive_tasks", "cancel": "cancel_tasks", "discard": "discard_tasks"}
 
 
 @router.get("/tasks")
 def tasks(visit: TheVisit) -> Response:
-    """A filter that cannot be understood is told above an empty list."""
+    """An invalid filter is reported above an empty list."""
     query, store = visit.request.query_params, visit.service.client.store
     try:
         wanted, cursor = filter_of(query), cursor_of(query.get("after", ""))
@@ -55,7 +55,7 @@ def _facts(visit: Visit, wanted: TaskFilter, cursor: Cursor | None, found: Page)
 
 @router.get("/tasks/act/{act}")
 def confirm(visit: TheVisit, act: str) -> Response:
-    """How many tasks the act would change, and the form that does it."""
+    """How many tasks the action would change, and the form to confirm it."""
     _check_act(act)
     store, wanted = visit.service.client.store, filter_of(visit.request.query_params)
     number = store.console.count(wanted.picked_for(act, store), COUNTED + 1)
@@ -74,7 +74,7 @@ def confirm(visit: TheVisit, act: str) -> Response:
 
 @forms.post("/tasks/act/{act}")
 def do(visit: TheVisit, order: TheOrder, act: str) -> Response:
-    """The act on everything that matches now, then the list again with what came of it."""
+    """Apply the action to all tasks that match now, then show the list with the result."""
     _check_act(act)
     wanted = filter_of(order.model_dump())
 
@@ -88,9 +88,7 @@ def do(visit: TheVisit, order: TheOrder, act: str) -> Response:
 
 def _sweep(visit: Visit, act: str, wanted: TaskFilter, by: Operator) -> Swept:
     store = visit.service.client.store
-    values = {"rate": None, "priority": None} | {"words": f"cancelled by {by.who}: {by.reason}"}
-    what = Act(STATEMENTS[act], act, by.who, by.reason, values)
-    swept = store.operate.sweep(wanted.picked_for(act, store), what, limit=AT_ONCE)
+    swept = store.operate.sweep(wanted.picked_for(act, store), task_actions.act_of(act, by.who, by.reason), limit=AT_ONCE)
     store.workers.wake()
     return swept
 

@@ -1,4 +1,4 @@
-"""Who looks at a page of the console, and how a page is answered: signed in or the form for it, errors as pages, the theme."""
+"""A request for a page of the console: the session or the sign-in form, errors as pages, the theme."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..._version import __version__
 from ...decide.access import ANYBODY, Principal
 from ...errors import EmbedqError, InputError, NotFound, NotWell
 from .. import cockpit, session
-from ..doors import Door, Handler
 from ..problems import Refusal
 from ..rendering import SECTIONS, page, theme_of
+from ..routes import AuthorizedRoute, Handler
 from ..service import Service, TheService
 
 
@@ -32,7 +32,7 @@ class SignIn(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request of somebody who is signed in. `fresh`: a cookie to be set (the token itself was sent); `told`: what the last act said."""
+    """One request with a session. `fresh`: a cookie to be set (the request had the token itself); `told`: the last action's result."""
 
     service: Service
     request: Request
@@ -43,7 +43,7 @@ class Visit:
 
     @property
     def here(self) -> str:
-        """This page's address with its filter, without what the last act said."""
+        """This page's URL with its filter, without the last action's result."""
         kept = [(name, value) for name, value in self.request.query_params.multi_items() if name not in ("said", "seal")]
         return quote(self.request.url.path) + (f"?{urlencode(kept)}" if kept else "")
 
@@ -79,7 +79,7 @@ def the_visit(
     fresh = principal is None or not cookie
     principal = principal or ANYBODY
     cookie = session.new_cookie(service.admission, principal) if fresh else cookie
-    # Only what this session was told itself is shown: an address with words in it, made by somebody else, says nothing.
+    # The message in the URL is shown only with this session's signature, so that a link cannot put words on the page.
     told = said if said and session.form_token_fits(service.admission, cookie, seal, said) else ""
     return Visit(service, request, principal, cookie, fresh, told)
 
@@ -91,8 +91,8 @@ def _here(request: Request) -> str:
     return quote(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
 
 
-class ConsoleDoor(Door):
-    """Answers with pages, also where something is wrong."""
+class ConsoleRoute(AuthorizedRoute):
+    """Answers with HTML pages, errors included."""
 
     def get_route_handler(self) -> Handler:
         return _with_pages(super().get_route_handler())
@@ -134,5 +134,5 @@ def _told(wrong: Exception) -> tuple[int, str, str]:
             return 422, "a field of the address or of the form cannot be understood", "go back and correct it"
 
 
-def new_router(door: type[ConsoleDoor] = ConsoleDoor) -> APIRouter:
-    return APIRouter(route_class=door, include_in_schema=False)
+def new_router(route: type[ConsoleRoute] = ConsoleRoute) -> APIRouter:
+    return APIRouter(route_class=route, include_in_schema=False)

@@ -1,1 +1,3 @@
-"""Going back: procedures made of named steps, each timed, on record, and resumable when the command dies."""
+"""Going back: procedures made of named steps, each timed, on record, and resumable when the command dies.
+
+A part of operations: the same rooms may import it."""

@@ -41,7 +41,7 @@ def drain(
     """Every message out of the broker and into the table. Raises BrokerUnavailable, and NotWell when another drain is under way.
 
     While the mode dispatches, what is there now is taken once: the steward publishes what was freed again. `fenced_at` (monotonic): since
-    when nobody publishes; a broker that is empty at the first look has been quiet since then.
+    when no process publishes; a broker that is empty at the first look has been quiet since then.
     """
     done = Drained()
 
@@ -59,7 +59,7 @@ def drain(
 
 
 def is_refilled(store: Store) -> bool:
-    """Whether somebody publishes while we drain."""
+    """Whether other processes publish during the drain."""
     return store.status.live().dispatches
 
 

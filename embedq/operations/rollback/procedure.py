@@ -100,7 +100,7 @@ class Procedure:
 
 @dataclass(slots=True)
 class Ended:
-    """`wrong`: what is not as a step left it, because somebody has changed it since."""
+    """`wrong`: what was changed since a step set it."""
 
     run: Run
     exit_code: int

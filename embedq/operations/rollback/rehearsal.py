@@ -18,9 +18,10 @@ from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 from psycopg.conninfo import make_conninfo
 
 from ...addresses import secret_of
-from ...broker import Broker
+from ...broker import Broker, broker_at
 from ...decide.retry import RetryPolicy
-from ...engine.engine import Engine, NextDue
+from ...engine.engine import Engine
+from ...engine.runs import NextDue
 from ...engine.worker import Worker
 from ...errors import BrokerUnavailable
 from ...model import Mode, Model, Priority
@@ -129,14 +130,14 @@ def with_search_path(database_url: str, path: str) -> str:
 
 @contextmanager
 def _scratch_broker(broker_url: str, prefix: str) -> Iterator[Broker]:
-    broker = Broker(broker_url, prefix=prefix)
+    broker = broker_at(broker_url, prefix=prefix)
     try:
         yield broker
     finally:
         try:
             broker.circuit.worked()
-            broker.queues().empty()
-        except Exception:  # a broker that is away holds nothing that could harm: the names are used by nobody else
+            broker.empty()
+        except Exception:  # what an unreachable broker keeps does no harm: no other program uses these names
             pass
         broker.close()
 

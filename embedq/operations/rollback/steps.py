@@ -81,7 +81,7 @@ def fence(to: Callable[[Scene], Mode], name: str = "fence") -> Step:
 def _mode_is(scene: Scene, wanted: Mode) -> str | None:
     live = scene.store.status.live()
     if live.missing:
-        return f"the live row is gone, the mode is not {wanted}: somebody has deleted it"
+        return f"the live row is gone, the mode is not {wanted}: it was deleted meanwhile"
     by = f"{live.changed_by} has switched it at {live.changed_at:%H:%M:%S %Z} ({live.reason})"
     return None if live.mode is wanted else f"the mode is {live.mode}, not {wanted}: {by}"
 
@@ -234,7 +234,7 @@ def _hold(held: bool) -> Callable[[Scene], Did]:
 def _is_held(wanted: bool) -> Callable[[Scene], str | None]:
     def check(scene: Scene) -> str | None:
         held = scene.store.status.live().dispatch_held
-        return None if held is wanted else "somebody has changed whether dispatch is held"
+        return None if held is wanted else "dispatch was held or released by another command meanwhile"
 
     return check
 

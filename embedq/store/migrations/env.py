@@ -1,4 +1,4 @@
-"""Alembic's door: the connection is handed in by `embedq.store.schema`, which also takes the lock."""
+"""Alembic's entry point: the connection is handed in by `embedq.store.schema`, which also takes the lock."""
 
 from alembic import context
 

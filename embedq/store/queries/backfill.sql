@@ -1,5 +1,5 @@
 -- name: backfill_wanted
--- Articles that the active model has no vector of the newest text for, that nobody has promised one, and that have something to embed. It
+-- Articles that the active model has no vector of the newest text for, that have no open task, and that have something to embed. It
 -- takes the place of {wanted}; a is the article.
 NOT EXISTS (SELECT FROM embeddings e WHERE e.model_id = %(model_id)s AND e.article_id = a.id AND e.text_hash = a.text_hash)
 AND NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.article_id = a.id AND t.model_id = %(model_id)s
@@ -36,7 +36,7 @@ SELECT CASE WHEN metadata->>'reason' = 'migration' THEN status ELSE 'taken over 
 FROM embedding_tasks WHERE metadata->>'backfill' = %(backfill)s GROUP BY 1 ORDER BY 1
 
 -- name: pick_backfilled
--- What it queued and is still open, a bounded number at a time; what an edit has taken over is somebody's own wish.
+-- Open tasks that it queued, a bounded number at a time; tasks superseded by an edit are not included.
 SELECT id FROM embedding_tasks
 WHERE metadata->>'backfill' = %(backfill)s AND metadata->>'reason' = 'migration' AND status IN ('pending', 'processing') AND id > %(after)s
 ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED

@@ -109,8 +109,8 @@ WHERE t.article_id = s.article_id AND t.model_id = m.new_id AND t.created_at = s
   AND NOT EXISTS (SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id AND n.status = 'pending')
 
 -- name: load_tasks
--- What is not here yet. What was open waits again, for the newest text and in nobody's hands; without its article it is called off, and
--- where the article has its vector, or is promised one, nothing is needed.
+-- What is not here yet. Open tasks wait again, for the newest text and without a lease; without its article a task is cancelled, and
+-- where the article has its vector, or an open task, nothing is made.
 INSERT INTO embedding_tasks (id, model_id, status, version, lease_holder, dispatched_at, processed_at, completed_at, error_message, {rest})
 SELECT CASE WHEN EXISTS (SELECT FROM embedding_tasks o WHERE o.id = s.id)
             THEN nextval(pg_get_serial_sequence('embedding_tasks', 'id')) ELSE s.id END,

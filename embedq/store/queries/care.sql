@@ -20,8 +20,8 @@ SELECT max(id) AS last, count(*) AS articles FROM (
     SELECT id FROM article_texts WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) next
 
 -- name: stale
--- Wanted and not stored, by set difference, with what became of the promise to embed it. First the difference alone: a plan with the
--- other subquery in it cannot be parallel. `ids` (where they are to be %(named)s): those without a promise, or with one that is done or has a
+-- Wanted and not stored, by set difference, with the state of the task to embed it. First the difference alone: a plan with the
+-- other subquery in it cannot be parallel. `ids` (where they are to be %(named)s): those without a task, or with one that is done or has a
 -- status in %(also)s.
 WITH stale AS MATERIALIZED (
     SELECT a.id, a.version FROM article_texts a
@@ -72,7 +72,7 @@ SELECT 'renumbered', a.id, NULL FROM article_texts a
 WHERE {articles_within} AND EXISTS (SELECT FROM article_versions h WHERE h.article_id = a.id AND h.version_number >= a.version)
 
 -- name: lock_misfits
--- The articles and embeddings of misfits: what a transaction is writing is passed over. What is seen wrong afterwards cannot change meanwhile.
+-- The articles and embeddings of misfits: articles that a transaction is writing are skipped; the locked rows cannot change until the end.
 WITH articles AS (
     SELECT a.id FROM article_texts a WHERE a.id = ANY (%(ids)s) ORDER BY a.id FOR NO KEY UPDATE SKIP LOCKED
 ), embedded AS (
@@ -130,7 +130,7 @@ WHERE t.status = 'processing' AND t.lease_holder <> 0 AND (w.id IS NULL OR w.ali
 SELECT max(timestamp) > clock_timestamp() - make_interval(hours => %(hours)s) AS recent FROM embedding_audit_logs WHERE category = 'cleanup'
 
 -- name: cleanup_tasks
--- A cancelled task that is the last word on an article stays: without it, reconcile would promise anew what somebody has called off.
+-- An article's last task stays if it is cancelled: without it, reconcile would make a new task for what was cancelled.
 DELETE FROM embedding_tasks WHERE id = ANY (ARRAY(
     SELECT t.id FROM embedding_tasks t WHERE t.completed_at < now() - make_interval(days => %(days)s) AND {old_task}
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
@@ -180,7 +180,7 @@ WITH old AS MATERIALIZED (
 SELECT (SELECT count(*) FROM emptied) + (SELECT count(*) FROM gone) AS texts
 
 -- name: cleanup_rejected
--- Broker messages that somebody has reviewed; the others stay.
+-- Broker messages that were reviewed; the others stay.
 DELETE FROM embedding_rejected_messages WHERE reviewed_at < now() - make_interval(days => %(days)s)
 
 -- name: sample_depth

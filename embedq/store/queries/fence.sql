@@ -7,7 +7,7 @@ SELECT set_config('lock_timeout', %(timeout)s, true)
 SELECT set_config('embedq.who', %(who)s, true)
 
 -- name: close_fence
--- As the trigger of the live row does, and before its row is read: what is decided then holds until the commit.
+-- The lock that the live row's trigger takes, taken before the row is read, so that the decision is valid until the commit.
 SELECT pg_advisory_xact_lock(embedq_fence_key())
 
 -- name: live_for_update

@@ -12,7 +12,7 @@ SELECT m.id, m.provider, m.name, m.dimensions FROM embedding_models m JOIN embed
 INSERT INTO embedding_active_model (id, model_id) VALUES (1, %(model_id)s) ON CONFLICT (id) DO NOTHING
 
 -- name: lock_models
--- Whoever adds, switches or drops a model does it alone (the same lock as embedq_add_model).
+-- Adding, switching and dropping models are serialized (the same lock as embedq_add_model).
 SELECT pg_advisory_xact_lock(hashtextextended('embedq.models.' || current_schema(), 0))
 
 -- name: set_kept_in_step
@@ -54,7 +54,7 @@ WHERE id = ANY (ARRAY(SELECT id FROM embedding_tasks WHERE status = 'pending' AN
                       LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 
 -- name: to_build
--- The next articles that the model lacks and that nobody has promised; a text that was skipped (it is empty) stays skipped.
+-- The next articles that lack a vector of the model and an open task for it; a text that was skipped (it is empty) stays skipped.
 SELECT a.id FROM article_texts a
 LEFT JOIN embeddings e ON e.model_id = %(model_id)s AND e.article_id = a.id
 WHERE a.id > %(after)s AND e.text_hash IS DISTINCT FROM a.text_hash

@@ -23,7 +23,7 @@ AND (NOT %(only_missing)s::boolean OR NOT EXISTS (
      WHERE e.article_id = t.article_id AND e.model_id = t.model_id))
 
 -- name: pick_tasks
--- In id order and a bounded number at a time: what somebody else has locked is passed over now and asked for again later.
+-- In id order and a bounded number at a time: rows that others have locked are skipped now and tried again later.
 SELECT t.id FROM embedding_tasks t WHERE {picked} ORDER BY t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED
 
 -- name: count_picked
@@ -64,7 +64,7 @@ WHERE t.id = ANY (%(rows)s) RETURNING t.id, t.status
 DELETE FROM embedding_tasks t WHERE t.id = ANY (%(rows)s) RETURNING t.id, 'deleted' AS status
 
 -- name: discard_tasks
--- Not deleted: its errors stay, and reconcile does not promise the article anew.
+-- Not deleted: its errors stay, and reconcile makes no new task for the article.
 UPDATE embedding_tasks t SET status = 'cancelled', completed_at = clock_timestamp() WHERE t.id = ANY (%(rows)s) RETURNING t.id, t.status
 
 -- name: revive_tasks
@@ -77,7 +77,7 @@ FROM unnest(%(rows)s::bigint[]) WITH ORDINALITY AS o (id, place)
 WHERE t.id = o.id RETURNING t.id, t.status
 
 -- name: hand_back
--- Taken from the workers that hold them: nobody is charged, the next claim has a higher number, and what comes late is discarded. A newer text's task
+-- Revoked from the workers that hold them: no attempt is charged, the next claim has a higher number, and late results are discarded. A newer text's task
 -- that waits makes this one superfluous. An article that a transaction is writing may have such a task that is not visible yet, and the index
 -- would make us wait for that transaction's end: then only the lease is taken away (holder 0 is no worker), and the steward does the rest
 -- when the transaction has ended. An article that is gone has no writer.

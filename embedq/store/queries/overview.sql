@@ -96,6 +96,12 @@ SELECT * FROM (
      FROM embedding_tasks ORDER BY id DESC LIMIT %(limit)s)
 ) parts ORDER BY changed_at DESC, id DESC LIMIT %(limit)s
 
+-- name: server
+SELECT version() AS server, pg_database_size(current_database()) AS bytes,
+       (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections,
+       current_setting('max_connections')::int AS max_connections,
+       (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector
+
 -- name: about_rows
 SELECT c.relname AS name, c.reltuples::bigint AS rows FROM pg_class c
 WHERE c.oid = ANY (ARRAY[to_regclass('article_texts'), to_regclass('embedding_tasks'), to_regclass('embeddings')]::oid[])

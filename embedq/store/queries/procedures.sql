@@ -5,7 +5,7 @@ SELECT id FROM embedding_tasks WHERE id = ANY (%(ids)s)
 SELECT id FROM article_texts WHERE id = ANY (%(ids)s)
 
 -- name: free_drained
--- What a drained message promised to deliver is free again. Rows somebody holds at this moment are left to the step that frees everything.
+-- Tasks named by drained messages become free. Rows locked by other sessions are left to the step that frees all tasks.
 UPDATE embedding_tasks SET dispatched_at = NULL
 WHERE id = ANY (ARRAY(
     SELECT id FROM embedding_tasks WHERE id = ANY (%(ids)s) AND status = 'pending' AND dispatched_at IS NOT NULL

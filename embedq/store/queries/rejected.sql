@@ -38,7 +38,7 @@ SELECT id, received_at, coalesce(last_at, received_at) AS last_at, queue, reason
 FROM embedding_rejected_messages WHERE id = %(id)s
 
 -- name: rejected_picked
--- Those of these ids, or all that nobody has reviewed, or has reviewed.
+-- Those of these ids, or all that were reviewed, or not.
 SELECT id FROM embedding_rejected_messages
 WHERE CASE WHEN %(ids)s::bigint[] IS NOT NULL THEN id = ANY (%(ids)s) ELSE %(all)s OR (reviewed_at IS NOT NULL) = %(reviewed)s END
 ORDER BY id

@@ -3,7 +3,7 @@
 SELECT pg_advisory_xact_lock_shared(embedq_fence_key())
 
 -- name: lock_named
--- The tasks a message names, if they may be claimed now. SKIP LOCKED: somebody else is at them, so they are in good hands.
+-- The tasks a message names, if they may be claimed now. SKIP LOCKED: rows that another transaction claims or changes are skipped.
 WITH gate AS MATERIALIZED (
     SELECT p.priority, s.paused_tenants, embedq_models_held(p.priority) AS paused_models
     FROM embedding_worker_status s, unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
@@ -256,7 +256,7 @@ SELECT tenant_id FROM (
 GROUP BY tenant_id HAVING count(*) >= %(share)s
 
 -- name: rescue
--- A lease is worth as long as its holder lives, and no longer than the worker's time-out. Nobody is charged for a worker's death; a task
+-- A lease is worth as long as its holder lives, and no longer than the worker's time-out. No attempt is charged for a worker's death; a task
 -- that was lost too often is failed, so that one that kills its worker ends. A task whose article a transaction is writing is passed over
 -- and taken back later: the next task that this transaction may be making would have to be waited for.
 WITH held AS MATERIALIZED (

@@ -2,7 +2,7 @@
 SELECT throttle FROM embedding_worker_status WHERE id = 1 AND throttle <> '{}'
 
 -- name: one_claim_at_a_time
--- Only while a rate is set: whoever counts what was claimed must be the only one to claim.
+-- Only while a rate is set: a claim that counts recent claims must be the only one at that time.
 SELECT pg_advisory_xact_lock(hashtextextended('embedq.rate.' || current_schema(), 0))
 
 -- name: claimed_lately

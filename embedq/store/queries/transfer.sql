@@ -13,7 +13,7 @@ WHERE t.status = ANY (%(statuses)s) AND (%(priorities)s::text[] IS NULL OR t.pri
 ) t ORDER BY t.id
 
 -- name: sort_promises
--- What becomes of each promise: foreign (no such article of that tenant), other model, embedded (the newest text has its vector), promised
+-- The outcome of each line: foreign (no such article of that tenant), other model, embedded (the newest text has its vector), promised
 -- (an open task is there; its priority may be raised), or made.
 SELECT p.line, CASE
     WHEN a.id IS NULL THEN 'foreign'
@@ -30,7 +30,7 @@ LEFT JOIN embedding_models m ON m.provider = p.provider AND m.name = p.model AND
 LEFT JOIN embeddings e ON e.article_id = a.id AND e.model_id = m.id
 
 -- name: put_promises
--- In the order of locks that all writers keep; the caller holds the articles' rows. What the file says of attempts and errors comes along; the newest text is what is promised.
+-- In the order of locks that all writers keep; the caller holds the articles' rows. Attempts and errors are taken from the file; the task is for the newest text.
 INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priority, version, attempts, forgiven_attempts, error_class,
     error_message, errors, metadata, created_at)
 SELECT DISTINCT ON (a.id, m.id) a.id, a.slug, a.tenant_id, m.id, p.priority, a.version, p.attempts, p.attempts, p.error_class,

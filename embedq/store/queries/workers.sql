@@ -4,8 +4,8 @@ VALUES (%(delivery)s, %(name)s, %(host)s, %(pid)s, %(queues)s, clock_timestamp()
 RETURNING id
 
 -- name: heartbeat
--- One write per worker, whatever it holds. No row: somebody declared this worker dead, and it must register anew. While a thread of it
--- sleeps, for %(asleep_s)s more seconds whoever makes a task sends a NOTIFY.
+-- One write per worker, whatever it holds. No row: this worker was declared dead, and must register again. While a thread of it
+-- sleeps, for %(asleep_s)s more seconds a transaction that makes a task sends a NOTIFY.
 UPDATE embedding_workers w
 SET seen_at = clock_timestamp(), alive_until = clock_timestamp() + make_interval(secs => %(lease_s)s), counters = %(counters)s,
     mode_seen = s.mode, mode_seen_at = clock_timestamp(),

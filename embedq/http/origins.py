@@ -23,9 +23,9 @@ def is_loopback(host: str) -> bool:
 
 
 def check_address(settings: Settings, host: str) -> str | None:
-    """What to say about an address before the service listens on it; None when there is nothing to say.
+    """A warning about an address before the service listens on it, or None.
 
-    Raises ConfigError when others could reach a service that asks nobody for a token.
+    Raises ConfigError if other hosts could reach a service without tokens.
     """
     missing = [
         name for name, token in (("AUTH_TOKEN", settings.auth_token), ("ADMIN_TOKEN", settings.admin_token)) if not token
@@ -38,12 +38,12 @@ def check_address(settings: Settings, host: str) -> str | None:
             hint="set both to long random texts (`python -c 'import secrets; print(secrets.token_urlsafe(32))'`), or listen on 127.0.0.1",
         )
     if len(missing) == 2:
-        return "AUTH_TOKEN and ADMIN_TOKEN are not set: everybody on this machine may do everything"
+        return "AUTH_TOKEN and ADMIN_TOKEN are not set: any user of this machine may do everything"
     return f"{missing[0]} is not set: what it opens stays closed"
 
 
 def peer_of(host: str | None) -> str:
-    """Whose address it is, for counting: of IPv6 the network of 64 bits, which one person has."""
+    """The client's address as a key for counting; for IPv6 its /64 network, which usually belongs to one client."""
     try:
         address = ipaddress.ip_address((host or "").partition("%")[0])
     except ValueError:
@@ -62,5 +62,5 @@ def from_elsewhere(headers: Mapping[str, str]) -> bool:
 
 
 def host_is_local(headers: Mapping[str, str]) -> bool:
-    """Against DNS rebinding, while nobody is asked for a token: the name that the browser used must be this machine's."""
+    """Against DNS rebinding, while no token is needed: the Host header must name this machine."""
     return is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or "")

@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, no other site's pages, a method that the path takes, a line in the log, and the numbers."""
+"""Middleware of every request: request id, cross-site check, allowed methods, access log, metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..telemetry.logs import request_id
 from ..telemetry.meter import METER
 from . import problems
 from .bodies import has_body
-from .guard import from_elsewhere, host_is_local
+from .origins import from_elsewhere, host_is_local
 from .paths import Paths
 from .problems import Refusal
 
@@ -28,7 +28,7 @@ log = logging.getLogger("embedq.access")
 PIECE = 64 * 1024
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE = ("GET", "HEAD", "OPTIONS")
-# A page that is meant to be looked at brings a policy of its own.
+# HTML pages set their own policy.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -38,7 +38,7 @@ HEADERS = {
 }
 
 
-class Envelope:
+class RequestMiddleware:
     """ASGI middleware, outermost."""
 
     def __init__(self, app: ASGIApp, admission: Admission, paths: Paths) -> None:
@@ -58,8 +58,8 @@ class Envelope:
 
 
 class _Request:
-    def __init__(self, envelope: Envelope, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        self.envelope, self.scope, self.headers = envelope, scope, headers
+    def __init__(self, middleware: RequestMiddleware, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        self.middleware, self.scope, self.headers = middleware, scope, headers
         # HEAD is answered as GET is; the server leaves the body out.
         self.asked: Scope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         self._receive, self._send = receive, send
@@ -70,7 +70,7 @@ class _Request:
     async def run(self) -> None:
         try:
             self.check()
-            await self.envelope.app(self.asked, self.receive, self.send)
+            await self.middleware.app(self.asked, self.receive, self.send)
         except Refusal as refused:
             await self.answer(problems.of_refusal(refused))
         except Exception as error:
@@ -89,7 +89,7 @@ class _Request:
                 "the Origin is not this service",
                 "call it from a program or its own page",
             )
-        if self.envelope.admission.everything_open and not host_is_local(self.headers):
+        if self.middleware.admission.everything_open and not host_is_local(self.headers):
             raise Refusal(
                 403,
                 "elsewhere",
@@ -97,7 +97,7 @@ class _Request:
                 "the Host is not this machine",
                 "ask for 127.0.0.1, or set tokens",
             )
-        self.envelope.paths.check(self.scope["path"], self.scope["method"])
+        self.middleware.paths.check(self.scope["path"], self.scope["method"])
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -123,7 +123,7 @@ class _Request:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         if not self.body_is_read:
-            # What was sent of the body is still on the way: the connection cannot be used again.
+            # The rest of the body is still arriving: the connection cannot be reused.
             headers["Connection"] = "close"
 
     async def answer(self, response: ASGIApp) -> None:

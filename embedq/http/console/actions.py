@@ -1,4 +1,4 @@
-"""What a form of the console may do. Each needs the session, the page's own form token, a scope that may act, and a reason."""
+"""Actions of the console's forms. Each needs a session, the page's form token, a scope that may act, and a reason."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from starlette.responses import RedirectResponse, Response
 
 from ...errors import EmbedqError, InputError, NotFound
 from ...model import Priority
+from ...operations import task_actions
 from ...operations.backfill import refuse_where_no_tasks_are_made
-from ...operations.canary import try_one
-from ...store.bulk import Act, Picked
+from ...store.bulk import Picked
 from ...store.repairs import Which
-from .. import acts, cockpit, session
-from ..acts import Operator
+from .. import actions, cockpit, session
+from ..actions import Operator
+from ..fields import NO_NUL
 from ..rendering import THEME, THEMES
 from ..service import Service
-from ..shapes import NO_NUL
-from .visit import ConsoleDoor, TheVisit, Visit, new_router
+from .visit import ConsoleRoute, TheVisit, Visit, new_router
 
 CANARY_S = 10.0
 STARTABLE = ("emergency", "undo")
@@ -32,7 +32,7 @@ Text = Annotated[str, Field(max_length=500, pattern=NO_NUL)]
 
 
 class Order(BaseModel):
-    """A form's fields. `back`: the page to show afterwards; `key`: what the act is done to; the others as in the filter of tasks."""
+    """A form's fields. `back`: the page to show afterwards; `key`: the object of the action; the others as in the filter of tasks."""
 
     form: Text = ""
     reason: Text = ""
@@ -57,19 +57,19 @@ class Order(BaseModel):
 TheOrder = Annotated[Order, Form()]
 
 
-class FormDoor(ConsoleDoor):
-    """Refused before a byte of the form is read: who has no cookie of ours, and whose token may only look."""
+class FormRoute(ConsoleRoute):
+    """Refuses requests without a session, and those whose token may only read, before the form is read."""
 
     async def refusal(self, service: Service, request: Request) -> Response | None:
         return await cockpit.refused(service, request, to_act=True)
 
 
 router = new_router()
-forms = new_router(FormDoor)
+forms = new_router(FormRoute)
 
 
 def done_by(visit: Visit, order: Order, act: Callable[[Operator], str]) -> str:
-    """What the act says of itself, or why it was not done. Raises Refusal for a form of another page."""
+    """The action's result in words, or why it was not done. Raises Refusal for a form of another page."""
     cockpit.own_form(visit.service, visit.request, order.form)
     try:
         if not order.reason.strip():
@@ -80,7 +80,7 @@ def done_by(visit: Visit, order: Order, act: Callable[[Operator], str]) -> str:
 
 
 def shown_at(visit: Visit, path: str, said: str) -> Response:
-    """The page again, with what came of the act; sealed, so that only this session's own words are shown."""
+    """Redirect to the page with the result as a signed parameter: only text signed for this session is shown."""
     seal = session.form_token(visit.service.admission, visit.cookie, said)
     sign = "&" if "?" in path else "?"
     return RedirectResponse(session.own_path(path) + sign + urlencode({"said": said, "seal": seal}), 303)
@@ -99,7 +99,7 @@ def theme(order: TheOrder) -> Response:
 
 @forms.post("/console/do/{act}")
 def do(visit: TheVisit, order: TheOrder, act: str) -> Response:
-    """One act, then the page that it came from, with what came of it."""
+    """Perform one action, then show the page that it came from, with the result."""
     if act not in LEVERS:
         raise NotFound(f"there is no act {act[:40]!r}", hint="the pages of the console show what can be done")
     return shown_at(visit, order.back, done_by(visit, order, lambda by: LEVERS[act](visit.service, by, order)))
@@ -109,7 +109,7 @@ def _pause(paused: bool) -> Callable[[Service, Operator, Order], str]:
     def change(service: Service, by: Operator, order: Order) -> str:
         if order.key not in tuple(Priority):
             raise InputError(f"{order.key!r} is no queue", hint=f"choose one of: {', '.join(Priority)}", field="key")
-        now = acts.set_paused(service, [Priority(order.key)], paused, by)["paused_priorities"]
+        now = actions.set_paused(service, [Priority(order.key)], paused, by)["paused_priorities"]
         return f"Paused now: {', '.join(now) or 'nothing'}."
 
     return change
@@ -119,13 +119,10 @@ def _retry_with_canary(service: Service, by: Operator, order: Order) -> str:
     """One task of the class first; the others when it was embedded."""
     store = service.client.store
     picked = Picked(("failed",), error_class=order.key, newest=True)
-    act = Act("revive_tasks", "retry", by.who, by.reason, {"rate": None, "priority": None})
-    store.workers.wake()
-    first = try_one(store, picked, act, CANARY_S)
+    act = task_actions.reviving("retry", by.who, by.reason)
+    first, rest = task_actions.revive(store, picked, act, canary_s=CANARY_S)
     if not first.ids:
         return f"No failed task of the class {order.key} can be tried again."
-    rest = store.operate.sweep(picked, act)
-    store.workers.wake()
     return f"The canary, task {first.ids[0]}, was embedded; {rest.total:,} others are tried again."
 
 
@@ -163,12 +160,12 @@ def _model_back(service: Service, by: Operator, _: Order) -> str:
 
 
 def _procedure(service: Service, by: Operator, order: Order) -> str:
-    """One that ends within seconds; the others are started by a command."""
+    """A procedure that ends within seconds; the others must be started by a command."""
     if order.key not in STARTABLE:
         raise InputError(
             f"{order.key[:40]!r} is not started from a page", hint=f"`embedq rollback {order.key[:40]}`", field="key"
         )
-    done = acts.perform_procedure(service, order.key, by)
+    done = actions.perform_procedure(service, order.key, by)
     verdict = "nothing is missing" if done["verified"] else "verify is NOT content: embedq verify"
     return f"{order.key}: {done['before']} → {done['after']} in {done['seconds']:.1f} s; {verdict}."
 

@@ -1,4 +1,4 @@
-"""What an operator does through the service: the same acts as the commands', with the request's id in the audit log."""
+"""The operator's actions over HTTP: the same operations as the commands, with the request's id in the audit log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, NotFound
 from ..local.servers import default_home
 from ..model import Mode, Priority
+from ..operations import task_actions
 from ..operations.authentication import acting
 from ..operations.mode_switch import switch
 from ..operations.requeue import OF_ARTICLES, of_articles
@@ -17,7 +18,7 @@ from ..operations.rollback.procedure import Scene, perform
 from ..operations.rollback.procedures import options_of, procedure
 from ..settings import home_of
 from ..steward import maintenance_window
-from ..store.bulk import FINISHED, RETRIABLE, Act, Picked
+from ..store.bulk import FINISHED, RETRIABLE, Picked
 from ..store.control import Pauses
 from ..telemetry.logs import request_id
 
@@ -31,7 +32,7 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who acts, and why. `who` is what the audit log names: the token, and the request's id, by which the log tells the rest."""
+    """Who acts, and why. `who` goes to the audit log: the token's name, the client's address, the request's id (in the service's log too)."""
 
     peer: str
     reason: str
@@ -71,7 +72,7 @@ def set_paused(service: Service, priorities: list[Priority], paused: bool, by: O
 
 
 def set_submissions(service: Service, accepted: bool, by: Operator) -> Answer:
-    """While they are paused articles are saved without tasks; when they go on, these get theirs."""
+    """While submissions are paused, articles are saved without tasks; the tasks are made when submissions are accepted again."""
     made = maintenance_window.set_submissions(service.client.store, accepted, by.reason, by.who)
     return {"submissions_accepted": accepted, "tasks_made": made}
 
@@ -114,7 +115,7 @@ def pause_for(service: Service, minutes: float, webhook: str | None, by: Operato
 
 
 def emergency(service: Service, by: Operator) -> Answer:
-    """Off the broker in seconds: the same procedure, with the same journal, as `embedq rollback emergency`."""
+    """Stop using the broker, within seconds: the same procedure, with the same journal, as `embedq rollback emergency`."""
     return perform_procedure(service, "emergency", by)
 
 
@@ -155,7 +156,7 @@ def perform_procedure(service: Service, kind: str, by: Operator) -> Answer:
 def requeue(
     service: Service, tenant: str | None, status: str | None, only_missing: bool, taskless: bool, limit: int, by: Operator
 ) -> Answer:
-    """Finished tasks become pending again; of an article's status, what should be under way (`requeuing`).
+    """Finished tasks become pending again; for a status of articles, see `operations.requeue`.
 
     `only_missing`: of articles whose newest text has no vector. `taskless`: such articles
     without any task get one."""
@@ -170,21 +171,17 @@ def requeue(
     statuses = (status,) if status else FINISHED if only_missing else RETRIABLE
     tenants = [tenant] if tenant else None
     picked = Picked(statuses, tenants=tenants, newest=True, only_missing=only_missing)
-    act = Act("revive_tasks", "requeue", by.who, by.reason, {"rate": None, "priority": None})
     store = service.client.store
-    swept = store.operate.sweep(picked, act, limit=limit)
+    _, swept = task_actions.revive(store, picked, task_actions.reviving("requeue", by.who, by.reason), limit=limit)
     made = 0
     if taskless and swept.total < limit:
-        made = store.operate.want(store.operate.missing_without_task(tenants, limit - swept.total), None, "requeue")
-        store.audit.write("requeue", f"{made} articles without a task got one", who=by.who, reason=by.reason)
-    store.workers.wake()
+        _, made = task_actions.make_missing(store, tenants or (), limit - swept.total, None, by.who, by.reason)
+        store.workers.wake()
     return {"requeued": swept.total, "made": made, "left": swept.left}
 
 
 def retry(service: Service, error_class: str | None, by: Operator) -> Answer:
     """Every failed task of one class of error, or all of them, with a fresh allowance."""
     picked = Picked(("failed",), error_class=error_class, newest=True)
-    act = Act("revive_tasks", "retry", by.who, by.reason, {"rate": None, "priority": None})
-    swept = service.client.store.operate.sweep(picked, act)
-    service.client.store.workers.wake()
+    _, swept = task_actions.revive(service.client.store, picked, task_actions.reviving("retry", by.who, by.reason))
     return {"retried": swept.total, "left": swept.left}

@@ -1,7 +1,7 @@
-"""The way into a path: first the token, then the body within its bounds, then FastAPI.
+"""The route class of all paths: it checks the token, then reads the body within its limits, then calls FastAPI.
 
-FastAPI reads a body before it asks the dependencies: a stranger could make the service hold it. So this is a class of route
-(https://fastapi.tiangolo.com/how-to/custom-request-and-route/), and the dependencies say no more than what /docs has to know.
+FastAPI reads the body before it calls dependencies, so that requests without a token could fill the memory. So this is a class of route
+(https://fastapi.tiangolo.com/how-to/custom-request-and-route/), and the dependencies exist only for /docs.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from starlette.responses import Response
 
 from ..decide.bodies import KIB, OPERATORS, Bounds
 from ..operations.authentication import acting
+from .fields import Strict
 from .needs import need_of
 from .service import Service, the_service
-from .shapes import Strict
 
-# Whoever asks for the cockpit may send one, and holds a connection meanwhile.
+# The sign-in form may be sent without a session, and occupies a connection meanwhile.
 FORM = Bounds(16 * KIB, within_s=10.0)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class Door(APIRoute):
+class AuthorizedRoute(APIRoute):
     """A path: asks for the token that `needs` names, sets who acts, and reads the body within its bounds."""
 
     def get_route_handler(self) -> Handler:
@@ -45,7 +45,7 @@ class Door(APIRoute):
         return through
 
     async def refusal(self, service: Service, request: Request) -> Response | None:
-        """The answer to a request that may not come in; Refusal where it is a problem."""
+        """The answer to a request that is not allowed; raises Refusal where the answer is a problem document."""
         need = need_of(request.method, self.path)
         if need is not None:
             acting.set(await service.gate.admit(request.headers.get("authorization"), need))

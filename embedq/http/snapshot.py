@@ -1,4 +1,4 @@
-"""What the cockpit shows, gathered: words for people, and the series that its charts draw."""
+"""The data that the cockpit shows: status, and the series of its charts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Series = list[float]
 
 
 @dataclass(slots=True)
-class Picture:
+class Snapshot:
     """`depth` and `rate`: per priority and delivery, one number for each step of ten seconds, the newest last."""
 
     seen: Glance
@@ -44,7 +44,7 @@ class Picture:
         return sum(row["tasks"] for row in self.seen.tasks if (row["priority"], row["place"]) == (priority, place))
 
 
-def picture(service: Service) -> Picture:
+def snapshot(service: Service) -> Snapshot:
     store = service.client.store
     seen, active = glance(store, service.settings), store.models.active()
     now = time.time()
@@ -55,7 +55,7 @@ def picture(service: Service) -> Picture:
                 depth[row["priority"]][delivery][-1] = row["tasks"]
     rate = in_steps(store.watch.settled_steps(WINDOW_S + STEP_S, STEP_S), now - STEP_S, STEP_S)
     failed = store.overview.failed_groups(limit=ERROR_GROUPS)
-    return Picture(seen, str(active) if active else "none", depth, rate, failed, store.audit.recent(AUDIT_LINES))
+    return Snapshot(seen, str(active) if active else "none", depth, rate, failed, store.audit.recent(AUDIT_LINES))
 
 
 def in_steps(rows: Iterable[Mapping[str, Any]], now: float, per: float) -> dict[str, dict[str, Series]]:
@@ -71,7 +71,7 @@ def in_steps(rows: Iterable[Mapping[str, Any]], now: float, per: float) -> dict[
 
 
 def span(seconds: float | None) -> str:
-    """A span of time as people say it."""
+    """A duration with one unit, rounded."""
     if seconds is None:
         return "–"
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):

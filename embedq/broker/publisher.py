@@ -1,0 +1,140 @@
+"""What both brokers share: publishing by Celery, with a pool of connections and the circuit breaker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..addresses import hide, secret_of, shown
+from ..decide.health import MAKE_ANEW
+from ..decide.messages import OWN as TASK
+from ..errors import BrokerUnavailable
+from ..model import Priority
+from .app import make_app
+from .circuit import Circuit
+from .places import nearest, place_of
+from .protocol import Take
+from .rabbitmq import is_refused_declaration
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 10
+
+
+class Publisher:
+    """The base of `RedisBroker` and `RabbitBroker`; their differences in publishing are the two class attributes and `queue_name`."""
+
+    send_options: dict[str, Any] = {}
+
+    def __init__(self, url: str, prefix: str = "") -> None:
+        self.url, self.prefix = secret_of(url), prefix
+        self.circuit = Circuit()
+        self._app: Celery | None = None
+        self._producers: Any = None
+        self._lock = threading.RLock()
+
+    def queue_name(self, priority: Priority) -> str:
+        """As Celery names it when it publishes."""
+        return priority.value
+
+    @property
+    def app(self) -> Celery:
+        with self._lock:
+            if self._app is None:
+                self._app = make_app(self.url, publishing_only=True, prefix=self.prefix)
+            return self._app
+
+    @property
+    def producers(self) -> Any:
+        """Producers on connections of our own: kombu's global pools stay closed for the whole process once one was closed."""
+        from kombu.pools import ProducerPool
+
+        with self._lock:
+            if self._producers is None:
+                connections = self.connection().Pool(limit=CONNECTIONS)
+                self._producers = ProducerPool(connections, limit=CONNECTIONS)  # type: ignore[no-untyped-call]
+            return self._producers
+
+    def connection(self) -> Any:
+        """Kombu's, not yet open: to this broker, whatever Celery's own variables say (CELERY_BROKER_URL); of a list, to a node that answers."""
+        return self.app.connection_for_write(nearest(place_of(self.url).url))
+
+    def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]]) -> None:
+        self.circuit.check()
+        try:
+            with self.producers.acquire(block=True, timeout=2) as producer:
+                for priority, ids in batches:
+                    self._send(TASK, [list(ids)], priority, producer)
+        except Exception as away:  # kombu raises what the transport raises: OSError, redis and amqp errors, and its own
+            self._failed(away)
+        self.circuit.worked()
+
+    def publish_foreign(self, task: str, args: Sequence[object], priority: Priority) -> None:
+        with self.asked(), self.producers.acquire(block=True, timeout=2) as producer:
+            self._send(task, list(args), priority, producer)
+
+    def _send(self, task: str, args: Sequence[object], priority: Priority, producer: Any) -> None:
+        name = self.queue_name(priority)
+        self.app.send_task(task, args=args, queue=name, producer=producer, retry=False, **self.send_options)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """A call to the broker: its failure opens the circuit and is raised as BrokerUnavailable."""
+        self.circuit.check()
+        try:
+            yield
+        except _NotTheBroker as other:
+            raise other.__cause__ or other from None
+        except Exception as away:
+            self._failed(away)
+        self.circuit.worked()
+
+    def _failed(self, away: Exception) -> None:
+        if isinstance(away, ImportError):
+            raise away  # no broker was asked: a package is missing
+        said = hide(str(away), names=True)
+        self.circuit.failed(f"{shown(self.url)}: {type(away).__name__}: {said}")
+        self.reconnect()
+        if is_refused_declaration(away):
+            raise BrokerUnavailable(
+                f"the broker at {shown(self.url)} has a queue of another kind: {said}", hint=MAKE_ANEW
+            ) from away
+        raise BrokerUnavailable(
+            f"the broker at {shown(self.url)} cannot be reached ({type(away).__name__})",
+            hint="is it running? tasks wait in the table; `embedq mode database` works without a broker",
+        ) from away
+
+    def reconnect(self) -> None:
+        with self._lock:
+            producers, self._app, self._producers = self._producers, None, None
+        if producers is not None:
+            try:
+                producers.force_close_all()
+                producers.connections.force_close_all()
+            except Exception as late:
+                log.debug("closing connections to a dead broker: %s", late)
+
+    def close(self) -> None:
+        self.reconnect()
+
+
+class _NotTheBroker(Exception):
+    """Carries an error of the caller's `take` past the circuit, which counts only the broker's."""
+
+
+def shielded(take: Take) -> Callable[[str, Sequence[bytes]], None]:
+    """`take`, whose errors leave `Publisher.asked` as they are and do not open the circuit."""
+
+    def taking(queue: str, messages: Sequence[bytes]) -> None:
+        try:
+            take(queue, messages)
+        except Exception as error:
+            raise _NotTheBroker from error
+
+    return taking

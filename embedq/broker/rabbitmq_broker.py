@@ -1,0 +1,102 @@
+"""The broker on RabbitMQ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..decide.explaining import Place
+from ..errors import BrokerUnavailable
+from ..model import Priority
+from .protocol import InBroker, Keep, Take
+from .publisher import Publisher, shielded
+from .rabbitmq import EXCHANGE, AmqpQueues, Declared
+from .redis import task_ids
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+# While they are looked through, no worker gets them: as many as RabbitMQ delivers within a few tenths of a second.
+LOOK_THROUGH = 2000
+
+
+class RabbitBroker(Publisher):
+    """Quorum queues; what workers hold unacknowledged is not visible."""
+
+    delays_messages = False
+    not_removed: Sequence[str] = ()
+    # Publishing to a queue that was deleted is an error, after which it is declared again; without it the message would be dropped.
+    send_options = {"mandatory": True}
+
+    def queue_name(self, priority: Priority) -> str:
+        return self.prefix + priority
+
+    def queues(self, more: Sequence[str] = ()) -> AmqpQueues:
+        return AmqpQueues(self.connection, self.prefix, [*Priority, *more])
+
+    def look(self, *, heads: bool = False) -> Mapping[str, InBroker]:
+        with self.asked():
+            return {queue: _in_rabbitmq(said) for queue, said in self.queues().look(heads=heads).items()}
+
+    def of_another_kind(self) -> list[str]:
+        return [name for name, seen in self.look().items() if seen.of_another_kind]
+
+    def find_message(self, task: int, priority: str) -> tuple[Place, int | None]:
+        with self.asked():
+            said, front = AmqpQueues(self.connection, self.prefix, [priority]).front(LOOK_THROUGH)
+        for ahead, raw in enumerate(front):
+            if task in task_ids(raw):
+                return Place.QUEUED, ahead
+        if said.waiting > LOOK_THROUGH:
+            raise BrokerUnavailable(
+                f"it is not among the first {LOOK_THROUGH:,} of {said.waiting:,} messages in the queue {priority}",
+                hint="`embedq broker status`",
+            )
+        return (Place.HELD_OR_LOST if said.consumers else Place.NOWHERE), None
+
+    def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+        with self.asked():
+            yield from self.queues(more).messages()
+
+    def drain(
+        self, take: Take, *, quiet_s: float = 0.0, quiet_for_s: float = 0.0, limit_s: float = 600.0, more: Sequence[str] = ()
+    ) -> int:
+        with self.asked():
+            until = time.monotonic() + limit_s
+            return self.queues(more).drain(shielded(take), quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
+
+    def empty(self) -> None:
+        self.queues().empty()
+
+    def remove(self) -> int:
+        taken = self.drain(lambda queue, messages: None)
+        with self.asked(), self.connection() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+            channel: Any = connection.channel()
+            for queue in Priority:
+                channel.queue_delete(self.prefix + queue)
+            channel.exchange_delete(EXCHANGE)
+        return taken
+
+    def remains(self) -> list[str]:
+        return [queue for queue, seen in self.look().items() if seen.waiting]
+
+    def was_wiped(self) -> bool:
+        return False
+
+    def announce(self, identity: str, name: str) -> list[str]:
+        return []
+
+    def refuse_unsuitable(self, wait_s: float) -> None:
+        """Each RabbitMQ that can be reached is suitable."""
+
+    def install_consumer(self, app: Celery, keep: Keep) -> None:
+        from . import rabbitmq_consumer
+
+        rabbitmq_consumer.install(app, keep)
+
+
+def _in_rabbitmq(said: Declared) -> InBroker:
+    first = None if said.head is None else task_ids(said.head)
+    return InBroker(said.waiting, 0, said.consumers, first=first, sees_held=False, of_another_kind=said.of_another_kind)
