@@ -112,7 +112,7 @@ def _delivery(case: Case) -> Iterator[Finding]:
             yield Finding(Level.PROBLEM, f"no living Celery worker consumes the queue {case.priority}", CELERY_COMMAND)
     if case.place is Place.NOWHERE and dispatches(case.mode):
         what = "it was dispatched and its message is gone: the steward of a running worker frees it within seconds"
-        yield Finding(Level.NOTE, what, "embedq broker rebuild")
+        yield Finding(Level.NOTE, what, "embedq broker rebuild --yes")
 
 
 def _held(case: Case) -> Finding:

@@ -43,6 +43,7 @@ def ahead(database: Database, revision: str = "head") -> tuple[str | None, list[
 
 def undone(now: str | None, revision: str) -> list[Undone]:
     """The newest first; none where there is nothing to undo. Raises InputError for a revision that cannot be gone back to."""
+    check_revision(revision)
     if now is None:
         return []
     found = _between(now, revision, select_for_downgrade=True)

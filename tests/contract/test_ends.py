@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -25,9 +27,10 @@ def by_signal(number: signal.Signals) -> Callable[[Process, dict[str, str]], Non
 
 
 def by_command(worker: Process, environment: dict[str, str]) -> None:
-    """What Flower's button sends."""
+    """What Flower's button sends. Not waited for: the command goes on collecting answers when the worker may be gone already."""
     argv = [sys.executable, "-m", "celery", "-A", "embedq", "control", "shutdown"]
-    subprocess.run(argv, env=env(environment), cwd=ROOT, capture_output=True, timeout=60)
+    sent = partial(subprocess.run, argv, env=env(environment), cwd=ROOT, capture_output=True, timeout=60)
+    Thread(target=sent, daemon=True).start()
 
 
 def by_error(worker: Process, environment: dict[str, str]) -> None:
