@@ -52,11 +52,12 @@ def undone(now: str | None, revision: str) -> list[Undone]:
 
 def _between(upper: str, lower: str, **how: Any) -> list[Script]:
     from alembic.script import ScriptDirectory
+    from alembic.script.revision import RevisionError
     from alembic.util import CommandError
 
     try:
         return list(ScriptDirectory(str(files("embedq.store.migrations"))).iterate_revisions(upper, lower, **how))
-    except CommandError as unknown:
+    except (CommandError, RevisionError) as unknown:
         raise InputError(f"the schema cannot go there: {unknown}", hint=REVISIONS) from unknown
 
 

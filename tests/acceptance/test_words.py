@@ -149,11 +149,10 @@ def test_a_downgrade_says_what_it_will_do(
     assert not_told not in said
 
 
-@pytest.mark.parametrize("revision", ["", "nonsense", "9999", "-1", "0002:0003"])
-def test_a_downgrade_to_what_is_no_revision_is_refused_with_the_revisions_there_are(
-    revision: str, environment: dict[str, str]
-) -> None:
-    refused = invoked(environment, "db", "downgrade", "--yes", "--reason", "a test", "--", revision, code=2)
+@pytest.mark.parametrize("revision", ["", "nonsense", "9999", "-99", "+1", "0002:0003"])
+@pytest.mark.parametrize("words", ["downgrade --yes", "downgrade --dry-run", "upgrade", "upgrade --plan", "upgrade --sql"])
+def test_what_is_no_revision_is_refused_with_those_there_are(words: str, revision: str, environment: dict[str, str]) -> None:
+    refused = invoked(environment, "db", *words.split(), "--", revision, code=2)
 
     assert "next: name head, base or one of" in refused.stderr
 
