@@ -15,7 +15,8 @@ from celery import Task, bootsteps
 from celery.exceptions import Ignore, Reject
 from celery.loaders.app import AppLoader
 
-from .broker import TASK, lazy_app
+from .broker import OF, TASK, lazy_app
+from .broker.whose import HOLD_S
 from .celery_worker import begin_worker, broker, broker_url, settings, worker
 from .decide.retry import RetryPolicy, wait_s
 from .engine.runs import TheseTasks
@@ -72,6 +73,9 @@ def embed(self: Task, task_ids: list[int]) -> None:
     engine = None
     try:
         engine = worker().parts().engine
+        if worker().whose().of_another(self.request.get(OF)):
+            worker().ending.begun.wait(HOLD_S)
+            raise Reject("it is another installation's", requeue=True)
         report = engine.run(TheseTasks(task_ids))
     except StoreUnavailable as away:
         policy = RetryPolicy(self.max_retries, settings().retry_backoff_base_ms / 1000, LONGEST_BROKER_WAIT_S)

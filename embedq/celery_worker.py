@@ -21,6 +21,7 @@ from celery.worker import state
 
 from . import preflight
 from .broker import Broker, broker_at
+from .broker.whose import Whose
 from .decide.modes import CLAIMS_NOTHING, claims_here
 from .endpoints import addresses
 from .engine.runs import NextUrgent
@@ -92,6 +93,7 @@ class WorkerProcess:
         self.queues: Sequence[str] = ()
         self.concurrency, self.in_threads = its_settings.concurrent_workers, True
         self._parts: WorkerParts | None = None
+        self._whose: Whose | None = None
         self._lock = threading.Lock()
         self._own: list[threading.Thread] = []
         self._restarts = False
@@ -121,6 +123,12 @@ class WorkerProcess:
         if made is not None and list(now) != list(self.queues):
             self.queues, made.worker.queues = now, [*now] or [NO_QUEUE]
             made.store.workers.serve(made.worker.name, made.worker.queues)
+
+    def whose(self) -> Whose:
+        if self._whose is None:
+            its = self.parts()
+            self._whose = Whose(lambda: its.store.watch.identity, its.broker.installations)
+        return self._whose
 
     def made(self) -> WorkerParts | None:
         return self._parts
@@ -202,6 +210,7 @@ class WorkerProcess:
     def begin_anew(self) -> WorkerParts | None:
         """After a fork (`--pool processes`, and a child that takes the place of one that ended)."""
         inherited, self._parts, self._lock = self._parts, None, threading.Lock()
+        self._whose = None
         self._own.clear()
         self.ending = self.ending.forked()
         return inherited

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 import amqp
 
+from embedq.broker.neighbours import BOARD
 from embedq.model import Priority
 
 ADDRESS = ("127.0.0.1", 5672)
@@ -37,7 +38,7 @@ def connected(url: str) -> amqp.Connection:
 def emptied(url: str) -> str:
     """The same, without our queues."""
     with connected(url) as connection:
-        for queue in Priority:
+        for queue in (*Priority, BOARD):
             connection.channel().queue_delete(queue)
     return url
 
@@ -135,3 +136,27 @@ def link(url: str) -> Iterator[Link]:
         yield made
     finally:
         made.kill()
+
+
+@contextmanager
+def in_memory_alarm() -> Iterator[bool]:
+    """Whether it could be begun. It is of the whole server, so it is kept short; the limit is as before afterwards."""
+    before = _memory_limit()
+    begun = before is not None and _ctl("set_vm_memory_high_watermark", "0.00001")
+    try:
+        yield begun
+    finally:
+        if before is not None:
+            _ctl("set_vm_memory_high_watermark", before)
+
+
+def _memory_limit() -> str | None:
+    """As a share of the machine's memory; None where rabbitmqctl may not ask, or where it is no share."""
+    program = shutil.which("rabbitmqctl") or shutil.which("rabbitmqctl", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        return None
+    done = subprocess.run(
+        [program, "-q", "eval", "vm_memory_monitor:get_vm_memory_high_watermark()."], capture_output=True, text=True, timeout=60
+    )
+    said = done.stdout.strip()
+    return said if done.returncode == 0 and said.replace(".", "", 1).isdigit() else None

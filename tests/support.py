@@ -47,9 +47,9 @@ def folder_for_servers(prefix: str) -> Iterator[Path]:
 class Process:
     """A started program. As a context manager it is ended with the block."""
 
-    def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str], cwd: Path = ROOT) -> None:
         self._lines: list[str] = []
-        part = Part(name, argv, env=env(environment), cwd=ROOT, orphan_signal=signal.SIGKILL, stop_timeout_s=30.0)
+        part = Part(name, argv, env=env(environment), cwd=cwd, orphan_signal=signal.SIGKILL, stop_timeout_s=30.0)
         self._child = Child(part, lambda _, line: self._lines.append(line))
         self._child.spawn()
         assert self._child.pid is not None, f"{name} ended at once: {self.output()}"
@@ -114,9 +114,11 @@ def env(environment: Mapping[str, str]) -> dict[str, str]:
     return plain | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(environment)
 
 
-def start_poller(environment: Mapping[str, str], *, queues: Sequence[str] = tuple(Priority), ready: bool = True) -> Process:
-    """`embedq poller`; returns when it claims, or at once without `ready`."""
-    process = Process("poller", [sys.executable, "-m", "embedq", "poller", "-Q", ",".join(queues)], environment)
+def start_poller(
+    environment: Mapping[str, str], *, queues: Sequence[str] = tuple(Priority), ready: bool = True, cwd: Path = ROOT
+) -> Process:
+    """`embedq poller`; returns when it claims, or at once without `ready`. `cwd`: the folder that has the package."""
+    process = Process("poller", [sys.executable, "-m", "embedq", "poller", "-Q", ",".join(queues)], environment, cwd)
     if ready:
         process.says("is ready")
     return process
@@ -131,8 +133,10 @@ def start_celery(
     pool: str = "threads",
     more: Sequence[str] = (),
     program: Sequence[str] = CELERY,
+    cwd: Path = ROOT,
 ) -> Process:
-    """`celery -A embedq worker`; returns when it consumes, or at once without `ready`. `more`: further arguments."""
+    """`celery -A embedq worker`; returns when it consumes, or at once without `ready`. `more`: further arguments; `cwd`: the folder that
+    has the package."""
     argv = [
         *program,
         "-A",
@@ -152,18 +156,20 @@ def start_celery(
         f"test{next(_numbers)}@%h",
         *more,
     ]
-    process = Process("celery", argv, environment)
+    process = Process("celery", argv, environment, cwd)
     if ready:
         process.says(" ready.")
     return process
 
 
-def run_command(environment: Mapping[str, str], *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-    """`embedq …`, to its end."""
+def run_command(
+    environment: Mapping[str, str], *arguments: str, timeout_s: float = 60.0, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """`embedq …`, to its end. `cwd`: the folder that has the package."""
     return subprocess.run(
         [sys.executable, "-m", "embedq", *arguments],
         env=env(environment),
-        cwd=ROOT,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..addresses import secret_of, shown
 from ..decide.health import MAKE_ANEW
+from ..decide.messages import OF
 from ..decide.messages import OWN as TASK
 from .app import lazy_app, make_app
 from .circuit import Circuit
@@ -19,6 +20,7 @@ from .redis_broker import RedisBroker
 
 __all__ = [
     "MAKE_ANEW",
+    "OF",
     "TASK",
     "Broker",
     "Circuit",

@@ -1,17 +1,32 @@
-"""Who uses this Redis: each installation's steward leaves its name there, so that two on one are noticed.
+"""Who uses this broker: each installation's steward leaves its name there, so that two on one are noticed.
 
-They would take each other's messages. Nothing is lost by that, and each task waits until its message is missed.
+They would take each other's messages. Nothing is lost by that, and each task waits until its message is missed. Redis keeps the names in a hash;
+RabbitMQ keeps no values, so there a name is a message, in a queue that is looked through and never consumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 INSTALLATIONS: Final = "embedq:installations"
 # Read by `status` and `health`: the names, while there are several.
 SHARED: Final = "embedq:shared"
 FRESH_S: Final = 60
+# RabbitMQ's queue of names. A look holds them for a moment: another look at the same time sees fewer.
+BOARD: Final = "embedq.installations"
+MOST_NOTES: Final = 20
+BOARD_ARGUMENTS: Final = {"x-message-ttl": FRESH_S * 1000, "x-expires": 3_600_000, "x-max-length": MOST_NOTES}
+
+
+class Note(NamedTuple):
+    """What an installation left on RabbitMQ's board."""
+
+    identity: str
+    name: str
+    tag: int
 
 
 def announce(client: Any, prefix: str, identity: str, name: str) -> list[str]:
@@ -37,6 +52,64 @@ def _announced(client: Any, prefix: str, identity: str, name: str) -> list[str]:
     return others
 
 
+def present(client: Any, prefix: str) -> dict[str, str]:
+    """All that left their name lately, by their identities. Raises what redis-py raises."""
+    since = int(client.time()[0]) - FRESH_S
+    told = {
+        key.decode(): value.decode(errors="replace").partition(" ")
+        for key, value in client.hgetall(prefix + INSTALLATIONS).items()
+    }
+    return {key: name for key, (at, _, name) in told.items() if at.isdigit() and int(at) >= since}
+
+
 def _others(found: Mapping[bytes, bytes], identity: str, since: int) -> list[str]:
     told = [value.decode(errors="replace").partition(" ") for key, value in found.items() if key.decode() != identity]
     return sorted(name for at, _, name in told if at.isdigit() and int(at) >= since)
+
+
+def announce_on_board(connection: Any, prefix: str, identity: str, name: str) -> list[str]:
+    """As `announce`, on a connection to RabbitMQ that is open. None are known where the user may not make the queue."""
+    from amqp import Message
+    from amqp.exceptions import AccessRefused, PreconditionFailed
+
+    with suppress(AccessRefused, PreconditionFailed):
+        channel = connection.channel()
+        channel.queue_declare(prefix + BOARD, durable=True, auto_delete=False, arguments=BOARD_ARGUMENTS)
+        notes = list(_notes(channel, prefix))
+        for note in notes:
+            if note.identity == identity:
+                channel.basic_ack(note.tag)
+        body = json.dumps({"identity": identity, "name": name})
+        channel.basic_publish(Message(body, content_type="application/json"), routing_key=prefix + BOARD)
+        channel.close()  # which puts the others' back
+        return sorted({note.name for note in notes if note.identity != identity})
+    return []
+
+
+def on_board(connection: Any, prefix: str = "") -> str:
+    """The names on RabbitMQ's board where there are several, as `status` and `health` tell them; else empty."""
+    notes = present_on_board(connection, prefix)
+    return "; ".join(sorted(notes.values())) if len(notes) > 1 else ""
+
+
+def present_on_board(connection: Any, prefix: str = "") -> dict[str, str]:
+    """As `present`."""
+    from amqp.exceptions import AccessRefused, NotFound
+
+    with suppress(AccessRefused, NotFound):
+        channel = connection.channel()
+        notes = {note.identity: note.name for note in _notes(channel, prefix)}
+        channel.close()
+        return notes
+    return {}
+
+
+def _notes(channel: Any, prefix: str) -> Iterator[Note]:
+    """Taken, not acknowledged. What is no note of ours is passed over, and goes by its time."""
+    for _ in range(MOST_NOTES):
+        message = channel.basic_get(prefix + BOARD)
+        if message is None:
+            return
+        with suppress(ValueError, TypeError, KeyError):
+            said = json.loads(message.body)
+            yield Note(str(said["identity"]), str(said["name"]), message.delivery_tag)

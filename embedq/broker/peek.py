@@ -11,12 +11,11 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from ..addresses import hide, secret_of, shown
-from ..decide.broker_states import BrokerState, parsed, states
+from ..decide.broker_states import BrokerState, in_alarm, parsed, shared_by, states
 from ..model import Priority
 from .neighbours import SHARED
 from .places import is_redis, redis_client
-from .protocol import InBroker
-from .rabbitmq import glimpse
+from .rabbitmq import Glimpse, glimpse
 from .rabbitmq_broker import RabbitBroker
 
 BROKER_WAIT_S = 0.3
@@ -26,7 +25,7 @@ BROKER_WAIT_S = 0.3
 class Peek:
     """The broker from outside. `waiting`: messages by queue, None where it did not answer, `why` not. `unacknowledged`:
     None where they cannot be seen. `of_another_kind`: queues that are not declared as ours are (RabbitMQ). `states`: why it may lose or refuse
-    messages, as far as it may be asked (Redis). `refuses`: why it takes no message although it answers; empty where it takes them, or where
+    messages, as far as it may be asked. `refuses`: why it takes no message although it answers; empty where it takes them, or where
     that cannot be seen."""
 
     reachable: bool
@@ -161,12 +160,15 @@ def _refused(client: Any) -> str:
 
 def _peek_rabbitmq(url: str) -> Peek:
     """An open port is not enough: whether it lets us in and has our queues as we declare them costs a few milliseconds more."""
-    queues = glimpse(url, BROKER_WAIT_S) if urlsplit(url).scheme in ("amqp", "pyamqp") else _by_celery(url)
-    waiting = {name: seen.waiting for name, seen in queues.items()}
-    return Peek(True, "", waiting, of_another_kind=[name for name, seen in queues.items() if seen.of_another_kind])
+    seen = glimpse(url, BROKER_WAIT_S) if urlsplit(url).scheme in ("amqp", "pyamqp") else _by_celery(url)
+    waiting = {name: each.waiting for name, each in seen.queues.items()}
+    of_another_kind = [name for name, each in seen.queues.items() if each.of_another_kind]
+    found = [*shared_by(seen.names), *in_alarm(seen.alarm)]
+    refuses = f"ALARM {seen.alarm}" if seen.alarm else ""
+    return Peek(True, "", waiting, of_another_kind=of_another_kind, states=found, refuses=refuses)
 
 
-def _by_celery(url: str) -> Mapping[str, InBroker]:
-    """TLS, with the options that Celery has for it."""
+def _by_celery(url: str) -> Glimpse:
+    """TLS, with the options that Celery has for it. Of an alarm nothing is told."""
     with closing(RabbitBroker(url)) as broker:
-        return broker.look()
+        return Glimpse(broker.declared(), broker.shared_by(), "")

@@ -62,8 +62,8 @@ class Broker(Protocol):
         """A connection of kombu's to this broker, not yet open; of several nodes, to one that answers."""
         ...
 
-    def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]]) -> None:
-        """One message for each batch of task ids. When it raises, some may have been sent, which is harmless."""
+    def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]], installation: str = "") -> None:
+        """One message for each batch of task ids, whose header names the installation. When it raises, some may have been sent, which is harmless."""
         ...
 
     def publish_foreign(self, task: str, args: Sequence[object], priority: Priority) -> None:
@@ -121,7 +121,11 @@ class Broker(Protocol):
         ...
 
     def announce(self, identity: str, name: str) -> list[str]:
-        """Leave the name of this installation; the names of others that use the same server. None are known of RabbitMQ."""
+        """Leave the name of this installation; the names of others that use the same server."""
+        ...
+
+    def installations(self) -> Mapping[str, str]:
+        """The names of those that use this server now, by their identities."""
         ...
 
     def refuse_unsuitable(self, wait_s: float) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..addresses import hide, secret_of, shown
 from ..decide.health import MAKE_ANEW
+from ..decide.messages import OF
 from ..decide.messages import OWN as TASK
 from ..errors import BrokerUnavailable
 from ..model import Priority
@@ -65,12 +66,12 @@ class Publisher:
         """Kombu's, not yet open: to this broker, whatever Celery's own variables say (CELERY_BROKER_URL); of a list, to a node that answers."""
         return self.app.connection_for_write(nearest(place_of(self.url).url))
 
-    def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]]) -> None:
+    def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]], installation: str = "") -> None:
         self.circuit.check()
         try:
             with self.producers.acquire(block=True, timeout=2) as producer:
                 for priority, ids in batches:
-                    self._send(TASK, [list(ids)], priority, producer)
+                    self._send(TASK, [list(ids)], priority, producer, {OF: installation} if installation else None)
         except Exception as away:  # kombu raises what the transport raises: OSError, redis and amqp errors, and its own
             self._failed(away)
         self.circuit.worked()
@@ -79,9 +80,11 @@ class Publisher:
         with self.asked(), self.producers.acquire(block=True, timeout=2) as producer:
             self._send(task, list(args), priority, producer)
 
-    def _send(self, task: str, args: Sequence[object], priority: Priority, producer: Any) -> None:
+    def _send(
+        self, task: str, args: Sequence[object], priority: Priority, producer: Any, headers: Mapping[str, str] | None = None
+    ) -> None:
         name = self.queue_name(priority)
-        self.app.send_task(task, args=args, queue=name, producer=producer, retry=False, **self.send_options)
+        self.app.send_task(task, args=args, queue=name, producer=producer, retry=False, headers=headers, **self.send_options)
 
     @contextmanager
     def asked(self) -> Iterator[None]:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..model import Priority
+from .alarm import alarm_of, note_alarm
+from .neighbours import on_board
 from .places import nearest
 from .quiet import Taken, until_quiet
 
@@ -43,7 +45,15 @@ class Declared:
     of_another_kind: bool = False
 
 
-def glimpse(url: str, wait_s: float) -> dict[str, Declared]:
+class Glimpse(NamedTuple):
+    """`names`: of the installations, where there are several. `alarm`: why RabbitMQ takes no messages at all; else empty."""
+
+    queues: dict[str, Declared]
+    names: str
+    alarm: str
+
+
+def glimpse(url: str, wait_s: float) -> Glimpse:
     """A look at the four queues without Celery and kombu, whose import would take a fifth of the time that `status` has.
 
     No answer takes longer than `wait_s`. Raises what py-amqp and the socket raise.
@@ -59,12 +69,15 @@ def glimpse(url: str, wait_s: float) -> dict[str, Declared]:
         connect_timeout=wait_s,
         read_timeout=wait_s,
         write_timeout=wait_s,
+        on_blocked=note_alarm,
     )
     try:
         connection.connect()
         found = {queue.value: _looked_at(connection, queue.value) for queue in Priority}
-        connection.close()
-        return found
+        names, alarm = on_board(connection), alarm_of(connection)
+        if not alarm:  # in an alarm RabbitMQ reads nothing more from who has published
+            connection.close()
+        return Glimpse(found, names, alarm)
     finally:
         connection.collect()  # closes the socket without the closing handshake, which could hang
 

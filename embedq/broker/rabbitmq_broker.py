@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..decide.explaining import Place
 from ..errors import BrokerUnavailable
 from ..model import Priority
+from .neighbours import BOARD, announce_on_board, on_board, present_on_board
 from .protocol import InBroker, Keep, Take
 from .publisher import Publisher, shielded
 from .rabbitmq import EXCHANGE, AmqpQueues, Declared
@@ -71,10 +73,9 @@ class RabbitBroker(Publisher):
 
     def remove(self) -> int:
         taken = self.drain(lambda queue, messages: None)
-        with self.asked(), self.connection() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+        with self.asked(), self._open() as connection:
             channel: Any = connection.channel()
-            for queue in Priority:
+            for queue in (*Priority, BOARD):
                 channel.queue_delete(self.prefix + queue)
             channel.exchange_delete(EXCHANGE)
         return taken
@@ -86,7 +87,28 @@ class RabbitBroker(Publisher):
         return False
 
     def announce(self, identity: str, name: str) -> list[str]:
-        return []
+        with self.asked(), self._open() as connection:
+            return announce_on_board(connection, self.prefix, identity, name)
+
+    def installations(self) -> Mapping[str, str]:
+        with self.asked(), self._open() as connection:
+            return present_on_board(connection, self.prefix)
+
+    def declared(self) -> dict[str, Declared]:
+        """Our queues as RabbitMQ has them. Raises BrokerUnavailable."""
+        with self.asked():
+            return self.queues().look()
+
+    def shared_by(self) -> str:
+        """The names of the installations that use this RabbitMQ, where there are several. Raises BrokerUnavailable."""
+        with self.asked(), self._open() as connection:
+            return on_board(connection, self.prefix)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        with self.connection() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+            yield connection
 
     def refuse_unsuitable(self, wait_s: float) -> None:
         """Each RabbitMQ that can be reached is suitable."""

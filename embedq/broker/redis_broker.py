@@ -11,7 +11,7 @@ from ..addresses import hide, shown
 from ..decide.explaining import Place
 from ..errors import BrokerUnavailable, ConfigError
 from ..model import Priority
-from .neighbours import announce
+from .neighbours import announce, present
 from .places import redis_client
 from .protocol import InBroker, Keep, Take
 from .publisher import Publisher, shielded
@@ -105,6 +105,10 @@ class RedisBroker(Publisher):
     def announce(self, identity: str, name: str) -> list[str]:
         with self.asked():
             return announce(self.redis, self.prefix, identity, name)
+
+    def installations(self) -> Mapping[str, str]:
+        with self.asked():
+            return present(self.redis, self.prefix)
 
     def refuse_unsuitable(self, wait_s: float) -> None:
         try:

@@ -31,8 +31,9 @@ def register(made: click.Command) -> click.Command:
 @click.option("--plan", is_flag=True, help="Only say what would be done.")
 @click.option("--sql", is_flag=True, help="Only print the statements that would be executed.")
 def upgrade(revision: str, plan: bool, sql: bool, reason: str, yes: bool) -> Answer:
-    """Create the schema, or bring it up to date, in one transaction. Each statement waits 200 ms for a lock at most, so that no
-    other session waits longer behind it; when it does not get one, the transaction is rolled back and tried again for 20 s.
+    """Create the schema, or bring it up to date, beside workers and writers of this version and the one before. It goes in steps that lock one
+    table each, and wait 60 ms for it at most, so that nobody waits longer behind them; a step that does not get its lock is tried again for
+    20 s. Interrupted, the same command goes on where it stopped.
 
     Example:  embedq db upgrade --plan
     """
@@ -58,7 +59,7 @@ def _planned(store: Store, revision: str, *, as_sql: bool) -> Answer:
     if as_sql:
         return Answer(data, [f"-- {step.revision}: {step.about}\n{step.sql}" for step in found])
     said = [f"{step.revision}  {step.about}" for step in found] or ["nothing is to be done"]
-    return Answer(data, [f"schema: {now or 'nothing'}; in one transaction:", *said])
+    return Answer(data, [f"schema: {now or 'nothing'}; in steps, beside what runs:", *said])
 
 
 @register
@@ -123,9 +124,10 @@ def verify() -> Answer:
     missing = schema.missing(store.database)
     revision = schema.current(store.database)
     store.close()
-    well = not missing and revision == schema.LATEST
+    well = not missing and schema.fits(revision)
     data = {"revision": revision, "needed": schema.LATEST, "missing": missing, "well": well}
-    said: list[str | Table] = [f"schema {revision or 'nothing'}, this version needs {schema.LATEST}"]
+    later = ", and runs on that of the version after it" if well and revision != schema.LATEST else ""
+    said: list[str | Table] = [f"schema {revision or 'nothing'}, this version needs {schema.LATEST}{later}"]
     said += [f"missing: {name}" for name in missing]
     return Answer(data, said, 0) if well else Answer(data, [*said, "next: `embedq db upgrade`"], NOT_WELL)
 
@@ -151,4 +153,4 @@ def health() -> Answer:
     facts["revision"] = schema.current(store.database)
     facts["embedded"] = _told_of_embedded(settings)
     store.close()
-    return Answer(facts, [Table(("", ""), list(facts.items()))], 0 if facts["revision"] == schema.LATEST else NOT_WELL)
+    return Answer(facts, [Table(("", ""), list(facts.items()))], 0 if schema.fits(facts["revision"]) else NOT_WELL)

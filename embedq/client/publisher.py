@@ -184,7 +184,7 @@ class Publisher:
             for at in range(0, len(ids), size)
         )
         try:
-            self.broker().publish(batches)
+            self.broker().publish(batches, self.store.watch.identity)
         except BrokerUnavailable as away:
             log.info("not published, the steward will: %s", away)
             self.store.tasks.free([task for ids in tasks.values() for task in ids])

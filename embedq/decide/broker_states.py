@@ -1,4 +1,4 @@
-"""States of a Redis in which it answers, and yet loses or refuses messages: rules over what its INFO says. Values in, values out."""
+"""States of a broker in which it answers, and yet loses or refuses messages: rules over what it says of itself (Redis: INFO). Values in, values out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Final
 MODE_DATABASE: Final = "`embedq mode database --reason …` works without it meanwhile"
 
 
-NEIGHBOURS: Final = "another installation of embedq uses the same Redis, and each takes the other's messages"
-OF_ITS_OWN: Final = "give each a Redis of its own, or a database of one: redis://host:6379/1 in REDIS_URL or EMBEDDING_BROKER_URL of all its processes"
+NEIGHBOURS: Final = "another installation of embedq uses the same broker, and each takes the other's messages"
+OF_ITS_OWN: Final = (
+    "give each a broker of its own in REDIS_URL or EMBEDDING_BROKER_URL of all its processes, or a part of one: a database of Redis"
+    " (redis://host:6379/1), a virtual host of RabbitMQ (amqp://host:5672/staging)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,25 @@ def parsed(info: str) -> dict[str, str]:
 
 def states(info: Mapping[str, str], shared: str = "") -> Sequence[BrokerState]:
     """`shared`: the names of the installations that use it, while there are several."""
-    return [*_shared(shared), *_replica(info), *_full(info), *_evicts(info), *_cannot_save(info), *_loads(info)]
+    return [*shared_by(shared), *_replica(info), *_full(info), *_evicts(info), *_cannot_save(info), *_loads(info)]
 
 
-def _shared(names: str) -> Iterator[BrokerState]:
+def shared_by(names: str) -> Iterator[BrokerState]:
+    """Of several installations."""
     if names:
         yield BrokerState(
             f"is used by several installations ({names}), and each takes the other's messages", OF_ITS_OWN, refuses=True
+        )
+
+
+def in_alarm(told: str) -> Iterator[BrokerState]:
+    """RabbitMQ's, in its own words."""
+    if told:
+        yield BrokerState(
+            f"is in an alarm and takes no messages ({told})",
+            "`rabbitmq-diagnostics alarms` names the node; give it memory or disk, or raise its limits (vm_memory_high_watermark,"
+            f" disk_free_limit); {MODE_DATABASE}",
+            refuses=True,
         )
 
 

@@ -102,6 +102,7 @@ HEADERS: Mapping[str, Check] = {
     "stamps": optional(stamps),
     "redelivered": optional(flag),
     "compression": optional(text(SHORT)),
+    "embedq_installation": optional(text(SHORT)),
 }
 PROPERTIES: Mapping[str, Check] = {
     "correlation_id": optional(text(SHORT)),

@@ -22,6 +22,8 @@ from typing import Any
 from .envelope import LONGEST_ETA_S, PROPERTIES, flaw, moment_of
 
 OWN = "embedq.embed"
+# A header: the identity of the installation that the task ids are of. Version 0.1.0 writes none.
+OF = "embedq_installation"
 # Of ours the largest has 10,000 ids (EMBEDDING_BATCH_SIZE), 0.3 MB. More is neither parsed nor decompressed.
 LARGEST_BYTES = 4 << 20
 MOST_IDS = 10_000
@@ -125,6 +127,7 @@ def _made_anew(ids: tuple[int, ...], headers: Mapping[str, Any], queue: str, tag
             "argsrepr": f"([{', '.join(map(str, ids[:10]))}{more}],)",
             "kwargsrepr": "{}",
             "redelivered": bool(headers.get("redelivered")),
+            OF: headers.get(OF),
         },
         "properties": {
             "correlation_id": name,

@@ -93,7 +93,8 @@ class Dispatcher:
         if not ids:
             return False
         try:
-            self.broker.publish((priority, ids[at : at + size]) for at in range(0, len(ids), size))
+            batches = ((priority, ids[at : at + size]) for at in range(0, len(ids), size))
+            self.broker.publish(batches, self.store.watch.identity)
         except BrokerUnavailable as away:
             self.failed = self.broker.circuit.why or str(away)
             self.store.tasks.free(ids)

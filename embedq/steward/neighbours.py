@@ -1,4 +1,4 @@
-"""Another installation on the same Redis is told once in the audit log, and by health for as long as it is there."""
+"""Another installation on the same broker is told once in the audit log, and by health for as long as it is there."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ from .switches import Switches
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
-WORDS_INDEX = "article_texts_words"
+WORDS_INDEX = "article_texts_terms"
+# That of version 0.1.0, which searches by it until its last process has ended.
+FORMER_WORDS_INDEX = "article_texts_words"
 
 
 class Index:
@@ -102,11 +104,13 @@ def words_state(database: Database) -> Row:
 
 
 def build_words(database: Database, tell: Callable[[Row], object] = lambda progress: None) -> float:
-    """The index for ranking by words (hybrid search); how many seconds."""
+    """The index for ranking by words (hybrid search), in place of that of version 0.1.0; how many seconds."""
     with alone(database):
         if words_state(database)["state"] == "built":
             raise InputError(f"{WORDS_INDEX} is built already", hint="`embedq index drop --words` first, to build it anew")
-        return _built(database, WORDS_INDEX, QUERIES.create_words_index, 256, tell)
+        took_s = _built(database, WORDS_INDEX, QUERIES.create_words_index, 256, tell)
+        _drop(database, FORMER_WORDS_INDEX)
+    return took_s
 
 
 def drop_words(database: Database) -> bool:

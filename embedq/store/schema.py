@@ -1,4 +1,4 @@
-"""`embedq db upgrade|downgrade|verify`: the schema by Alembic, one process at a time, in one transaction."""
+"""`embedq db upgrade|downgrade|verify`: the schema by Alembic, one at a time; in steps beside what runs (`stepwise.py`), a new one all at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..addresses import shown
 from ..decide import refusals
 from ..decide.refusals import first_line
 from ..errors import InputError, NotWell, StoreRefused, StoreUnavailable
-from . import home
+from . import home, stepwise
 from .database import Database
 from .partitions import lock_holders
 from .remains import drops
@@ -32,7 +32,7 @@ REVISION = re.compile(r"head|base|[+-][0-9]{1,2}|[0-9]{4}")
 REVISIONS = f"name head, base or one of 0001 to {LATEST}"
 OLDEST_POSTGRES = 140000
 PATIENCE_S = 20.0
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('embedq.schema', 0))"
+LOCK = "SELECT pg_advisory_lock(hashtextextended('embedq.schema', 0))"
 
 
 def upgrade(database: Database, revision: str = "head") -> tuple[str | None, str | None]:
@@ -41,11 +41,14 @@ def upgrade(database: Database, revision: str = "head") -> tuple[str | None, str
 
     check_revision(revision)
 
+    if revision == "head" and (now := current(database)) and now > LATEST:
+        return now, now  # made by a later version
+
     def up(config: Config) -> None:
         home.settle(config.attributes["connection"], database.url)
         command.upgrade(config, revision)
 
-    before, _ = _changed(database, up)
+    before, _ = _changed(database, up, way="up", at_once=current(database) is None)
     database.close()  # sessions that began before embedq had its schema look elsewhere for it
     return before, current(database)
 
@@ -55,7 +58,13 @@ def downgrade(database: Database, revision: str = "base", *, keep_articles: bool
     from alembic import command
 
     check_revision(revision)
-    before, _ = _changed(database, lambda config: command.downgrade(config, revision), keep_articles=keep_articles)
+    before, _ = _changed(
+        database,
+        lambda config: command.downgrade(config, revision),
+        way="down",
+        at_once=revision == "base",
+        keep_articles=keep_articles,
+    )
     if revision == "base":
         database.execute("DROP TABLE IF EXISTS embedq_schema_version")
         home.leave(database)
@@ -69,23 +78,35 @@ def check_revision(name: str) -> None:
         raise InputError(f"{name!r} is no revision of the schema", hint=REVISIONS, field="revision")
 
 
-def _changed(database: Database, change: Callable[[Config], None], **attributes: Any) -> tuple[str | None, str | None]:
-    """Each statement waits for a lock no longer than GIVES_WAY, so that no reader or writer waits behind it for longer; when it does not
-    get one, the transaction is rolled back and tried again, for PATIENCE_S."""
+def _changed(
+    database: Database, change: Callable[[Config], None], *, way: str, **attributes: Any
+) -> tuple[str | None, str | None]:
+    """No statement waits for a lock longer than GIVES_WAY, so that no reader or writer waits behind it for longer; what does not get its lock
+    is tried again, for PATIENCE_S."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             with _alembic(database, **attributes) as config:
+                stepwise.refuse_half_done(config.attributes["connection"].connection.driver_connection, way)
                 before = current(database)
                 change(config)
             return before, current(database)
         except psycopg.errors.LockNotAvailable as busy:
             if time.monotonic() > deadline:
-                raise NotWell(
-                    f"the schema of {shown(database.url)} was not changed: its tables are in use by {lock_holders(database, RELATIONS)}",
-                    hint="nothing is half done; end that session or wait for it, and run the same command again",
-                ) from busy
+                raise _in_use(database) from busy
             time.sleep(random.uniform(0.1, 0.5))
+
+
+def _in_use(database: Database) -> NotWell:
+    return NotWell(
+        f"the schema of {shown(database.url)} was not changed any further: its tables are in use by {lock_holders(database, RELATIONS)}",
+        hint="what runs goes on; end that session or wait for it, and run the same command again: it goes on where it stopped",
+    )
+
+
+def fits(revision: str | None) -> bool:
+    """Whether this version runs on it: on its own, and on what later versions make of it (docs/howto/upgrade.rst)."""
+    return revision is not None and revision >= LATEST
 
 
 def current(database: Database) -> str | None:
@@ -151,10 +172,7 @@ def _unchanged(database: Database, why: BaseException) -> StoreUnavailable:
         if refused is None
         else (StoreRefused, _left_over(database) or refused.hint)
     )
-    return kind(
-        f"the schema of {shown(database.url)} was not changed: {first_line(why)}",
-        hint=f"nothing is half done (one transaction); {step}",
-    )
+    return kind(f"the schema of {shown(database.url)} was not changed: {first_line(why)}", hint=f"what runs goes on; {step}")
 
 
 def _plain_connection(database: Database) -> psycopg.Connection[Any]:

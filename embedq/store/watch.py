@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from ..errors import StoreRefused, StoreUnavailable
 from .database import Database, Row
 from .queries import QUERIES
 
@@ -13,6 +15,15 @@ CAP = 50_000
 class Watch:
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._identity = ""
+
+    @property
+    def identity(self) -> str:
+        """This installation's, asked for once; empty while that cannot be had."""
+        if not self._identity:
+            with suppress(StoreUnavailable, StoreRefused):
+                self._identity = str(self.installation()["identity"] or "")
+        return self._identity
 
     def installation(self) -> Row:
         """`identity` tells two installations apart, `name` is for people."""

@@ -37,6 +37,7 @@ MODULES = {
     "B12": "attached",
     "B14": "quality",
     "B17": "console",
+    "B18": "upgrading",
 }
 
 
@@ -44,7 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description="Benchmarks, as ratios measured side by side in one run."
     )
-    parser.add_argument("which", nargs="*", metavar="B1 … B17", help="all of them, when none is named")
+    parser.add_argument("which", nargs="*", metavar="B1 … B18", help="all of them, when none is named")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer rounds: to see that it runs, not how fast")
     parser.add_argument("--keep", action="store_true", help="write tests/bench/figures.json, the record of the last good run")
     parser.add_argument("--compare", metavar="REV", help="measure this revision and the checkout in turn, and print ratios")

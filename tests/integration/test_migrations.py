@@ -9,7 +9,7 @@ import pytest
 
 from embedq.errors import NotWell, StoreUnavailable
 from embedq.model import Model
-from embedq.store import Store, schema, steps
+from embedq.store import Store, schema, steps, stepwise
 from embedq.store.database import Database
 from tests.schema import FILE, as_made
 
@@ -151,24 +151,103 @@ def in_use(database, empty):
         yield writing
 
 
-@pytest.mark.parametrize("change", [lambda database: schema.downgrade(database, "0004"), schema.downgrade])
-def test_a_change_of_the_schema_says_who_is_in_the_way_and_holds_nobody_up(
-    database, empty, in_use, monkeypatch, in_thread, change
-):
-    monkeypatch.setattr(schema, "PATIENCE_S", 1.5)
-    changing = in_thread(change, database)
-
-    with psycopg.connect(empty, autocommit=True) as other:
-        saves = 0
+def saves_until_done(changing, url):
+    """Of another article, in a session of its own."""
+    saves = 0
+    with psycopg.connect(url, autocommit=True) as other:
         while not changing.done():
             other.execute("UPDATE articles SET metadata = '{}' WHERE id = 'b'")
             saves += 1
+    return saves
+
+
+def test_what_removes_embedq_says_who_is_in_the_way_and_holds_nobody_up(database, empty, in_use, monkeypatch, in_thread):
+    monkeypatch.setattr(schema, "PATIENCE_S", 1.5)
+    changing = in_thread(schema.downgrade, database)
+
+    assert saves_until_done(changing, empty) > 3
 
     with pytest.raises(NotWell, match="the application"):
         changing.result()
-    assert saves > 3
     assert schema.current(database) == schema.LATEST
     assert schema.missing(database) == []
+
+
+def test_a_change_of_the_schema_stops_at_a_writer_says_who_it_is_and_goes_on_there(
+    database, empty, in_use, monkeypatch, in_thread
+):
+    monkeypatch.setattr(schema, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(stepwise, "PATIENCE_S", 1.5)
+    before = as_made(empty)
+    changing = in_thread(schema.downgrade, database, "0004")
+
+    assert saves_until_done(changing, empty) > 3
+
+    with pytest.raises(NotWell, match="the application"):
+        changing.result()
+    with pytest.raises(NotWell, match="interrupted after") as refused:
+        schema.upgrade(database)
+    assert "embedq db downgrade" in refused.value.hint
+    in_use.commit()
+    assert schema.downgrade(database, "0004")[1] == "0004"
+    assert schema.upgrade(database) == ("0004", schema.LATEST)
+    assert as_made(empty) == before
+
+
+def test_an_upgrade_that_was_interrupted_does_no_step_twice(database, empty, monkeypatch):
+    """The step before the one that meets the reader adds columns."""
+    schema.upgrade(database, "0004")
+    monkeypatch.setattr(schema, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(stepwise, "PATIENCE_S", 0.3)
+    with psycopg.connect(empty) as reading:
+        reading.execute("SELECT count(*) FROM embedding_workers")
+        with pytest.raises(NotWell):
+            schema.upgrade(database)
+    with database.transaction() as connection:
+        assert stepwise.half_done(connection) == ("0005", "up", 4)
+
+    assert schema.upgrade(database) == ("0004", schema.LATEST)
+    assert as_made(empty) == FILE.read_text(encoding="utf-8")
+
+
+def test_what_is_half_done_can_be_removed(database, empty, in_use, monkeypatch, left):
+    monkeypatch.setattr(schema, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(stepwise, "PATIENCE_S", 0.3)
+    with pytest.raises(NotWell, match="the application"):
+        schema.downgrade(database, "0004")
+    with database.transaction() as connection:
+        assert stepwise.half_done(connection)
+    in_use.commit()
+
+    schema.downgrade(database)
+
+    assert left() == []
+
+
+def test_a_step_that_fails_is_tried_again_and_then_done_once(database, empty, in_use, monkeypatch):
+    """The writer ends after the third try of a step. Were a step that is done executed again, its column would be there twice."""
+    tries = []
+    once = stepwise._once
+
+    def counted(connection, step, note):
+        tries.append((note, step.sql))
+        in_use.commit() if len(tries) - len(set(tries)) == 2 else None
+        return once(connection, step, note)
+
+    monkeypatch.setattr(stepwise, "_once", counted)
+
+    schema.downgrade(database, "0004")
+
+    assert len(tries) - len(set(tries)) >= 2
+    assert schema.upgrade(database) == ("0004", schema.LATEST)
+
+
+def test_a_schema_of_a_later_version_is_left_alone_and_fits(database):
+    schema.upgrade(database)
+    database.execute("UPDATE embedq_schema_version SET version_num = '0999'")
+
+    assert schema.upgrade(database) == ("0999", "0999")
+    assert schema.fits("0999") and not schema.fits("0004") and not schema.fits(None)
 
 
 def test_a_change_of_the_schema_goes_on_when_the_writer_has_ended(database, in_use, in_thread):

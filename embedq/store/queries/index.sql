@@ -15,7 +15,7 @@ WHERE t.oid = to_regclass(%(table)s)
 CREATE INDEX CONCURRENTLY {index} ON {table} USING hnsw ((embedding::{cast}({dimensions})) {cast}_cosine_ops)
 
 -- name: create_words_index
-CREATE INDEX CONCURRENTLY article_texts_words ON article_texts USING gin (embedq_terms(title, content, metadata))
+CREATE INDEX CONCURRENTLY article_texts_terms ON article_texts USING gin (embedq_terms(title, content, metadata))
 
 -- name: index_progress
 SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total FROM pg_stat_progress_create_index WHERE pid = %(pid)s

@@ -53,7 +53,7 @@ SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hns
 
 -- name: words_indexed
 -- Whether ranking by words has its index.
-SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('article_texts_words') AND indisvalid) AS built
+SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('article_texts_terms') AND indisvalid) AS built
 
 -- name: words_by_index
 (SELECT v.id FROM article_texts v

@@ -1,7 +1,7 @@
 -- name: installation
 -- Which installation this is, to itself and to people: of one server, database and schema there is one.
 SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), d.oid, current_schema()) AS identity,
-       format('database %%s, schema %%s (%%s)', d.datname, current_schema(), right((SELECT system_identifier FROM pg_control_system())::text, 6)) AS name
+       'database ' || d.datname || ', schema ' || current_schema() || ' (' || right((SELECT system_identifier FROM pg_control_system())::text, 6) || ')' AS name
 FROM pg_database d WHERE d.datname = current_database()
 
 -- name: task_of_article

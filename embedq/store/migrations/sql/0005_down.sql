@@ -1,8 +1,13 @@
 -- The functions, the trigger and the view as 0004 left them.
+
+-- step: article_versions
 DELETE FROM article_versions WHERE purged_at IS NOT NULL;
 ALTER TABLE article_versions DROP COLUMN purged_at;
 
+-- step: embedding_workers
 ALTER TABLE embedding_workers DROP COLUMN ending_since;
+
+-- step: embedding_rejected_messages
 -- Two messages with the same prefix were two rows; the version before would take them for the same: the first stands for all.
 UPDATE embedding_rejected_messages r SET seen = least(2147483647, same.seen)::integer
 FROM (SELECT min(id) AS id, sum(seen) AS seen FROM embedding_rejected_messages GROUP BY queue, raw HAVING count(*) > 1) same WHERE r.id = same.id;
@@ -14,7 +19,32 @@ ALTER TABLE embedding_rejected_messages
     ADD COLUMN digest bytea NOT NULL GENERATED ALWAYS AS (sha256(raw)) STORED,
     ADD CONSTRAINT embedding_rejected_messages_queue_digest_key UNIQUE (queue, digest);
 
+-- step: embedding_tasks
+CREATE OR REPLACE TRIGGER embedq_task_changed_by_hand BEFORE UPDATE ON embedding_tasks FOR EACH ROW
+    WHEN (OLD.status <> NEW.status AND OLD.claims = NEW.claims AND NOT (
+        OLD.lease_holder IS NOT NULL AND NEW.lease_holder IS NULL AND NEW.processed_at IS NOT NULL
+        AND (NEW.status <> 'pending' OR NEW.dispatched_at IS NULL)))
+    EXECUTE FUNCTION embedq_task_changed_by_hand();
 
+-- step
+CREATE OR REPLACE VIEW articles AS
+SELECT a.id, a.tenant_id, a.slug, a.title, a.content, a.metadata,
+       CASE
+           WHEN EXISTS (
+               SELECT FROM embeddings e
+               WHERE e.model_id = (SELECT model_id FROM embedding_active_model) AND e.article_id = a.id AND e.text_hash = a.text_hash
+           ) THEN 'ready'
+           ELSE coalesce((
+               SELECT CASE t.status WHEN 'pending' THEN 'queued' WHEN 'completed' THEN 'queued' WHEN 'cancelled' THEN 'skipped' ELSE t.status END
+               FROM embedding_tasks t
+               WHERE t.article_id = a.id AND t.model_id = (SELECT model_id FROM embedding_active_model) AND t.version >= a.version
+               ORDER BY t.id DESC LIMIT 1
+           ), 'queued')
+       END AS embedding_status,
+       a.created_at, a.updated_at, a.version
+FROM article_texts a;
+
+-- step
 CREATE OR REPLACE FUNCTION embedq_wake() RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -178,27 +208,3 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-
-DROP TRIGGER embedq_task_changed_by_hand ON embedding_tasks;
-CREATE TRIGGER embedq_task_changed_by_hand BEFORE UPDATE ON embedding_tasks FOR EACH ROW
-    WHEN (OLD.status <> NEW.status AND OLD.claims = NEW.claims AND NOT (
-        OLD.lease_holder IS NOT NULL AND NEW.lease_holder IS NULL AND NEW.processed_at IS NOT NULL
-        AND (NEW.status <> 'pending' OR NEW.dispatched_at IS NULL)))
-    EXECUTE FUNCTION embedq_task_changed_by_hand();
-
-CREATE OR REPLACE VIEW articles AS
-SELECT a.id, a.tenant_id, a.slug, a.title, a.content, a.metadata,
-       CASE
-           WHEN EXISTS (
-               SELECT FROM embeddings e
-               WHERE e.model_id = (SELECT model_id FROM embedding_active_model) AND e.article_id = a.id AND e.text_hash = a.text_hash
-           ) THEN 'ready'
-           ELSE coalesce((
-               SELECT CASE t.status WHEN 'pending' THEN 'queued' WHEN 'completed' THEN 'queued' WHEN 'cancelled' THEN 'skipped' ELSE t.status END
-               FROM embedding_tasks t
-               WHERE t.article_id = a.id AND t.model_id = (SELECT model_id FROM embedding_active_model) AND t.version >= a.version
-               ORDER BY t.id DESC LIMIT 1
-           ), 'queued')
-       END AS embedding_status,
-       a.created_at, a.updated_at, a.version
-FROM article_texts a;

@@ -1,6 +1,54 @@
 -- What the interleavings of writers, workers and operators need (docs/why/interleavings.rst). Every function keeps its signature, every
 -- column has a default: the code of the version before runs on this schema.
 
+-- step: embedding_tasks
+CREATE OR REPLACE TRIGGER embedq_task_changed_by_hand BEFORE UPDATE ON embedding_tasks FOR EACH ROW
+    WHEN (OLD.status <> NEW.status AND OLD.claims = NEW.claims AND current_setting('embedq.own_change', true) IS DISTINCT FROM 'on'
+        AND NOT (OLD.lease_holder IS NOT NULL AND NEW.lease_holder IS NULL AND NEW.processed_at IS NOT NULL
+                 AND (NEW.status <> 'pending' OR NEW.dispatched_at IS NULL) AND current_setting('lock_timeout') = '200ms'))
+    EXECUTE FUNCTION embedq_task_changed_by_hand();
+
+-- step
+-- The view that everybody uses: an open task is the answer wherever there is one.
+CREATE OR REPLACE VIEW articles AS
+SELECT a.id, a.tenant_id, a.slug, a.title, a.content, a.metadata,
+       CASE
+           WHEN EXISTS (
+               SELECT FROM embeddings e
+               WHERE e.model_id = (SELECT model_id FROM embedding_active_model) AND e.article_id = a.id AND e.text_hash = a.text_hash
+           ) THEN 'ready'
+           ELSE coalesce((
+               SELECT CASE t.status WHEN 'pending' THEN 'queued' WHEN 'completed' THEN 'queued' WHEN 'cancelled' THEN 'skipped' ELSE t.status END
+               FROM embedding_tasks t
+               WHERE t.article_id = a.id AND t.model_id = (SELECT model_id FROM embedding_active_model)
+                 AND (t.version >= a.version OR t.status = 'pending')
+               ORDER BY t.status IN ('pending', 'processing') DESC, t.id DESC LIMIT 1
+           ), 'queued')
+       END AS embedding_status,
+       a.created_at, a.updated_at, a.version
+FROM article_texts a;
+
+-- step: article_versions
+-- Retention -----------------------------------------------------------------------------------------------------------------------
+-- When the texts of a deleted article are old enough, they go, all of them. One row stays, without a text: the highest number that was
+-- given, so that no number ever means two texts.
+ALTER TABLE article_versions ADD COLUMN purged_at timestamptz;
+
+-- step: embedding_rejected_messages
+-- Messages that could not be understood, and workers that end ---------------------------------------------------------------------------
+-- Of a large message only a prefix is kept: then `whole_size` and `whole_digest` say what it was; otherwise they are NULL and `raw` is the
+-- whole message. `digest` stays a generated column, so that who knows of neither column writes it as before.
+ALTER TABLE embedding_rejected_messages ADD COLUMN whole_size bigint, ADD COLUMN whole_digest bytea, ADD COLUMN last_at timestamptz;
+ALTER TABLE embedding_rejected_messages DROP COLUMN digest;  -- and with it UNIQUE (queue, digest)
+ALTER TABLE embedding_rejected_messages
+    ADD COLUMN digest bytea NOT NULL GENERATED ALWAYS AS (coalesce(whole_digest, sha256(raw))) STORED,
+    ADD CONSTRAINT embedding_rejected_messages_queue_digest_key UNIQUE (queue, digest);
+
+-- step: embedding_workers
+-- Since when a worker is about to end: it claims nothing any more and settles what it has in hand.
+ALTER TABLE embedding_workers ADD COLUMN ending_since timestamptz;
+
+-- step
 -- The schema is pinned by name, with pg_temp last: no table of a role's own schema, and no temporary one, takes the place of ours.
 DO $do$
 DECLARE
@@ -233,44 +281,3 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-DROP TRIGGER embedq_task_changed_by_hand ON embedding_tasks;
-CREATE TRIGGER embedq_task_changed_by_hand BEFORE UPDATE ON embedding_tasks FOR EACH ROW
-    WHEN (OLD.status <> NEW.status AND OLD.claims = NEW.claims AND current_setting('embedq.own_change', true) IS DISTINCT FROM 'on'
-        AND NOT (OLD.lease_holder IS NOT NULL AND NEW.lease_holder IS NULL AND NEW.processed_at IS NOT NULL
-                 AND (NEW.status <> 'pending' OR NEW.dispatched_at IS NULL) AND current_setting('lock_timeout') = '200ms'))
-    EXECUTE FUNCTION embedq_task_changed_by_hand();
-
--- The view that everybody uses: an open task is the answer wherever there is one.
-CREATE OR REPLACE VIEW articles AS
-SELECT a.id, a.tenant_id, a.slug, a.title, a.content, a.metadata,
-       CASE
-           WHEN EXISTS (
-               SELECT FROM embeddings e
-               WHERE e.model_id = (SELECT model_id FROM embedding_active_model) AND e.article_id = a.id AND e.text_hash = a.text_hash
-           ) THEN 'ready'
-           ELSE coalesce((
-               SELECT CASE t.status WHEN 'pending' THEN 'queued' WHEN 'completed' THEN 'queued' WHEN 'cancelled' THEN 'skipped' ELSE t.status END
-               FROM embedding_tasks t
-               WHERE t.article_id = a.id AND t.model_id = (SELECT model_id FROM embedding_active_model)
-                 AND (t.version >= a.version OR t.status = 'pending')
-               ORDER BY t.status IN ('pending', 'processing') DESC, t.id DESC LIMIT 1
-           ), 'queued')
-       END AS embedding_status,
-       a.created_at, a.updated_at, a.version
-FROM article_texts a;
-
--- Retention -----------------------------------------------------------------------------------------------------------------------
--- When the texts of a deleted article are old enough, they go, all of them. One row stays, without a text: the highest number that was
--- given, so that no number ever means two texts.
-ALTER TABLE article_versions ADD COLUMN purged_at timestamptz;
-
--- Messages that could not be understood, and workers that end ---------------------------------------------------------------------------
--- Of a large message only a prefix is kept: then `whole_size` and `whole_digest` say what it was; otherwise they are NULL and `raw` is the
--- whole message. `digest` stays a generated column, so that who knows of neither column writes it as before.
-ALTER TABLE embedding_rejected_messages ADD COLUMN whole_size bigint, ADD COLUMN whole_digest bytea, ADD COLUMN last_at timestamptz;
-ALTER TABLE embedding_rejected_messages DROP COLUMN digest;  -- and with it UNIQUE (queue, digest)
-ALTER TABLE embedding_rejected_messages
-    ADD COLUMN digest bytea NOT NULL GENERATED ALWAYS AS (coalesce(whole_digest, sha256(raw))) STORED,
-    ADD CONSTRAINT embedding_rejected_messages_queue_digest_key UNIQUE (queue, digest);
--- Since when a worker is about to end: it claims nothing any more and settles what it has in hand.
-ALTER TABLE embedding_workers ADD COLUMN ending_since timestamptz;

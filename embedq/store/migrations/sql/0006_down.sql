@@ -1,4 +1,6 @@
 -- Sources are detached, and their rows are no articles any more. The functions and the view as 0005 left them.
+
+-- step
 DO $do$
 DECLARE
     source record;
@@ -7,14 +9,18 @@ BEGIN
         PERFORM embedq_unhook(source.name);
     END LOOP;
 END $do$;
-DELETE FROM article_texts WHERE source IS NOT NULL;
 
-DROP FUNCTION embedq_nearest, embedq_import_vectors, embedq_as_vector, embedq_source_differences, embedq_source_step, embedq_compare_articles, embedq_compare_rows, embedq_of_a_row,
-    embedq_source_thin, embedq_source_fill, embedq_stretch_end, embedq_stretch_sql,
-    embedq_detach, embedq_source_forget, embedq_unhook, embedq_attach, embedq_source_key, embedq_source_view, embedq_source_triggers, embedq_tables_of,
-    embedq_trigger_sql, embedq_source_behind, embedq_upsert_sql, embedq_digests_sql, embedq_articles_sql, embedq_key_column_sql, embedq_key_sql,
-    embedq_source_definition, embedq_text_of, embedq_expression, embedq_key_of, embedq_check_table, embedq_table_of, embedq_table_named, embedq_refuse;
+-- step: beside writers
+DO $do$
+BEGIN
+    LOOP
+        DELETE FROM article_texts WHERE id = ANY (ARRAY(SELECT id FROM article_texts WHERE source IS NOT NULL ORDER BY source, id LIMIT 1000));
+        EXIT WHEN NOT FOUND;
+        COMMIT;
+    END LOOP;
+END $do$;
 
+-- step
 CREATE OR REPLACE VIEW articles AS
 SELECT a.id, a.tenant_id, a.slug, a.title, a.content, a.metadata,
        CASE
@@ -32,7 +38,16 @@ SELECT a.id, a.tenant_id, a.slug, a.title, a.content, a.metadata,
        END AS embedding_status,
        a.created_at, a.updated_at, a.version
 FROM article_texts a;
+
+-- step
 DROP VIEW embedq_articles;
+
+-- step
+DROP FUNCTION embedq_nearest, embedq_import_vectors, embedq_as_vector, embedq_source_differences, embedq_source_step, embedq_compare_articles, embedq_compare_rows, embedq_of_a_row,
+    embedq_source_thin, embedq_source_fill, embedq_stretch_end, embedq_stretch_sql,
+    embedq_detach, embedq_source_forget, embedq_unhook, embedq_attach, embedq_source_key, embedq_source_view, embedq_source_triggers, embedq_tables_of,
+    embedq_trigger_sql, embedq_source_behind, embedq_upsert_sql, embedq_digests_sql, embedq_articles_sql, embedq_key_column_sql, embedq_key_sql,
+    embedq_source_definition, embedq_text_of, embedq_expression, embedq_key_of, embedq_check_table, embedq_table_of, embedq_table_named, embedq_refuse;
 
 CREATE OR REPLACE FUNCTION embedq_articles_inserted() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off AS $$
@@ -112,6 +127,8 @@ ALTER FUNCTION embedq_articles_deleted() SECURITY INVOKER;
 ALTER FUNCTION embedq_articles_truncated() SECURITY INVOKER;
 GRANT EXECUTE ON FUNCTION embedq_articles_inserted(), embedq_articles_updated(), embedq_articles_deleted(), embedq_articles_truncated() TO PUBLIC;
 
-DROP INDEX article_texts_of_source;
+-- step: article_texts
 ALTER TABLE article_texts DROP CONSTRAINT article_texts_id_of_source, DROP COLUMN source;
+
+-- step
 DROP TABLE embedding_sources;

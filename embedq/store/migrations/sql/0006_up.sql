@@ -1,6 +1,7 @@
 -- Sources: tables of the user's whose rows are kept embedded (docs/why/sources.rst). A row of a source is a row of article_texts with `source`
 -- set and an id that is made of the source's name and the row's key; all that holds for articles holds for it.
 
+-- step
 CREATE TABLE embedding_sources (
     name text PRIMARY KEY CHECK (name ~ '^[a-z_][a-z0-9_]{0,39}$'),
     schema_name text NOT NULL,
@@ -25,11 +26,12 @@ CREATE TABLE embedding_sources (
     behind_statement text
 );
 
+-- step: article_texts
 ALTER TABLE article_texts ADD COLUMN source text;
 -- No row has a source yet: there is nothing to validate.
 ALTER TABLE article_texts ADD CONSTRAINT article_texts_id_of_source CHECK (source IS NULL OR starts_with(id, source || ':')) NOT VALID;
-CREATE INDEX article_texts_of_source ON article_texts (source, id) WHERE source IS NOT NULL;
 
+-- step
 -- All texts with their status. `articles` shows those that were written as articles.
 CREATE VIEW embedq_articles AS
 SELECT a.id, a.tenant_id, a.slug, a.title, a.content, a.metadata,
@@ -51,6 +53,7 @@ FROM article_texts a;
 CREATE OR REPLACE VIEW articles AS
 SELECT id, tenant_id, slug, title, content, metadata, embedding_status, created_at, updated_at, version FROM embedq_articles WHERE source IS NULL;
 
+-- step
 -- The triggers on articles run with their owner's rights: who may write articles needs no right on any other table of embedq's. EXECUTE is
 -- taken from PUBLIC, or a role could put such a trigger on a table of its own.
 CREATE OR REPLACE FUNCTION embedq_articles_inserted() RETURNS trigger
@@ -932,3 +935,8 @@ BEGIN
                   ELSE format('ARRAY(SELECT jsonb_array_elements_text(substr(b.article_id, %s)::jsonb))', length(the_source) + 2) END, k)
     USING the_vector;
 END $$;
+
+-- step: beside writers
+DROP INDEX CONCURRENTLY IF EXISTS article_texts_of_source;
+
+CREATE INDEX CONCURRENTLY article_texts_of_source ON article_texts (source, id) WHERE source IS NOT NULL;

@@ -1,8 +1,7 @@
 -- Ranking by words: each article in the stems of its language, identifiers as a whole and in parts, letters without their accents, and
 -- pairs of neighbours where a script has no spaces (docs/why/search.rst). The functions call no function of another schema than pg_catalog.
 
--- The index was made of other words: `embedq index build --words` makes it anew.
-DROP INDEX IF EXISTS article_texts_words;
+-- The index article_texts_words of version 0.1.0 is of other words. It stays while processes of that version may search by it.
 
 -- e with an accent as e: the letters of Latin script without their marks. Unicode's forms exist in UTF8 databases only; elsewhere the text stays.
 CREATE FUNCTION embedq_unaccented(said text) RETURNS text

@@ -1,0 +1,34 @@
+"""RabbitMQ's alarms (memory, disk), in which it takes no messages from anybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# In an alarm RabbitMQ tells who publishes, at once, that it takes nothing (connection.blocked). Nobody has a queue of this name, so that the
+# message is dropped. What it has to say comes before the answer to a later question. Source: RabbitMQ, Blocked Connection Notifications.
+TO_NOBODY = "embedq.nobody"
+ALARM_WAIT_S = 0.05
+
+
+class _Alarm(Exception):
+    pass
+
+
+def note_alarm(reason: str) -> None:
+    """For py-amqp's `on_blocked`."""
+    raise _Alarm(str(reason) or "an alarm")
+
+
+def alarm_of(connection: Any) -> str:
+    """RabbitMQ's words; empty where there is none. The connection has `note_alarm`, and is of no use after an alarm."""
+    from amqp import Message
+
+    channel = connection.channel()
+    channel.basic_publish(Message(""), routing_key=TO_NOBODY)
+    try:
+        connection.drain_events(timeout=ALARM_WAIT_S)
+    except TimeoutError:
+        return ""
+    except _Alarm as told:
+        return str(told)
+    return ""
