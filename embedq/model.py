@@ -47,17 +47,55 @@ class TaskStatus(StrEnum):
 OPEN = (TaskStatus.PENDING, TaskStatus.PROCESSING)
 
 
+class Role(StrEnum):
+    """What a text is embedded for: to be found, or to find."""
+
+    DOCUMENT = "document"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What a model's inputs are made of: part of the model, because vectors of inputs that were made otherwise cannot be compared.
+
+    `document`, `query`: put before a text that is stored, before a question. `document_parameters`, `query_parameters`: further fields of
+    the request, a JSON object; empty for none. `chunk_tokens`, `chunk_overlap`: None where the settings of each process decide.
+    `headings`: whether a chunk has the headings above it before it. `asked_as`: the server's name for the model, where it is registered under another one.
+    """
+
+    document: str = ""
+    query: str = ""
+    document_parameters: str = ""
+    query_parameters: str = ""
+    chunk_tokens: int | None = None
+    chunk_overlap: int | None = None
+    headings: bool = False
+    asked_as: str = ""
+
+    def prefix(self, role: Role) -> str:
+        return self.document if role is Role.DOCUMENT else self.query
+
+    def parameters(self, role: Role) -> str:
+        return self.document_parameters if role is Role.DOCUMENT else self.query_parameters
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A (provider, name, dimensions) whose vectors can be compared with each other. `id` is 0 before it is registered."""
+    """A (provider, name, dimensions, preparation) whose vectors can be compared with each other. `id` is 0 before it is registered."""
 
     provider: str
     name: str
     dimensions: int
     id: int = 0
+    preparation: Preparation = Preparation()
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}/{self.dimensions}"
+
+    @property
+    def asked_as(self) -> str:
+        """The name that the server knows."""
+        return self.preparation.asked_as or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +161,7 @@ class Claimed(NamedTuple):
 
 class Hit(NamedTuple):
     """One search result. `score` is the cosine similarity, -1 to 1; `metadata` and `updated_at` are the article's. Of a source's row: its
-    `source`, and its `key` by column."""
+    `source`, and its `key` by column. `path`: the headings above the passage, the outermost first."""
 
     article_id: str
     tenant_id: str
@@ -135,6 +173,7 @@ class Hit(NamedTuple):
     updated_at: datetime | None = None
     source: str | None = None
     key: Mapping[str, Any] | None = None
+    path: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from .address_kinds import of_http, of_postgres
 from .addresses import Address
 from .decide.arguments import as_text, headers_of
 from .decide.modes import ProcessEnv
+from .decide.preparation import prefixes_of
 from .decide.prices import cap_of, numbers
 from .errors import ConfigError
 from .model import Mode
@@ -78,17 +79,31 @@ class Settings:
         "",
         "what a model takes of one text, where its row is missing or its server takes less: 512, or openai/my-model=512",
     )
+    prefixes: str = _setting(
+        "EMBEDDING_PREFIXES",
+        checked(prefixes_of),
+        "",
+        "what the model wants before texts, as a JSON object; {}: nothing; empty: what is known of it; part of the model:"
+        ' {"document": "passage: ", "query": "query: "}; document_parameters and query_parameters are fields of the request',
+    )
     chunk_tokens: str = _setting(
         "EMBEDDING_CHUNK_TOKENS",
         checked(numbers),
         "2000",
-        "a longer text is embedded in chunks of so many tokens (estimated), at most what the model takes: 2000, or openai/my-model=300",
+        "a longer text is embedded in chunks of so many tokens (estimated), at most what the model takes: 2000, or openai/my-model=300;"
+        " part of the model from its registration on",
     )
     chunk_overlap: str = _setting(
         "EMBEDDING_CHUNK_OVERLAP",
         checked(numbers),
         "100",
         "so many tokens of a chunk are repeated in the next, at most a quarter of one; by model like the size",
+    )
+    chunk_headings: bool = _setting(
+        "EMBEDDING_CHUNK_HEADINGS",
+        boolean,
+        False,
+        "true: a chunk is embedded with the headings above it; part of the model from its registration on",
     )
     requests_per_minute: str = _setting(
         "EMBEDDING_REQUESTS_PER_MINUTE",

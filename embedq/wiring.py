@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from .broker import Broker, broker_at, shown
 from .decide.arguments import headers_of
 from .decide.budget import Rates
-from .decide.prices import number_for
+from .decide.preparation import KNOWN, prefixes_of, same_prefixes, told, with_prefixes
+from .decide.prices import named_for, number_for
 from .decide.retry import RetryPolicy
 from .endpoints import addresses
 from .engine.chunking import USUAL, ChunkSize
 from .engine.instrumented import MeasuredTasks, measured
 from .errors import ConfigError
-from .model import Model
+from .model import Model, Preparation, Role
 from .process import keep_what_was_loaded
 from .settings import Settings
 from .store import Store
@@ -58,7 +61,22 @@ def wanted_model(settings: Settings) -> Model:
                 f"EMBEDDING_MODEL={name} has no known dimensions", hint="set EMBEDDING_DIMENSIONS to the length of its vectors"
             )
         name, dimensions = name or usual_name, dimensions or usual_dimensions
-    return Model(settings.provider, name, dimensions)
+    model = Model(settings.provider, name, dimensions)
+    return prepared_model(settings, model, settings.prefixes, headings=settings.chunk_headings)
+
+
+def prepared_model(
+    settings: Settings, model: Model, prefixes: str = "", size: ChunkSize | None = None, *, headings: bool = False
+) -> Model:
+    """With the preparation that it is to be registered with: what is said here, else what is known of it."""
+    known = known_preparation_of(model)
+    given = prefixes_of(prefixes)
+    chosen = size or chunk_size(settings, model)
+    preparation = with_prefixes(known, given) if given is not None else known
+    return replace(
+        model,
+        preparation=replace(preparation, chunk_tokens=chosen.tokens, chunk_overlap=chosen.overlap_tokens, headings=headings),
+    )
 
 
 def model_named(settings: Settings) -> bool:
@@ -78,7 +96,48 @@ def trial_model(settings: Settings) -> Model:
 def agreed_model(settings: Settings, store: Store) -> Model:
     """The active model; refused when the settings name another one."""
     active = store.models.active()
-    return active if active is not None and not model_named(settings) else store.models.agree(wanted_model(settings))
+    if active is None or model_named(settings):
+        active = store.models.agree(wanted_model(settings))
+    _refuse_another_preparation(settings, active)
+    return active
+
+
+def _refuse_another_preparation(settings: Settings, active: Model) -> None:
+    """Settings that would make other inputs than the stored vectors were made of. Where they name another model, they are not about this one."""
+    if model_named(settings) and wanted_model(settings).asked_as != active.asked_as:
+        return
+    registered, said = active.preparation, prefixes_of(settings.prefixes)
+    if settings.prefixes == KNOWN:
+        said = known_preparation_of(active)
+    if said is not None and not same_prefixes(registered, said):
+        raise _another(active, "EMBEDDING_PREFIXES", f"--prefixes {quote(settings.prefixes)}")
+    if settings.chunk_headings and not registered.headings:
+        raise _another(active, "EMBEDDING_CHUNK_HEADINGS", "--headings")
+    size = _size_said(settings, active)
+    if registered.chunk_tokens is not None and size not in (
+        None,
+        ChunkSize(registered.chunk_tokens, registered.chunk_overlap or 0),
+    ):
+        assert size is not None
+        raise _another(
+            active,
+            "EMBEDDING_CHUNK_TOKENS or EMBEDDING_CHUNK_OVERLAP",
+            f"--chunk-tokens {size.tokens} --chunk-overlap {size.overlap_tokens}",
+        )
+
+
+def known_preparation_of(model: Model) -> Preparation:
+    from .providers.prefixes import known_preparation
+
+    return known_preparation(model.provider, model.asked_as)
+
+
+def _another(active: Model, setting: str, options: str) -> ConfigError:
+    return ConfigError(
+        f"{setting} differs from what {active} is registered with ({told(active.preparation) or 'no prefixes'})",
+        hint=f"unset it: what a model is registered with is used by every process. For other inputs build another model beside it: `embedq model add"
+        f" {active.provider} {active.asked_as} {active.dimensions} {options}`",
+    )
 
 
 def budget(settings: Settings, store: Store, model: Model) -> Budget | None:
@@ -88,7 +147,22 @@ def budget(settings: Settings, store: Store, model: Model) -> Budget | None:
 
 
 def chunk_size(settings: Settings, model: Model) -> ChunkSize:
-    """As the settings have it for this model; the usual size where they say nothing of it."""
+    """As the model is registered; of one that was registered without a size, as the settings have it, else the usual one."""
+    registered = model.preparation
+    if registered.chunk_tokens is not None:
+        return ChunkSize(registered.chunk_tokens, registered.chunk_overlap or 0)
+    return _size_of(settings, model)
+
+
+def _size_said(settings: Settings, model: Model) -> ChunkSize | None:
+    """None where the settings say nothing of this model: what is usual is what nobody has said."""
+    usual = Settings()
+    pairs = ((settings.chunk_tokens, usual.chunk_tokens), (settings.chunk_overlap, usual.chunk_overlap))
+    said = any(raw != default and named_for(raw, model) is not None for raw, default in pairs)
+    return _size_of(settings, model) if said else None
+
+
+def _size_of(settings: Settings, model: Model) -> ChunkSize:
     tokens, overlap = (
         int(number_for(f"{usual},{raw}", model))
         for usual, raw in zip(USUAL, (settings.chunk_tokens, settings.chunk_overlap), strict=True)
@@ -116,10 +190,10 @@ def set_up(
     return before, after, agreed_model(settings, store)
 
 
-def provider_factory(settings: Settings) -> Callable[[Model], Provider]:
-    from dataclasses import replace
-
+def provider_factory(settings: Settings, role: Role = Role.DOCUMENT) -> Callable[[Model], Provider]:
+    """Makes the provider of a model, for texts that are stored or for questions: a model may want something else before each."""
     from .providers import ProviderSettings
+    from .providers.prepared import prepared
     from .providers.registry import make
 
     ours = ProviderSettings(
@@ -132,8 +206,33 @@ def provider_factory(settings: Settings) -> Callable[[Model], Provider]:
         headers=headers_of(settings.provider_headers),
     )
     return measured(
-        lambda model: make(model, replace(ours, max_input_tokens=int(number_for(settings.max_input_tokens, model))))
+        lambda model: prepared(
+            make, model, replace(ours, max_input_tokens=int(number_for(settings.max_input_tokens, model))), role
+        )
     )
+
+
+def server_of(settings: Settings, model: Model) -> str:
+    """Host and port that this process asks for the model: the rest of an address may hold a secret. Empty for what has no server."""
+    from .providers.openai import OPENAI_URL
+
+    addresses = {"openai": settings.openai_base_url.secret or OPENAI_URL, "ollama": settings.ollama_base_url.secret}
+    named = addresses.get(model.provider)
+    if named is None:
+        return ""
+    parts = urlsplit(named)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def asks(settings: Settings, model: Model) -> str:
+    """What this process asks for the model: host, port and which key, as it tells it to others."""
+    from .providers.secrets import fingerprint
+
+    server = server_of(settings, model)
+    if not server:
+        return "no server"
+    key = settings.openai_api_key if model.provider == "openai" else ""
+    return f"{server}, key {fingerprint(server, key, settings.provider_headers) or 'none'}"
 
 
 @dataclass(slots=True)
@@ -192,6 +291,8 @@ def worker_parts(
         budgets=lambda model: budget(settings, its_store, model),
         prices=settings.prices,
         sizes=lambda model: chunk_size(settings, model),
+        servers=lambda model: server_of(settings, model),
+        asks=lambda model: asks(settings, model),
     )
     worker.with_each_beat.append(engine.settler.settle_held_up)
     worker.said[BROKER] = shown(its_broker.url)

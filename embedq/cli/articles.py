@@ -383,9 +383,14 @@ def _filter_of(text: str) -> dict[str, Any]:
 
 def hits_table(hits: Any, title: str | None = None) -> Table:
     if any(hit.source for hit in hits):
-        rows = [(hit.score, hit.source, _key_told(hit), hit.title, hit.snippet[:90]) for hit in hits]
+        rows = [(hit.score, hit.source, _key_told(hit), _place(hit), hit.snippet[:90]) for hit in hits]
         return Table(("score", "source", "key", "title", "text"), rows, title)
-    return Table(("score", "title", "text"), [(hit.score, hit.title, hit.snippet[:90]) for hit in hits], title)
+    return Table(("score", "title", "text"), [(hit.score, _place(hit), hit.snippet[:90]) for hit in hits], title)
+
+
+def _place(hit: Any) -> str:
+    """The title, and the headings above the passage that do not repeat it."""
+    return " › ".join([hit.title, *(each for each in hit.path if each != hit.title)])
 
 
 def _key_told(hit: Any) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import click
 
 from .. import wiring
 from ..client.judged_search import Ranking, Run
+from ..decide.preparation import EXAMPLE, KNOWN, for_register, of_register, told, with_prefixes
 from ..decide.ranking import overlap
+from ..engine.chunking import ChunkSize
 from ..errors import ConfigError, InputError
-from ..model import Model
+from ..model import Model, Role
 from ..settings import Settings, from_env
 from ..store import Store
 from ..store.models import Progress
@@ -47,8 +51,17 @@ def list_() -> Answer:
     """
     with opened() as store:
         rows = store.models.all()
-    cells = [(r["id"], r["provider"], r["name"], r["dimensions"], _role(r), r["kept_in_step"], r["created_at"]) for r in rows]
-    return Answer(rows, [Table(("id", "provider", "name", "dimensions", "role", "kept in step", "registered"), cells)])
+    cells = [
+        (r["id"], r["provider"], r["name"], r["dimensions"], _role(r), r["kept_in_step"], r["created_at"], _inputs(r))
+        for r in rows
+    ]
+    return Answer(
+        rows, [Table(("id", "provider", "name", "dimensions", "role", "kept in step", "registered", "inputs"), cells)]
+    )
+
+
+def _inputs(row: dict[str, Any]) -> str:
+    return told(of_register(row["preparation"])) or "as the text is"
 
 
 def _role(row: dict[str, Any]) -> str:
@@ -60,24 +73,81 @@ def _role(row: dict[str, Any]) -> str:
 @click.argument("provider")
 @click.argument("name")
 @click.argument("dimensions", type=click.IntRange(1, 16_000))
-def add(provider: str, name: str, dimensions: int, reason: str, yes: bool) -> Answer:
+@click.option(
+    "--prefixes",
+    metavar="JSON",
+    help=f"What the model wants before texts: {EXAMPLE}, {{}} for nothing, or `{KNOWN}`, which is the default.",
+)
+@click.option(
+    "--chunk-tokens", type=click.IntRange(1), metavar="N", help="Size of its chunks. Default: EMBEDDING_CHUNK_TOKENS."
+)
+@click.option("--chunk-overlap", type=click.IntRange(0), metavar="N", help="How much of one is repeated in the next.")
+@click.option(
+    "--headings/--no-headings", default=None, help="Whether each chunk is embedded with the headings above it. Default: no."
+)
+def add(
+    provider: str,
+    name: str,
+    dimensions: int,
+    prefixes: str | None,
+    chunk_tokens: int | None,
+    chunk_overlap: int | None,
+    headings: bool | None,
+    reason: str,
+    yes: bool,
+) -> Answer:
     """Register a model. Nothing is embedded, and nothing is kept in step, before `embedq model build`.
 
+    Prefixes and chunks are part of a model. With others than the registered one of that name has, it is another model: NAME#2.
+
     Example:  embedq model add ollama nomic-embed-text 768
+    Example:  embedq model add openai my-e5 1024 --prefixes '{"document": "passage: ", "query": "query: "}'
     """
     from ..providers.registry import known_model, known_providers
 
     if provider not in known_providers():
         raise ConfigError(f"the provider {provider!r} is unknown", hint=f"one of: {', '.join(known_providers())}")
     full_name, _ = known_model(provider, name) or (name, dimensions)
-    with opened() as store:
-        known = len(store.models.all())
-        added = store.models.add(Model(provider, full_name, dimensions), kept_in_step=False)
-        news = len(store.models.all()) > known
+    settings, said = from_env(os.environ), (prefixes, chunk_tokens, chunk_overlap, headings)
+    with closing(wiring.store(settings)) as store:
+        before = store.models.by_id()
+        wanted = _wanted(settings, before.values(), Model(provider, full_name, dimensions), *said)
+        added = store.models.add(wanted, kept_in_step=False)
+        news = added.id not in before
         if news:
             store.audit.write("model", f"add: {added}", who=who(), reason=reason, model=added.id)
     words = f"registered {added} as {added.id}" if news else f"{added} is registered already, as {added.id}"
-    return Answer({"id": added.id, "model": str(added), "new": news}, [words, f"next: embedq model build {added.id}"])
+    inputs = told(added.preparation)
+    return Answer(
+        {"id": added.id, "model": str(added), "new": news, "preparation": for_register(added.preparation)},
+        [f"{words} ({inputs})" if inputs else words, f"next: embedq model build {added.id}"],
+    )
+
+
+def _wanted(
+    settings: Settings,
+    known: Iterable[Model],
+    named: Model,
+    prefixes: str | None,
+    tokens: int | None,
+    overlap: int | None,
+    headings: bool | None,
+) -> Model:
+    """The registered one of this name unless something else is said of its inputs. Raises InputError for prefixes that are none."""
+    registered = next((each for each in known if str(each) == str(named)), None)
+    if registered is not None and all(said is None for said in (prefixes, tokens, overlap, headings)):
+        return registered
+    if headings is None:
+        headings = registered is not None and registered.preparation.headings
+    usual = wiring.chunk_size(settings, registered or named)
+    size = ChunkSize(usual.tokens if tokens is None else tokens, usual.overlap_tokens if overlap is None else overlap)
+    try:
+        made = wiring.prepared_model(settings, named, prefixes or "", size, headings=headings)
+    except ValueError as wrong:
+        raise InputError(f"--prefixes {wrong}", hint=f"for example: {EXAMPLE}", field="prefixes") from None
+    if registered is None or prefixes is not None:
+        return made
+    return replace(made, preparation=with_prefixes(made.preparation, registered.preparation))
 
 
 @register
@@ -237,7 +307,7 @@ def _warn_if_worse(settings: Settings, store: Store, before: Model | None, chose
 
 def _ranked(settings: Settings, store: Store, chosen: Model, queries: list[str], k: int) -> list[list[str]]:
     """Article ids by query. Each model's vectors are compared with its own query vectors only."""
-    with closing(wiring.provider_factory(settings)(chosen)) as provider:
+    with closing(wiring.provider_factory(settings, Role.QUERY)(chosen)) as provider:
         vectors = provider.embed(queries).vectors
     return [[row["article_id"] for row in store.search.nearest(chosen, vector, k)] for vector in vectors]
 
@@ -283,6 +353,32 @@ def _switched(store: Store, now: Model, before: Model | None, progress: Progress
     if progress.missing or progress.behind:
         said.append(f"{progress.missing:,} articles have no vector of it yet, {progress.behind:,} one of an older text")
     return Answer(data, [*said, "next: embedq verify; back: embedq model rollback"], NOT_WELL if progress.missing else 0)
+
+
+@register
+@command(name="accept", changes=True)
+@click.argument("key", metavar="MODEL")
+def accept(key: str, reason: str, yes: bool) -> Answer:
+    """Take the vectors that this model makes now for its own: workers store for it again. After you have verified that they can be compared.
+
+    Vectors are never compared with those of another model: `embedq provider check` shows what it makes of texts that are stored.
+
+    Example:  embedq model accept 1 --reason "the same weights in another precision; recall measured"
+    """
+    from ..decide.sameness import cosine
+    from ..engine.requests import CANARY
+
+    settings = from_env(os.environ)
+    with closing(wiring.store(settings)) as store, closing(wiring.provider_factory(settings)(store.models.named(key))) as asked:
+        chosen, kept = asked.model, store.canaries.of(asked.model.id)
+        vector = asked.embed([CANARY]).vectors[0]
+        found = None if kept is None or kept.vector is None else cosine(kept.vector, vector)
+        store.canaries.accept(chosen.id, vector)
+        words = f"the vectors of {chosen} are accepted as they are now" + (
+            "" if found is None else f" (cosine {found:.3f} with before)"
+        )
+        store.audit.write("model", f"accept: {words}", who=who(), reason=reason, model=chosen.id, cosine=found)
+    return Answer({"model": str(chosen), "cosine": found}, [words, "next: embedq provider check"])
 
 
 @register

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from .. import wiring
 from ..decide.circuit_breaker import Circuit, circuit
 from ..decide.prices import named_for, number_for
+from ..decide.sameness import LOOKS, is_same, nearest
+from ..engine.requests import CANARY
+from ..engine.worker import ASKS, FAULT
 from ..errors import ConfigError, EmbedqError, StoreUnavailable
 from ..model import Model
 from ..providers import Provider
 from ..settings import Settings, from_env
+from ..store import Store
 from .voice import NOT_WELL, Answer, Table, command
 
 TEXTS = ("embedq asks whether this provider is well", "a second text", "and a third, to see their order")
@@ -51,7 +55,8 @@ def register(made: click.Command) -> click.Command:
     "--model", "key", metavar="MODEL", help="A registered model; default: the active one, without a database the settings'."
 )
 def check(key: str | None) -> Answer:
-    """Reachability, credentials, model, dimensions, order, latency, limits and stored vectors, by up to six requests. Each failure with its next step.
+    """Reachability, credentials, model, dimensions, order, latency, limits, the canary and stored vectors, by up to nine requests. Each failure
+    with its next step.
 
     Example:  embedq provider check
     """
@@ -60,7 +65,7 @@ def check(key: str | None) -> Answer:
     asked = _asked(settings, chosen)
     accepted = not any(each.next_step for each in asked)
     paused = [_of_workers(each) if accepted and each.next_step else each for each in known]
-    looked = [Looked("model", str(chosen)), *_server(settings, chosen), *paused, *asked]
+    looked = [Looked("model", str(chosen)), *_server(settings, chosen), *_workers(settings, chosen), *paused, *asked]
     if not any(each.next_step for each in looked):
         looked += _stored(settings, chosen)
     well = not any(each.next_step for each in looked)
@@ -97,16 +102,31 @@ def _of_workers(paused: Looked) -> Looked:
 
 def _server(settings: Settings, chosen: Model) -> list[Looked]:
     """Which server this environment names, by host and port alone: the rest of an address may hold a secret."""
-    from ..providers.openai import OPENAI_URL
+    host, _, port = wiring.server_of(settings, chosen).rpartition(":")
+    return [Looked("server", f"{host}, port {port}, as this environment names it")] if host else []
 
-    named = {"openai": settings.openai_base_url.secret or OPENAI_URL, "ollama": settings.ollama_base_url.secret}.get(
-        chosen.provider
-    )
-    if named is None:
-        return []
-    parts = urlsplit(named)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return [Looked("server", f"{parts.hostname}, port {port}, as this environment names it")]
+
+def _workers(settings: Settings, chosen: Model) -> Iterator[Looked]:
+    """What the living workers ask for this model, as each tells with its heartbeat, beside what this process asks; and their last faults."""
+    try:
+        with closing(wiring.store(settings)) as store:
+            said = [(row["name"], row["counters"] or {}) for row in store.workers.all() if row["alive"]]
+    except (StoreUnavailable, ConfigError):
+        return
+    here, groups = wiring.asks(settings, chosen), defaultdict[str, list[str]](list)
+    for name, words in said:
+        groups[words.get(f"{ASKS}{chosen}", "")].append(name)
+    for there, names in sorted(groups.items()):
+        if there:
+            step = (
+                ""
+                if there == here
+                else f"this shell asks {here}: give both the same address and key, and restart what was wrong"
+            )
+            yield Looked("workers ask", f"{there}: {', '.join(sorted(names))}", step)
+    for name, words in said:
+        if fault := words.get(f"{FAULT}{chosen.provider}"):
+            yield Looked("last fault", f"of {name}: {fault}", "")
 
 
 def _asked(settings: Settings, chosen: Model) -> list[Looked]:
@@ -157,29 +177,48 @@ def _answers(asked: Provider) -> list[Looked]:
 
 def _stored(settings: Settings, chosen: Model) -> list[Looked]:
     """Whether texts that were embedded before have the same vectors today: a server may have another model under the same name."""
-    from ..providers.answers import similar
-
     try:
         with closing(wiring.store(settings)) as store, closing(wiring.provider_factory(settings)(chosen)) as asked:
-            samples = store.vectors.samples(chosen.id, SAMPLES) if chosen.id else []
-            vectors = [asked.embed([sample.text]).vectors[0] for sample in samples]
+            if not chosen.id:
+                return [Looked("stored vectors", "none yet to compare with")]
+            return [*_canary(store, asked), _samples(store, asked)]
     except (StoreUnavailable, ConfigError):
         return []
     except EmbedqError as fault:
         return [Looked("stored vectors", str(fault), fault.hint)]
+
+
+def _samples(store: Store, asked: Provider) -> Looked:
+    from ..providers.answers import similar
+
+    samples = store.vectors.samples(asked.model.id, SAMPLES)
+    vectors = [asked.embed([sample.text]).vectors[0] for sample in samples]
     if not samples:
-        return [Looked("stored vectors", "none yet to compare with")]
+        return Looked("stored vectors", "none yet to compare with")
     others = sum(not similar(vector, sample.vector) for vector, sample in zip(vectors, samples, strict=True))
     if not others:
-        return [Looked("stored vectors", f"{len(samples)} texts have the same vectors as when they were stored")]
+        return Looked("stored vectors", f"{len(samples)} texts have the same vectors as when they were stored")
     remedy = "bring the former model back; or stop the workers and build the new one under another name: `embedq model add`"
-    return [
-        Looked(
-            "stored vectors",
-            f"{others} of {len(samples)} texts have other vectors than those stored: it is another model",
-            remedy,
-        )
-    ]
+    return Looked(
+        "stored vectors", f"{others} of {len(samples)} texts have other vectors than those stored: it is another model", remedy
+    )
+
+
+def _canary(store: Store, asked: Provider) -> Iterator[Looked]:
+    """What the register has of this model's canary, beside what this process is answered. Nothing is changed: workers decide by what they see."""
+    kept = store.canaries.of(asked.model.id)
+    if kept is None or kept.vector is None:
+        yield Looked("canary", "not kept yet: the first worker that asks this model keeps it")
+    else:
+        seen = [asked.embed([CANARY]).vectors[0] for _ in range(LOOKS)]
+        found = f"cosine {nearest(kept.vector, seen):.4f} with the vector kept on {kept.made_at:%Y-%m-%d}"
+        if is_same(kept.vector, seen):
+            yield Looked("canary", found)
+        else:
+            step = f"bring the former model back, or `embedq model add` under another name; `embedq model accept {asked.model.id}` when it is the same"
+            yield Looked("canary", f"{found}: it is another model", step)
+    if kept is not None and kept.swapped is not None:
+        yield Looked("stopped", kept.swapped.told(), kept.swapped.next())
 
 
 def _timed(act: Callable[[], Any]) -> tuple[float, Any]:

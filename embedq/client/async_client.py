@@ -13,7 +13,7 @@ from .. import wiring
 from ..bridge import Room, bridged, in_thread, wait_here
 from ..decide.modes import Decision
 from ..errors import InputError
-from ..model import Article, ArticleDraft, Hit, Model, Priority, Source
+from ..model import Article, ArticleDraft, Hit, Model, Priority, Role, Source
 from ..providers import Embedded, Provider, asynchronous
 from ..settings import Settings
 from ..store import Store
@@ -342,11 +342,11 @@ class _Bridged(Client):
     def _make_store(self) -> Store:
         return wiring.async_store(self.settings, size=self.connections)
 
-    def _make_provider(self, model: Model) -> Provider:
+    def _make_provider(self, model: Model, role: Role = Role.QUERY) -> Provider:
         """It may read certificates, or load a model, which lasts: once, for all tasks that need it."""
         with self._making:
             if self._provider is None or self._provider.model != model:
-                self._provider = wait_here(in_thread(super()._make_provider, model))
+                self._provider = wait_here(in_thread(super()._make_provider, model, role))
             return self._provider
 
     def _ask(self, provider: Provider, texts: Sequence[str]) -> Embedded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,11 +21,13 @@ from ..decide.drafts import check_draft
 from ..decide.filters import check_filter
 from ..decide.modes import Decision, LiveState, decide, mode_of_process
 from ..decide.modes import Source as DecidedBy
+from ..decide.preparation import wants_the_same
+from ..decide.sections import path_at
 from ..decide.sources import source_of
 from ..decide.tokens import estimate_tokens
 from ..errors import EmbedqError, InputError, InputRefused, NotFound, NotWell, StoreUnavailable
 from ..forks import in_each_child
-from ..model import Article, ArticleDraft, Hit, Priority, Source, SourceDraft
+from ..model import Article, ArticleDraft, Hit, Priority, Role, Source, SourceDraft
 from ..operations import sources as attaching
 from ..settings import Settings, from_env
 from ..store.articles import Written, beginning, of_a_source
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ..broker import Broker
+    from ..engine.sameness import Sameness
     from ..model import Model
     from ..providers import Embedded, Provider
     from ..store import Store
@@ -73,8 +77,10 @@ class Client:
         self._lock = threading.RLock()
         self._store: Store | None = None
         self._broker: Broker | None = None
-        self._provider: Provider | None = None
+        self._provider: Provider | None = None  # for questions
+        self._for_texts: Provider | None = None  # for texts, where the model wants something else before them
         self._publisher: Publisher | None = None
+        self._looks: Sameness | None = None
         self._seats = Seats()
         _clients.add(self)
 
@@ -111,18 +117,19 @@ class Client:
 
     def close(self) -> None:
         """Publish what waits to be published, then close every connection."""
-        for part in (self._publisher, self._provider, self._broker, self._store):
+        for part in (self._publisher, self._provider, self._for_texts, self._broker, self._store):
             if part is not None:
                 part.close()
-        self._publisher = self._provider = self._broker = self._store = None
+        self._publisher = self._provider = self._for_texts = self._broker = self._store = None
+        self._looks = None
 
     def begin_anew(self) -> object:
         """In the child of a fork: what it had is the parent's, and returned. The child makes its own when it first needs them."""
         if self._publisher is not None:
             self._publisher.forget()
-        inherited = (self._publisher, self._provider, self._broker, self._store)
-        self._publisher = self._provider = self._broker = self._store = None
-        self._lock, self._seats = threading.RLock(), Seats()
+        inherited = (self._publisher, self._provider, self._for_texts, self._broker, self._store)
+        self._publisher = self._provider = self._for_texts = self._broker = self._store = None
+        self._lock, self._seats, self._looks = threading.RLock(), Seats(), None
         return inherited
 
     # Articles ------------------------------------------------------------------------------------------------------------------
@@ -365,15 +372,25 @@ class Client:
         from .sync import embed_now
 
         try:
-            provider = self.provider
+            provider = self._writing_provider()
             budget = wiring.budget(self.settings, self.store, provider.model)
             with self._seats.taken():
                 size = wiring.chunk_size(self.settings, provider.model)
-                embed_now(self.store, provider, article_ids, budget=budget, prices=self.settings.prices, size=size)
+                prices, sameness = self.settings.prices, self._sameness()
+                embed_now(self.store, provider, article_ids, budget=budget, prices=prices, size=size, sameness=sameness)
         except EmbedqError as failed:
             log.warning(
                 "saved, but not embedded (it is stale, and found by `embedq reconcile` once the mode makes tasks): %s", failed
             )
+
+    def _sameness(self) -> Sameness:
+        """Of this process, for what it embeds itself."""
+        from ..engine.sameness import Sameness
+
+        if self._looks is None:
+            name = f"{self.store.database.name}@{socket.gethostname()}:{os.getpid()}"
+            self._looks = Sameness(self.store, name, lambda model: wiring.server_of(self.settings, model))
+        return self._looks
 
     # Sources -------------------------------------------------------------------------------------------------------------------
 
@@ -551,18 +568,28 @@ class Client:
         """A query is paid from the same budget as everything else, and never waits for it."""
         budget = wiring.budget(self.settings, self.store, provider.model)
         if budget is not None:
-            budget.spend(estimate_tokens(query))
+            budget.spend(estimate_tokens(query) + provider.limits.overhead_tokens)
 
     @property
     def provider(self) -> Provider:
-        """The active model's provider; made anew when another model was activated."""
+        """The active model's provider, for questions; made anew when another model was activated."""
         active = self.store.models.active() or wiring.agreed_model(self.settings, self.store)
         if self._provider is None or self._provider.model != active:
             self._provider = self._make_provider(active)
         return self._provider
 
-    def _make_provider(self, model: Model) -> Provider:
-        return tracing.traced(wiring.provider_factory(self.settings)(model))
+    def _make_provider(self, model: Model, role: Role = Role.QUERY) -> Provider:
+        return tracing.traced(wiring.provider_factory(self.settings, role)(model))
+
+    def _writing_provider(self) -> Provider:
+        """For texts that are stored."""
+        asking = self.provider
+        if wants_the_same(asking.model.preparation):
+            return asking
+        with self._lock:
+            if self._for_texts is None or self._for_texts.model != asking.model:
+                self._for_texts = self._make_provider(asking.model, Role.DOCUMENT)
+            return self._for_texts
 
     # Mode ----------------------------------------------------------------------------------------------------------------------
 
@@ -601,6 +628,7 @@ def _hit(row: Mapping[str, Any], key: Mapping[str, Any] | None) -> Hit:
         row["updated_at"],
         row["source"],
         key,
+        path_at(text, row["starts_at"]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import wiring
 from ..decide.quality import DEPTH, Judged, Score, places, score
+from ..model import Role
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -35,7 +36,7 @@ class Run(NamedTuple):
 
 def run(settings: Settings, store: Store, model: Model, asked: Sequence[Judged], rankings: Sequence[Ranking]) -> list[Run]:
     """Every question by every ranking. Each model is asked with its own query vectors. Raises the provider's Fault."""
-    with closing(wiring.provider_factory(settings)(model)) as provider:
+    with closing(wiring.provider_factory(settings, Role.QUERY)(model)) as provider:
         vectors = provider.embed([each.question for each in asked]).vectors
     found: dict[Ranking, list[list[int]]] = {ranking: [] for ranking in rankings}
     for each, vector in zip(asked, vectors, strict=True):

@@ -17,6 +17,7 @@ from ..store.usage import put_usage
 from ..store.vectors import put_vectors
 
 if TYPE_CHECKING:
+    from ..engine.sameness import Sameness
     from ..providers import Provider
     from ..store import Store
     from ..store.rate_limit import Budget
@@ -30,6 +31,7 @@ def embed_now(
     budget: Budget | None = None,
     prices: str = "",
     size: ChunkSize = USUAL,
+    sameness: Sameness | None = None,
 ) -> int:
     """Embed these articles' present texts and store the vectors; how many. Raises the Fault of the first that could not be embedded.
 
@@ -37,9 +39,17 @@ def embed_now(
     """
     asked = [task for task in _as_claimed(store, provider, article_ids) if without_asking(task) is None]
     asker = Asker(provider, 1000, budget=budget)
+    looks = sameness is not None and _may_store(store, asker, sameness) and sameness.is_due(asker)
     plans, answers = buy(
-        store.vectors, asker, list(planned(asked, asker.max_input_tokens, size)), lambda: False, Priority.URGENT
+        store.vectors,
+        asker,
+        list(planned(asked, asker.max_input_tokens, size, headings=provider.model.preparation.headings)),
+        lambda: False,
+        Priority.URGENT,
+        with_canary=looks,
     )
+    if sameness is not None and any(had.share for had in answers.had.values()):
+        _refuse(sameness.seen(asker))
     price = number_for(prices, provider.model)
     outcomes = [_outcome(plan, answers, price) for plan in plans]
     _store_whole(store, outcomes)
@@ -47,6 +57,17 @@ def embed_now(
     if fault is not None:
         raise fault
     return sum(outcome.stored is not None for outcome in outcomes)
+
+
+def _may_store(store: Store, asker: Asker, sameness: Sameness) -> bool:
+    """True; raises ProviderBusy when the model makes other vectors than before."""
+    _refuse(sameness.hindrance(asker, next(iter(store.canaries.swapped(asker.provider.model.id)), None)))
+    return True
+
+
+def _refuse(why: str | None) -> None:
+    if why is not None:
+        raise ProviderBusy(why, hint="`embedq health` says what to do; `embedq reconcile` finds the article later")
 
 
 def _outcome(plan: Plan, answers: Answers, price: float) -> Outcome:

@@ -12,6 +12,7 @@ from .broker_states import BrokerState
 from .circuit_breaker import ProviderState
 from .modes import able, makes_tasks, pollers_take_over
 from .progress import Progress
+from .sameness import Swapped
 
 
 class Level(StrEnum):
@@ -40,7 +41,7 @@ class Facts:
     cannot publish. `clock_behind_s`: how far PostgreSQL's clock stands before what was written. `losing`: tasks in work that have lost their worker more
     than once; `died_young`: workers that died soon after their start.
     `failed` and `settled` are of the last hour, `failed_ever` of all time. `sources`: those that are behind their table, have rows that cannot be
-    read, or have lost it."""
+    read, or have lost it. `swapped`: models that make other vectors than before."""
 
     mode: Mode
     live_row_missing: bool = False
@@ -63,6 +64,7 @@ class Facts:
     stuck: int = 0
     failing: Sequence[str] = ()
     troubles: Sequence[ProviderState] = ()
+    swapped: Sequence[Swapped] = ()
     failed: int = 0
     settled: int = 0
     failed_ever: int = 0

@@ -215,6 +215,11 @@ def provider_in_trouble(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, what, step)
 
 
+def other_vectors(facts: Facts) -> Iterator[Finding]:
+    for swapped in facts.swapped:
+        yield Finding(Level.PROBLEM, swapped.told(), swapped.next())
+
+
 def waits_too_long(facts: Facts) -> Iterator[Finding]:
     if facts.oldest_due_s is not None and facts.oldest_due_s > OLDEST_S and facts.is_running and deliveries(facts.mode):
         what = f"a task that is due has waited for {facts.oldest_due_s / 60:.0f} min"
@@ -252,6 +257,7 @@ RULES: Mapping[str, Sequence[Callable[[Facts], Iterator[Finding]]]] = {
     "steward-missing": (no_steward,),
     "threads-fail": (threads_fail,),
     "provider-paused": (provider_in_trouble,),
+    "model-changed": (other_vectors,),
     "crash-loop": (crash_loop, workers_are_lost),
     "tasks-stuck": (stuck,),
     "oldest-too-old": (waits_too_long,),
@@ -269,4 +275,5 @@ HALTS = (
     "queue-not-consumed",
     "steward-missing",
     "provider-paused",
+    "model-changed",
 )

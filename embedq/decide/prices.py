@@ -44,7 +44,8 @@ def number_for(raw: str, model: Model) -> float:
 def named_for(raw: str, model: Model) -> float | None:
     """The same; None when none does."""
     known = numbers(raw)
-    names = (str(model), f"{model.provider}/{model.name}", model.provider, "")
+    asked = f"{model.provider}/{model.asked_as}"
+    names = (str(model), f"{model.provider}/{model.name}", f"{asked}/{model.dimensions}", asked, model.provider, "")
     return next((known[name] for name in names if name in known), None)
 
 

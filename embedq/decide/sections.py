@@ -1,12 +1,24 @@
-"""The sections of a text: Markdown headings (`## Tea`), and titles with a line of punctuation below (Markdown, reStructuredText)."""
+"""The sections of a text: Markdown headings (`## Tea`), HTML headings (`<h2>Tea</h2>`), and titles with a line of punctuation below (Markdown,
+reStructuredText). What stands in a code block is no heading."""
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Final, NamedTuple
 
+from .blocks import block_around, blocks
+
 HASHES: Final = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
+TAGS: Final = re.compile(r"<h([1-6])\b[^<>]*>(.*?)</h\1\s*>.*", re.IGNORECASE)
+TAG: Final = re.compile(r"<[^<>]*>")
 UNDERLINE: Final = re.compile(r"([=\-~^\"'`+*#:.])\1{2,}\s*")
+
+
+# A text without any of these has no heading: most are told so at once.
+MAY_BE: Final = re.compile(r"#|<h[1-6]\b|([=\-~^\"'`+*#:.])\1{2,}", re.IGNORECASE)
+# How far behind a character the line below a title may end that still begins before it.
+LONGEST_LINE: Final = 1000
 
 
 class Section(NamedTuple):
@@ -34,14 +46,43 @@ def section_of(text: str, title: str) -> Section | None:
     return next((each for each in sections(text) if " ".join(each.title.casefold().split()) == wanted), None)
 
 
-def _headings(text: str) -> list[Section]:
+def path_at(text: str, position: int, longest: int = 200) -> list[str]:
+    """The titles of the sections that this character is in, the outermost first: what a reader has above it. Of more than `longest` characters the
+    outermost are left out."""
+    found = paths(text, position)
+    titles = found[-1][1] if found else []
+    while titles and sum(map(len, titles)) > longest:
+        titles = titles[1:]
+    return titles
+
+
+def paths(text: str, until: int | None = None) -> list[tuple[int, list[str]]]:
+    """The character at which each section begins, and the titles that it is in from there on, its own as the last."""
+    above: list[Section] = []
+    found = []
+    for each in _headings(text, until):
+        above = [*(outer for outer in above if outer.level < each.level), each]
+        found.append((each.starts_at, [outer.title for outer in above if outer.title]))
+    return found
+
+
+def _headings(text: str, until: int | None = None) -> list[Section]:
+    """Without their ends; those that begin up to a character."""
     found: list[Section] = []
     underlines: list[str] = []  # in the order in which they are first used: that is the order of their levels
+    last = len(text) if until is None else until
+    if not MAY_BE.search(text, 0, last + LONGEST_LINE):
+        return found
+    code = [each for each in blocks(text if until is None else text[: last + LONGEST_LINE]) if each.is_code]
     at, before, before_at = 0, "", 0
     for line in text.splitlines(keepends=True):
+        if at > last + LONGEST_LINE:
+            break
         bare = line.strip()
-        if hashes := HASHES.fullmatch(bare):
-            found.append(Section(hashes[2], len(hashes[1]), at, at))
+        if code and block_around(code, at + 1) is not None:
+            bare = ""
+        elif marked := _marked(bare, at):
+            found.append(marked)
         elif (
             before and len(bare) >= len(before) > 2 and (under := UNDERLINE.fullmatch(bare)) and not UNDERLINE.fullmatch(before)
         ):
@@ -50,4 +91,13 @@ def _headings(text: str) -> list[Section]:
             found.append(Section(before, underlines.index(under[1]) + 1, before_at, before_at))
         before, before_at = bare, at
         at += len(line)
-    return found
+    return [each for each in found if each.starts_at <= last]
+
+
+def _marked(line: str, at: int) -> Section | None:
+    """A heading whose line says itself that it is one."""
+    if hashes := HASHES.fullmatch(line):
+        return Section(hashes[2], len(hashes[1]), at, at)
+    if tags := TAGS.match(line):
+        return Section(html.unescape(TAG.sub("", tags[2])).strip(), int(tags[1]), at, at)
+    return None

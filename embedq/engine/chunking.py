@@ -5,7 +5,7 @@ leaves the others as they were, vectors included. Packing each chunk as full as 
 with the first. Instead, of the places in the second half of the room a chunk has, the best kind is taken (before a
 heading, between paragraphs, after a sentence, at a line's end, between words), and among equals the one whose following
 text has the highest checksum. Two readings of the same text that began at different places soon meet at such a place, and
-agree from there on. The price: chunks are three quarters full on average.
+agree from there on. The price: chunks are three quarters full on average. A code block or table that fits into a chunk is not cut.
 """
 
 from __future__ import annotations
@@ -13,27 +13,39 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from ..decide.tokens import EIGHTHS, eighths
+from ..decide.blocks import Block, block_around, blocks
+from ..decide.sections import paths
+from ..decide.tokens import EIGHTHS, eighths, estimate_tokens
 
 # The best kind first. A cut is where group 1 ends; the white space that follows it belongs to no chunk.
-HEADING: Final = re.compile(r"()\n(?=#{1,6}[ \t]|[^\n]{1,120}+\n(?:={3}|-{3}|~{3}|\^{3}))")
+HEADING: Final = re.compile(r"()\n(?=#{1,6}[ \t]|<[hH][1-6]\b|[^\n]{1,120}+\n(?:={3}|-{3}|~{3}|\^{3}))")
 PARAGRAPH: Final = re.compile(r"()\n[ \t\r]*+\n")
-SENTENCE: Final = re.compile(r"([.!?…][\"'”’»)\]]{0,3})(?=\s)|([。！？][”’」』）]{0,3})")
+# Scripts that end a sentence with a mark of their own, mostly without a space behind it: Chinese, Japanese, Arabic, Urdu, Hindi, Burmese, Khmer,
+# Tibetan, Ethiopic, Armenian, Thai (which mostly has a space alone: a place between words).
+SENTENCE: Final = re.compile(
+    r"([.!?…][\"'”’»)\]]{0,3})(?=\s)|((?:[。．｡！？؟۔।॥။។៕།።։๚๛]|…{2})[”’」』）》】]{0,3})(?![。．｡！？…”’」』）》】])"
+)
+CLAUSE: Final = re.compile(r"([、，；：][”’」』）》】]{0,3})")
 LINE: Final = re.compile(r"()\n")
 WORD: Final = re.compile(r"()\s")
-KINDS: Final = (HEADING, PARAGRAPH, SENTENCE, LINE, WORD)
+KINDS: Final = (HEADING, PARAGRAPH, SENTENCE, LINE, CLAUSE, WORD)
 
+# Headings take no more than this part of a chunk.
+PART_FOR_HEADINGS: Final = 8
 SOMETHING: Final = re.compile(r"\S")
 # How far past the room a pattern may look to see that a place at its very end is one.
 LOOK_AHEAD: Final = 130
 COMPARED: Final = 32
 COMBINING: Final = frozenset(("Mn", "Mc", "Me"))
 ZERO_WIDTH_JOINER: Final = "\u200d"
+# Thai and Lao vowels that are written before, and behind, the consonant they belong to.
+VOWELS_BEFORE: Final = frozenset("เแโใไເແໂໃໄ")
+VOWELS_BEHIND: Final = frozenset("ะาำๅະາຳ")
 
 
 class ChunkSize(NamedTuple):
@@ -47,11 +59,16 @@ USUAL: Final = ChunkSize()
 
 
 class Chunk(NamedTuple):
-    """`text` is the characters `start` to `end` of the whole text."""
+    """`text` is the characters `start` to `end` of the whole text; `head` is embedded before it."""
 
     start: int
     end: int
     text: str
+    head: str = ""
+
+    @property
+    def embedded(self) -> str:
+        return self.head + self.text
 
 
 def chunk(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
@@ -69,16 +86,38 @@ def chunk(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
     if eighths(text[start:stop]) <= room:
         return [Chunk(start, stop, text[start:stop])] if start < stop else []
     overlap = min(overlap_tokens, max_tokens // 4) * EIGHTHS
-    bodies = list(_bodies(text, start, stop, room - overlap))
+    whole = [each for each in blocks(text) if eighths(text[each.starts_at : each.ends_at]) <= room - overlap]
+    bodies = list(_bodies(text, start, stop, room - overlap, whole))
     begins = [start, *(_overlap_start(text, before[0], body[0], overlap) for before, body in pairwise(bodies))]
     return [Chunk(begin, end, text[begin:end]) for begin, (_, end) in zip(begins, bodies, strict=True)]
 
 
-def _bodies(text: str, start: int, stop: int, room: int) -> Iterator[tuple[int, int]]:
+def chunk_with_headings(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
+    """As `chunk`; from the second on, each has the headings above it as its head, within the same size. The outermost are left out where they
+    take more than a part of it."""
+    room = max_tokens // PART_FOR_HEADINGS
+    above = paths(text) if eighths(text.strip()) > max_tokens * EIGHTHS else []
+    if not above:
+        return chunk(text, max_tokens, overlap_tokens)
+    first, *others = chunk(text, max_tokens - room, overlap_tokens)
+    return [first, *(each._replace(head=_head(above, each, room)) for each in others)]
+
+
+def _head(above: Sequence[tuple[int, list[str]]], part: Chunk, room: int) -> str:
+    place = bisect_right(above, part.start, key=lambda section: section[0]) - 1
+    titles = above[place][1] if place >= 0 else []
+    if place >= 0 and above[place][0] == part.start:
+        titles = titles[:-1]  # it begins with this one itself
+    while titles and estimate_tokens(" > ".join(titles) + "\n\n") > room:
+        titles = titles[1:]
+    return " > ".join(titles) + "\n\n" if titles else ""
+
+
+def _bodies(text: str, start: int, stop: int, room: int, whole: Sequence[Block]) -> Iterator[tuple[int, int]]:
     """(start, end) of each chunk without its overlap."""
     while start < stop:
         last = _last_that_fits(text, start, stop, room)
-        cut = last if last == stop else _best_cut(text, start, last)
+        cut = last if last == stop else _best_cut(text, start, last, whole)
         yield start, start + len(text[start:cut].rstrip())
         start = _next_character(text, cut)
 
@@ -100,11 +139,15 @@ def _first_that_fits(text: str, earliest: int, end: int, room: int) -> int:
     return end + 1 - bisect_right(starts, room, key=lambda start: eighths(text[start:end]))
 
 
-def _best_cut(text: str, start: int, last: int) -> int:
-    first = start + (last - start + 1) // 2
+def _best_cut(text: str, start: int, last: int, whole: Sequence[Block]) -> int:
+    first = max(start + (last - start + 1) // 2, start + 1)
     for kind in KINDS:
-        if cuts := _cuts(kind, text, max(first, start + 1), last):
+        cuts = [cut for cut in _cuts(kind, text, first, last) if block_around(whole, cut) is None]
+        if cuts:
             return max(cuts, key=lambda cut: (_checksum(text, cut, COMPARED), cut))
+    parted = block_around(whole, last)
+    if parted is not None and parted.starts_at > start:
+        return parted.starts_at  # it fits into the next chunk
     return _cut_between_characters(text, start, last)
 
 
@@ -125,9 +168,11 @@ def _cut_between_characters(text: str, start: int, last: int) -> int:
 
 
 def _is_one_character(before: str, after: str) -> bool:
-    """Whether a reader sees one character where the text has two: an accent, a joined emoji, a flag, a surrogate pair."""
+    """Whether a reader sees one character where the text has two: an accent, a joined emoji, a flag, a surrogate pair, a Thai syllable's vowel."""
     if after < "\u0300":
         return False
+    if before in VOWELS_BEFORE or after in VOWELS_BEHIND:
+        return True
     if ZERO_WIDTH_JOINER in (before, after) or unicodedata.category(after) in COMBINING:
         return True
     is_flag = "\U0001f1e6" <= before <= "\U0001f1ff" and "\U0001f1e6" <= after <= "\U0001f1ff"

@@ -21,12 +21,15 @@ from ..model import Claimed, Delivery, Model, Outcome, Priority, TaskStatus, Usa
 from ..telemetry import tracing
 from .chunking import USUAL, ChunkSize
 from .concurrency import STORE_GIVES_WAY_S, Gate
+from .model_gate import ModelGate
 from .outcomes import charged, left_over, waiting, without_asking
 from .provider_circuit import ProviderCircuit
 from .requests import Answers, Asker
 from .runs import NextDue, NextUrgent, Report, TheseTasks
+from .sameness import Sameness
 from .settler import Settler
 from .vectors import Plan, buy, planned, stored, usage
+from .worker import ASKS
 
 if TYPE_CHECKING:
     from ..decide.throttle import Throttle
@@ -60,6 +63,8 @@ class Engine:
         budgets: Callable[[Model], Budget | None] = lambda model: None,
         prices: str = "",
         sizes: Callable[[Model], ChunkSize] = lambda model: USUAL,
+        servers: Callable[[Model], str] = lambda model: "",
+        asks: Callable[[Model], str] = lambda model: "",
     ) -> None:
         self.store = store
         self.worker = worker
@@ -74,6 +79,9 @@ class Engine:
         self.gate = Gate(store.throttles.live, worker.stopping)
         self.circuit = ProviderCircuit(store, worker, self.request_timeout_s, dice)
         self.settler = Settler(store, worker, dice)
+        self._asks = asks
+        self.sameness = Sameness(store, worker.name, servers)
+        self._models = ModelGate(store, self.circuit, self.sameness, dice)
 
     def run(self, request: TheseTasks | NextDue | NextUrgent) -> Report:
         """Claim, embed and settle."""
@@ -162,18 +170,24 @@ class Engine:
         except ConfigError as wrong:
             busy = ProviderBusy(str(wrong), hint=wrong.hint, retry_after_s=60.0)
             return self.circuit.paused(tasks, self._provider_of(model_id), busy, report)
-        held_back = self.circuit.admit(asker, report)
+        held_back = self._models.admit(asker, report)
         if held_back is not None:
             return [waiting(task, report.wait_s, held_back) for task in tasks]
-        plans = list(planned(tasks, asker.max_input_tokens, self._sizes(asker.provider.model)))
+        model = asker.provider.model
+        plans = list(planned(tasks, asker.max_input_tokens, self._sizes(model), headings=model.preparation.headings))
         urgency = min((task.priority for task in tasks), key=list(Priority).index)
 
         def stop() -> bool:
             return self.worker.stopping.is_set() or time.monotonic() > deadline
 
-        bought, answers = buy(self.store.vectors, asker, plans, stop, urgency)
+        began, looks = time.monotonic(), self.sameness.is_due(asker)
+        bought, answers = buy(self.store.vectors, asker, plans, stop, urgency, with_canary=looks)
         self.worker.counters["requests"] += answers.requests
         self.worker.counters["reused"] += sum(not had.share for had in answers.had.values())
+        why = self._models.seen(asker, answers, report, began)
+        if why is not None:
+            price = number_for(self._prices, asker.provider.model)
+            return [waiting(each.task, report.wait_s, why)._replace(usage=usage(each, answers, price)) for each in bought]
         return self._outcomes(asker, bought, answers, report)
 
     def _outcomes(self, asker: Asker, plans: Sequence[Plan], answers: Answers, report: Report) -> list[Outcome]:
@@ -204,6 +218,7 @@ class Engine:
             model = self.store.models.by_id().get(model_id)
             if model is None:
                 raise NotFound(f"model {model_id} is not registered", hint="`embedq model list` shows the models")
+            self.worker.said[f"{ASKS}{model}"] = self._asks(model)
             self._askers[model_id] = Asker(
                 tracing.traced(self._providers(model)),
                 self.batch_size,

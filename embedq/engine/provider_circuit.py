@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..decide.circuit_breaker import Circuit, circuit, look_again_s, next_pause_s, probe_s
+from ..decide.circuit_breaker import Circuit, ProviderState, circuit, look_again_s, next_pause_s, probe_s
 from ..errors import ProviderBusy
 from ..model import Claimed, Outcome
 from .outcomes import waiting
 from .requests import Asker
 from .runs import Report
+from .worker import FAULT, WORDS
 
 if TYPE_CHECKING:
     from ..store import Store
@@ -25,13 +26,10 @@ class ProviderCircuit:
         self.store, self.worker = store, worker
         self.request_timeout_s, self.dice = request_timeout_s, dice
 
-    def admit(self, asker: Asker, report: Report) -> str | None:
+    def probe(self, asker: Asker, state: ProviderState, report: Report) -> str | None:
         """After a fault one process probes the provider; tasks of the others wait for the result. None: requests may be sent; otherwise
         the reason why not, and `report.wait_s` is set."""
         provider = asker.provider.model.provider
-        state = self.store.providers.state(provider)
-        if state is None or circuit(state) is Circuit.CLOSED:
-            return None
         if circuit(state) is Circuit.OPEN:
             report.wait_s = state.left_s
             return state.why
@@ -42,9 +40,7 @@ class ProviderCircuit:
         if sick is None:
             self._recovered(provider)
             return None
-        report.wait_s = self.pause(provider, sick)
-        report.busy = sick
-        return str(sick)
+        return self.held_back(provider, sick, report)
 
     @property
     def probe_s(self) -> float:
@@ -52,11 +48,13 @@ class ProviderCircuit:
         return probe_s(self.request_timeout_s)
 
     def _recovered(self, provider: str) -> None:
+        self.worker.said.pop(f"{FAULT}{provider}", None)
         if self.store.providers.well(provider):
             self.store.audit.write("provider", f"provider {provider} is well again", provider=provider)
 
     def pause(self, provider: str, busy: ProviderBusy) -> float:
         """Open the circuit; for how many seconds."""
+        self.worker.said[f"{FAULT}{provider}"] = str(busy)[:WORDS]
         pause_s = next_pause_s(self.store.providers.state(provider), busy.retry_after_s, self.dice())
         paused = self.store.providers.pause(provider, pause_s, f"{busy} (next: {busy.hint})")
         log.warning("provider %s is paused for %.1f s: %s", provider, pause_s, busy)
@@ -71,6 +69,10 @@ class ProviderCircuit:
 
     def paused(self, tasks: Sequence[Claimed], provider: str, busy: ProviderBusy, report: Report) -> list[Outcome]:
         """Open the circuit; the outcomes of tasks that were not asked for."""
-        report.busy = busy
-        report.wait_s = self.pause(provider, busy)
-        return [waiting(task, report.wait_s, str(busy)) for task in tasks]
+        why = self.held_back(provider, busy, report)
+        return [waiting(task, report.wait_s, why) for task in tasks]
+
+    def held_back(self, provider: str, busy: ProviderBusy, report: Report) -> str:
+        """Open the circuit; why tasks wait."""
+        report.wait_s, report.busy = self.pause(provider, busy), busy
+        return str(busy)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..decide.budget import PATIENCE_S, Here, Later, leave_alone_s
@@ -37,7 +37,7 @@ CUTS_TEACH = 20
 
 
 class Text(NamedTuple):
-    """One input of a request, with its estimated size."""
+    """One input of a request, with its estimated size and that of what is put before it."""
 
     text: str
     tokens: int
@@ -77,10 +77,13 @@ class Asker:
     ) -> None:
         self.provider = provider
         self.budget = budget
-        self.batch_size, self.most_tokens = max_inputs, provider.limits.max_tokens
+        self.batch_size = self.wanted_inputs = max_inputs
+        self.most_tokens = provider.limits.max_tokens
         self.clock = clock
         self.pacer = Pacer(timeout_s)
-        self._well_at = float("-inf")
+        # When the canary was embedded last, by `clock`, and its vector, shape (dimensions,), float32.
+        self.probed_at = float("-inf")
+        self.canary_vector: np.ndarray | None = None
         self._cut_to: list[int] = []
 
     @property
@@ -109,33 +112,59 @@ class Asker:
         most = min(self.provider.limits.max_tokens, self.most_tokens, self.pacer.pace.max_tokens)
         return min(most, (self.budget and self.budget.max_tokens) or most)
 
-    def ask(self, texts: Sequence[str], stop: Callable[[], bool], priority: Priority = Priority.NORMAL) -> Answers:
-        """Ask for every text, in as many requests as it takes; before each, `stop()` may end it, or the budget of this priority."""
-        items = [Text(text, estimate_tokens(text)) for text in texts]
-        asking, begin = _Asking(self, items, stop, priority), 0
+    def ask(
+        self, texts: Sequence[str], stop: Callable[[], bool], priority: Priority = Priority.NORMAL, *, with_canary: bool = False
+    ) -> Answers:
+        """Ask for every text, in as many requests as it takes; before each, `stop()` may end it, or the budget of this priority. `with_canary`: the
+        canary goes along, behind the first; its vector is kept here and is none of the answers."""
+        overhead = self.provider.limits.overhead_tokens
+        items = [Text(text, estimate_tokens(text) + overhead) for text in (_with_canary(texts) if with_canary else texts)]
+        asking, begin = _Asking(self, items, stop, priority, beside=with_canary and self._takes_one_more), 0
         while begin < len(items):
-            batch = next_batch(items, begin, self.max_inputs, self.max_tokens)
+            batch = next_batch(items, begin, asking.max_inputs, self.max_tokens)
             asking.sort_out(batch)
             begin = batch[-1] + 1
-        return asking.answers
+        return self._without_canary(asking.answers) if with_canary else asking.answers
+
+    @property
+    def _takes_one_more(self) -> bool:
+        """Whether a request may have one input more than a batch: the size of batches is our choice, unless the server has made it smaller."""
+        return self.batch_size == self.wanted_inputs < self.provider.limits.max_inputs
+
+    def _without_canary(self, answers: Answers) -> Answers:
+        if BEHIND in answers.had:
+            self.probed_at, self.canary_vector = self.clock(), answers.had[BEHIND].vector
+        return replace(
+            answers,
+            had={_of_text(place): had for place, had in answers.had.items() if place != BEHIND},
+            refused={_of_text(place): fault for place, fault in answers.refused.items() if place != BEHIND},
+            left=[_of_text(place) for place in answers.left if place != BEHIND],
+        )
 
     def canary(self, since: float = float("inf")) -> ProviderBusy | None:
         """None when the provider embeds a harmless text, else its fault. A probe that succeeded after `since` (wall clock) counts."""
-        if self._well_at >= since:
+        if self.probed_at >= since:
             return None
-        if self.budget is not None:
-            self.budget.spend(estimate_tokens(CANARY))
         try:
-            self.call([CANARY])
+            self.probe()
         except ProviderBusy as busy:
             return busy
-        except InputRefused as refused:
-            return ProviderBusy(
-                f"it refuses every text: {refused}",
-                hint="check EMBEDDING_MODEL and EMBEDDING_DIMENSIONS; `embedq provider check`",
-            )
-        self._well_at = self.clock()
         return None
+
+    def probe(self, text: str = CANARY) -> np.ndarray:
+        """The vector of the canary, or of another text that the provider has embedded before. Raises ProviderBusy when there is none."""
+        if self.budget is not None:
+            self.budget.spend(estimate_tokens(text))
+        try:
+            vector: np.ndarray = self.call([text]).vectors[0]
+        except InputRefused as refused:
+            raise ProviderBusy(
+                f"it refuses every text: {refused}",
+                hint="check EMBEDDING_MODEL, EMBEDDING_DIMENSIONS and EMBEDDING_PREFIXES; `embedq provider check`",
+            ) from refused
+        if text == CANARY:
+            self.probed_at, self.canary_vector = self.clock(), vector
+        return vector
 
     def await_place(self, tokens: int, priority: Priority) -> Later | None:
         """Wait until the rate limit admits this request; when that is too far off, claims pause, and the answer says for how long."""
@@ -167,15 +196,34 @@ class Asker:
             ) from surprise
 
 
+# Where the canary goes along: in the first request, unless that takes one text alone, which then is not delayed.
+BEHIND = 1
+
+
+def _with_canary(texts: Sequence[str]) -> list[str]:
+    return [*texts[:BEHIND], CANARY, *texts[BEHIND:]]
+
+
+def _of_text(place: int) -> int:
+    """Its place among the texts alone."""
+    return place - (place > BEHIND)
+
+
 class _Asking:
     """One call of `ask` under way."""
 
-    def __init__(self, asker: Asker, items: Sequence[Text], stop: Callable[[], bool], priority: Priority) -> None:
-        self.asker, self.items, self.stop, self.priority = asker, items, stop, priority
+    def __init__(
+        self, asker: Asker, items: Sequence[Text], stop: Callable[[], bool], priority: Priority, *, beside: bool = False
+    ) -> None:
+        self.asker, self.items, self.stop, self.priority, self.beside = asker, items, stop, priority, beside
         self.answers = Answers()
         self.tried_twice = self.whole_refused = False
         self.asked_at = 0.0
         self.taken: Sequence[int] = []  # the largest part of a batch that was answered
+
+    @property
+    def max_inputs(self) -> int:
+        return self.asker.max_inputs + self.beside
 
     def sort_out(self, batch: Sequence[int]) -> None:
         self.taken, self.whole_refused, limits = [], False, self.asker.provider.limits
@@ -201,9 +249,10 @@ class _Asking:
     def too_large(self, positions: Sequence[int]) -> bool:
         """Whether it is known by now, as it was not when the batch was planned, that this would be refused."""
         tokens = [self.items[position].tokens for position in positions]
-        longest = self.asker.provider.limits.max_input_tokens
+        limits = self.asker.provider.limits
+        longest = limits.max_input_tokens + limits.overhead_tokens
         if len(positions) > 1:
-            return len(positions) > self.asker.max_inputs or sum(tokens) > self.asker.max_tokens or max(tokens) > longest
+            return len(positions) > self.max_inputs or sum(tokens) > self.asker.max_tokens or max(tokens) > longest
         if tokens[0] > longest:
             self.answers.refused[positions[0]] = InputRefused(
                 f"the text has about {tokens[0]:,} tokens, and the provider takes {longest:,} (both estimated)",

@@ -16,7 +16,7 @@ from ..decide.tokens import estimate_tokens
 from ..errors import InputRefused, StoreUnavailable
 from ..model import Claimed, Priority, Stored, Usage
 from ..store.vectors import TextKey, Vectors
-from .chunking import USUAL, Chunk, ChunkSize, chunk
+from .chunking import USUAL, Chunk, ChunkSize, chunk, chunk_with_headings
 from .requests import Answers, Asker, Had
 
 if TYPE_CHECKING:
@@ -41,24 +41,33 @@ class Plan(NamedTuple):
         return range(self.first, self.first + len(self.chunks))
 
 
-def planned(tasks: Sequence[Claimed], max_input_tokens: int, size: ChunkSize = USUAL) -> Iterator[Plan]:
-    first = 0
+def planned(
+    tasks: Sequence[Claimed], max_input_tokens: int, size: ChunkSize = USUAL, *, headings: bool = False
+) -> Iterator[Plan]:
+    first, cut = 0, chunk_with_headings if headings else chunk
     for task in tasks:
         assert task.text is not None
-        chunks = chunk(task.text, max(1, min(size.tokens, max_input_tokens)), size.overlap_tokens)
+        chunks = cut(task.text, max(1, min(size.tokens, max_input_tokens)), size.overlap_tokens)
         yield _plan(task, chunks, first)
         first += len(chunks)
 
 
 def _plan(task: Claimed, chunks: Sequence[Chunk], first: int) -> Plan:
-    keys = tuple(TextKey(task.tenant_id, hashlib.sha256(each.text.encode()).digest()) for each in chunks)
+    keys = tuple(TextKey(task.tenant_id, hashlib.sha256(each.embedded.encode()).digest()) for each in chunks)
     return Plan(task, chunks, keys, first)
 
 
 def buy(
-    vectors: Vectors, asker: Asker, plans: Sequence[Plan], stop: Callable[[], bool], priority: Priority = Priority.NORMAL
+    vectors: Vectors,
+    asker: Asker,
+    plans: Sequence[Plan],
+    stop: Callable[[], bool],
+    priority: Priority = Priority.NORMAL,
+    *,
+    with_canary: bool = False,
 ) -> tuple[Sequence[Plan], Answers]:
-    """A vector for every position of the plans that the provider answered for. Reused ones cost nothing.
+    """A vector for every position of the plans that the provider answered for. Reused ones cost nothing. `with_canary`: it is asked for as well, when
+    anything is.
 
     A text that is refused is cut in two, whatever the words of the refusal, until its pieces are taken or too short to be refused for their
     length; the plans that are returned have the pieces as chunks.
@@ -66,7 +75,7 @@ def buy(
     bought: dict[TextKey, Had] = {}
     requests = 0
     while True:
-        answers = _round(vectors, asker, plans, stop, priority, bought)
+        answers = _round(vectors, asker, plans, stop, priority, bought, with_canary and not requests)
         answers.requests = requests = requests + answers.requests
         cuttable = _cuttable(plans, answers)
         if not cuttable or answers.busy is not None or answers.later is not None or stop():
@@ -84,9 +93,10 @@ def _round(
     stop: Callable[[], bool],
     priority: Priority,
     bought: Mapping[TextKey, Had],
+    with_canary: bool,
 ) -> Answers:
     keys = [key for plan in plans for key in plan.keys]
-    texts = [each.text for plan in plans for each in plan.chunks]
+    texts = [each.embedded for plan in plans for each in plan.chunks]
     # A reindex asks for new vectors: stored ones are not reused.
     trusting = [key for plan in plans if not plan.task.forced for key in plan.keys if key not in bought]
     known = {key: Had(vector) for key, vector in _known(vectors, asker.provider.model.id, trusting).items()} | dict(bought)
@@ -95,7 +105,7 @@ def _round(
         if key not in known:
             first_of.setdefault(key, position)
     asked = list(first_of.values())
-    found = asker.ask([texts[position] for position in asked], stop, priority)
+    found = asker.ask([texts[position] for position in asked], stop, priority, with_canary=with_canary and bool(asked))
     return found if len(asked) == len(keys) else _spread(keys, known, asked, found)
 
 
@@ -133,7 +143,7 @@ def _halves(whole: Chunk, asker: Asker) -> Iterator[Chunk]:
     tokens = min(estimate_tokens(whole.text) // 2, asker.max_input_tokens)
     asker.cut(tokens)
     for piece in chunk(whole.text, tokens):
-        yield Chunk(whole.start + piece.start, whole.start + piece.end, piece.text)
+        yield Chunk(whole.start + piece.start, whole.start + piece.end, piece.text, whole.head)
 
 
 def _known(vectors: Vectors, model_id: int, keys: Sequence[TextKey]) -> Mapping[TextKey, np.ndarray]:

@@ -39,6 +39,8 @@ FAILING = "failing "
 # Why the last time; what its threads wait for, and for how long (seconds); since when (seconds ago) a provider answered it last; the broker that
 # it uses, and why nothing could be published there.
 WHY, AT, ANSWERED, BROKER, UNPUBLISHED = "why ", "at ", "answered_s", "broker", "unpublished"
+# By model, which server and which key this process asks; by provider, the last fault that it met and that was not followed by a good probe.
+ASKS, FAULT = "asks ", "fault "
 
 
 class Worker:

@@ -162,7 +162,7 @@ class Search(Strict):
 
 class Found(BaseModel):
     """`score` is the cosine similarity, -1 to 1; `metadata` and `updated_at` are the article's. Of a source's row: its `source`, and its
-    `key` by column."""
+    `key` by column. `path`: the headings above the passage, the outermost first."""
 
     article_id: str
     slug: str | None
@@ -173,6 +173,7 @@ class Found(BaseModel):
     updated_at: datetime
     source: str | None = None
     key: dict[str, Any] | None = None
+    path: list[str] = []
 
 
 class Results(BaseModel):
@@ -191,6 +192,7 @@ class Results(BaseModel):
                             "updated_at": "2026-02-01T09:30:00Z",
                             "source": None,
                             "key": None,
+                            "path": ["Drinks", "Hot"],
                         }
                     ]
                 }

@@ -46,6 +46,7 @@ class Found(Gives):
     title: str
     snippet: str
     score: float = Field(description="Cosine similarity, -1 to 1.")
+    path: list[str] = Field(description="Headings above the passage, the outermost first: what get_article takes as `section`.")
 
 
 class Answered(Gives):
@@ -76,13 +77,16 @@ def search_articles(parts: Parts, principal: Principal, wanted: SearchArticles) 
         )
         kept = _within(hits, room)
         room -= sum(_size(hit) for hit in kept)
-        found = [Found(article_id=h.article_id, slug=h.slug, title=h.title, snippet=h.snippet, score=h.score) for h in kept]
+        found = [
+            Found(article_id=h.article_id, slug=h.slug, title=h.title, snippet=h.snippet, score=h.score, path=[*h.path])
+            for h in kept
+        ]
         answers.append(Answered(query=query, results=found, left_out=len(hits) - len(kept)))
     return Results(answers=answers)
 
 
 def _size(hit: Hit) -> int:
-    return len(hit.title) + len(hit.snippet)
+    return len(hit.title) + len(hit.snippet) + sum(map(len, hit.path))
 
 
 def _within(hits: list[Hit], room: int) -> list[Hit]:

@@ -138,6 +138,7 @@ def _facts(
         stuck=store.overview.stuck(settings.worker_timeout_s),
         failing=failing(workers),
         troubles=store.providers.troubled(),
+        swapped=store.canaries.swapped(),
         failed=lately["failed"],
         settled=lately["settled"],
         failed_ever=store.overview.failed(),

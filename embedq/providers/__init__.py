@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold. Tokens are estimates."""
+    """What one request may hold. Tokens are estimates. `overhead_tokens`: what is added to each text, the prefix; `max_input_tokens` is
+    what the text itself may have, without it."""
 
     max_inputs: int
     max_tokens: int
     max_input_tokens: int
+    overhead_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class ProviderSettings:
     """How to reach the providers. Times in seconds; `timeout_s` bounds a whole request, from the connection to the end of the answer.
 
     `headers` are sent with each request. `max_input_tokens`: what the model takes, 0 when it is not known. The key, the headers and passwords
-    in addresses are not in its repr.
+    in addresses are not in its repr. `parameters`: further fields of each request's body.
     """
 
     openai_api_key: str | None = field(default=None, repr=False)
@@ -49,6 +51,7 @@ class ProviderSettings:
     connect_timeout_s: float = 5.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_input_tokens: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Provider(Protocol):

@@ -12,7 +12,7 @@ from ..decide.tokens import estimate_tokens
 from ..model import Model
 from . import Limits
 
-__all__ = ["CAUTIOUS", "INPUT_TOKENS", "LIMITS", "InputRow", "LimitsRow", "estimate_tokens", "limits_for"]
+__all__ = ["CAUTIOUS", "INPUT_TOKENS", "LIMITS", "InputRow", "LimitsRow", "bare_name", "estimate_tokens", "limits_for"]
 
 
 class LimitsRow(NamedTuple):
@@ -97,8 +97,14 @@ def limits_for(model: Model, max_input_tokens: int = 0) -> Limits:
     return replace(limits, max_tokens=max(limits.max_tokens, longest), max_input_tokens=max(1, int(longest * INPUT_MARGIN)))
 
 
+def bare_name(name: str) -> str:
+    """Without registry, publisher, folders and tag, in lower case with hyphens: `nomic-embed-text-v1.5` of
+    `hf.co/nomic-ai/nomic-embed-text-v1.5:Q8_0`."""
+    return name.replace("\\", "/").rpartition("/")[2].partition(":")[0].lower().replace("_", "-")
+
+
 def _longest(name: str) -> int:
-    bare = name.rpartition("/")[2].partition(":")[0].lower()
+    bare = bare_name(name)
     fitting = (row for row in INPUT_TOKENS if bare.startswith(row.prefix))
     best = max(fitting, key=lambda row: len(row.prefix), default=None)
     return best.max_tokens if best else 0

@@ -30,7 +30,7 @@ class OllamaProvider:
 
     def __init__(self, model: Model, settings: ProviderSettings) -> None:
         """Raises ConfigError when OLLAMA_BASE_URL is not an http address. Contacts nobody."""
-        self.model = model
+        self.model, self.parameters = model, settings.parameters
         self.limits: Limits = limits_for(model, settings.max_input_tokens)
         # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
         self._reading = threading.Lock()
@@ -79,7 +79,7 @@ class OllamaProvider:
         await self._exchange.aclose()
 
     def _request(self, texts: Sequence[str]) -> dict[str, Any]:
-        request: dict[str, Any] = {"model": self.model.name, "input": list(texts), "truncate": False}
+        request: dict[str, Any] = {"model": self.model.name, "input": list(texts), "truncate": False, **self.parameters}
         if self.model.name.startswith(_SHORTENABLE):
             request["dimensions"] = self.model.dimensions
         return request

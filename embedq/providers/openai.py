@@ -45,7 +45,7 @@ class OpenAIProvider:
 
     def __init__(self, model: Model, settings: ProviderSettings) -> None:
         """Raises ConfigError when the key or the address is missing or cannot be one. Contacts nobody."""
-        self.model = model
+        self.model, self.parameters = model, settings.parameters
         self.limits: Limits = limits_for(model, settings.max_input_tokens)
         self.dialect = Dialect(dimensions=model.name.startswith(_SHORTENABLE))
         # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
@@ -156,7 +156,7 @@ class OpenAIProvider:
             self.limits = smaller(self.limits, str(refused), len(texts), sum(map(estimate_tokens, texts)))
 
     def _request(self, texts: Sequence[str], dialect: Dialect) -> dict[str, Any]:
-        request: dict[str, Any] = {"model": self.model.name, "input": list(texts)}
+        request: dict[str, Any] = {"model": self.model.name, "input": list(texts), **self.parameters}
         if dialect.encoding_format:
             request["encoding_format"] = dialect.encoding_format
         if dialect.dimensions:

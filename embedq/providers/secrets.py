@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
 
@@ -37,3 +38,10 @@ def _forms(secrets: Iterable[str | None]) -> set[str]:
     given = [secret.strip() for secret in secrets if secret]
     forms = {form for secret in given for form in (secret, quote(secret, safe=""))}
     return {form for form in forms if len(form) >= _SHORTEST_SECRET}
+
+
+def fingerprint(server: str, *secrets: str) -> str:
+    """Eight hexadecimal digits that tell two keys for a server apart, and from which no key follows; empty when there is none."""
+    if not any(secrets):
+        return ""
+    return sha256("\0".join(("embedq", server, *secrets)).encode("utf-8", "replace")).hexdigest()[:8]

@@ -9,6 +9,7 @@ from .articles import Articles
 from .backfills import Backfills
 from .backups import Backups
 from .bulk import Operate
+from .canaries import Canaries
 from .console import Console
 from .control import Audit, Status
 from .database import Database
@@ -50,6 +51,7 @@ class Store:
         self.workers = Workers(database)
         self.models = Models(database)
         self.providers = Providers(database)
+        self.canaries = Canaries(database)
         self.vectors = Vectors(database)
         self.ledger = Ledger(database)
         self.fence = Fence(database)

@@ -9,8 +9,11 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ..decide.modes import COLUMNS, LiveState
+from ..decide.preparation import of_register, same_prefixes
+from ..decide.preparation import told as inputs_told
 from ..decide.refusals import first_line
 from ..decide.sources import command_of
 from ..errors import InputError, NotWell
@@ -181,12 +184,18 @@ class Loading:
         self._staged[table] = [name for name in columns if name in types]
 
     def _models(self) -> Loaded:
-        known = {row["id"] for row in self.connection.execute(QUERIES.models).fetchall()}
+        self.connection.execute(QUERIES.staged_models_have_a_preparation)
+        known = {row["id"]: row["preparation"] for row in self.connection.execute(QUERIES.models).fetchall()}
         made = 0
         for row in self.connection.execute(QUERIES.staged_models).fetchall():
             there = self.connection.execute(QUERIES.add_model, row).fetchone() or {}
             self.connection.execute(QUERIES.map_model, {"old": row["id"], "new": there["id"]})
-            if there["id"] not in known:
+            if there["id"] in known:
+                _refuse_other_inputs(row, known[there["id"]])
+            else:
+                self.connection.execute(
+                    QUERIES.set_preparation, {"preparation": Jsonb(row["preparation"]), "model_id": there["id"]}
+                )
                 grant_vectors(self.connection, f"embedding_vectors_{there['id']}")
                 self.connection.execute(QUERIES.keep_in_step, {"kept": row["kept_in_step"], "id": there["id"]})
                 made += 1
@@ -264,6 +273,16 @@ class Loading:
 
     def _counted(self, statement: str) -> Loaded:
         return {"made": self.connection.execute(statement).rowcount}
+
+
+def _refuse_other_inputs(staged: Row, here: Mapping[str, Any]) -> None:
+    there = of_register(staged["preparation"])
+    if not same_prefixes(there, of_register(here)):
+        raise InputError(
+            f"the model {staged['provider']}/{staged['name']} of the backup has other prefixes ({inputs_told(there) or 'none'}) than the one here:"
+            " their vectors cannot be mixed",
+            hint="restore into a database of its own, or drop the model that is here first (`embedq model drop`)",
+        )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ VERSION: Final = "embedq_schema_version"
 # Triggers run with the writer's privileges, and a search uses the provider's budget.
 APPLICATION: Final = {
     WRITE: ["articles", "article_texts", "article_versions", "embedding_tasks", "embeddings", "embedding_vectors"],
-    "SELECT, INSERT, UPDATE": ["embedding_budgets", "embedding_usage"],
+    "SELECT, INSERT, UPDATE": ["embedding_budgets", "embedding_usage", "embedding_canaries"],
     READ: [
         VERSION,
         "embedding_models",

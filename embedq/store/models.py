@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
+from ..decide.preparation import alike, for_register, of_register
 from ..errors import ConfigError, InputError, NotFound, NotWell
-from ..model import Model
+from ..model import Model, Preparation
 from .control import Audit
 from .database import Connection, Database, Row
 from .grants import grant_vectors
@@ -74,20 +76,29 @@ class Models:
     # The registry --------------------------------------------------------------------------------------------------------------
 
     def add(self, model: Model, *, kept_in_step: bool = True) -> Model:
-        """Register it, with its own table of vectors. Adding it again changes nothing."""
-        named = {"provider": model.provider, "name": model.name, "dimensions": model.dimensions}
+        """Register it, with its own table of vectors. Adding it again changes nothing. One that makes other inputs than a registered one of the
+        same name and dimensions is another model, and gets a number behind its name."""
         with self.database.transaction() as connection:
             connection.execute(QUERIES.lock_models)
-            known = self._same(model)
-            if known is not None:
+            alike = self._of_name(model)
+            if known := next((each for each in alike if _is(each, model)), None):
                 return known
-            row = connection.execute(QUERIES.add_model, named).fetchone()
+            named = _numbered(model, {each.name for each in alike})
+            row = connection.execute(QUERIES.add_model, _columns(named)).fetchone()
             assert row is not None
+            connection.execute(
+                QUERIES.set_preparation, {"model_id": row["id"], "preparation": Jsonb(for_register(named.preparation))}
+            )
             connection.execute(QUERIES.set_kept_in_step, {"model_id": row["id"], "kept": kept_in_step})
             grant_vectors(connection, f"embedding_vectors_{row['id']}")
             if _fits_a_page(model.dimensions):
                 connection.execute(f"ALTER TABLE embedding_vectors_{row['id']} SET (toast_tuple_target = {PAGE})")
-        return Model(model.provider, model.name, model.dimensions, int(row["id"]))
+        return replace(named, id=int(row["id"]))
+
+    def _of_name(self, model: Model) -> list[Model]:
+        """Those that the server knows under its name, whatever their inputs."""
+        found = self.by_id().values()
+        return [each for each in found if _base(each) == _base(model)]
 
     def active(self) -> Model | None:
         return _model(self.database.one(QUERIES.active_model))
@@ -100,7 +111,7 @@ class Models:
         return self.database.fetch(QUERIES.models)
 
     def by_id(self) -> dict[int, Model]:
-        return {row["id"]: Model(row["provider"], row["name"], row["dimensions"], row["id"]) for row in self.all()}
+        return {row["id"]: _registered(row) for row in self.all()}
 
     def named(self, key: str) -> Model:
         """By id, name, provider/name or provider/name/dimensions. Raises NotFound, or InputError when several have the name."""
@@ -122,9 +133,9 @@ class Models:
             self.database.execute(QUERIES.first_model, {"model_id": self.add(wanted).id})
             active = self.active()
         assert active is not None
-        if str(active) == str(wanted):
+        if _base(active) == _base(wanted):
             return active
-        if self._same(wanted) is None:
+        if not self._of_name(wanted):
             raise ConfigError(
                 f"the settings name the model {wanted}, but the active model of this database is {active}",
                 hint="vectors of two models are never mixed: start with EMBEDDING_PROVIDER, EMBEDDING_MODEL and EMBEDDING_DIMENSIONS unset (the active"
@@ -134,9 +145,6 @@ class Models:
             "the settings name the model %s; the active one is %s, and that is used (`embedq model list`)", wanted, active
         )
         return active
-
-    def _same(self, model: Model) -> Model | None:
-        return next((known for known in self.by_id().values() if str(known) == str(model)), None)
 
     # Building ------------------------------------------------------------------------------------------------------------------
 
@@ -301,7 +309,32 @@ def _fits_a_page(dimensions: int) -> bool:
 
 
 def _model(row: Row | None) -> Model | None:
-    return Model(row["provider"], row["name"], row["dimensions"], row["id"]) if row else None
+    return _registered(row) if row else None
+
+
+def _registered(row: Row) -> Model:
+    return Model(row["provider"], row["name"], row["dimensions"], row["id"], of_register(row["preparation"]))
+
+
+def _columns(model: Model) -> dict[str, Any]:
+    return {"provider": model.provider, "name": model.name, "dimensions": model.dimensions}
+
+
+def _base(model: Model) -> tuple[str, str, int]:
+    """What a server is asked for."""
+    return (model.provider, model.asked_as, model.dimensions)
+
+
+def _is(known: Model, model: Model) -> bool:
+    """Whether this model is meant: by its own name where nothing is said of its inputs."""
+    return known.name == model.name if model.preparation == Preparation() else alike(known.preparation, model.preparation)
+
+
+def _numbered(model: Model, taken: Container[str]) -> Model:
+    if model.name not in taken:
+        return model
+    number = next(number for number in count(2) if f"{model.asked_as}#{number}" not in taken)
+    return replace(model, name=f"{model.asked_as}#{number}", preparation=replace(model.preparation, asked_as=model.asked_as))
 
 
 def _names(model: Model) -> tuple[str, ...]:

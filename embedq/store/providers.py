@@ -39,6 +39,14 @@ class Providers:
         rows = self.database.fetch(QUERIES.provider_states, {"provider": provider})
         return _state(rows[0]) if rows else None
 
+    def gate(self, provider: str, model_id: int) -> tuple[ProviderState | None, bool]:
+        """The provider's state, and whether the model makes other vectors than before (`store.canaries`)."""
+        row = self.database.one(QUERIES.gate_of, {"provider": provider, "model_id": model_id})
+        if row is None:
+            return None, False
+        swapped = row.pop("swapped")
+        return _state(row), swapped
+
     def troubled(self) -> list[ProviderState]:
         """Those with an open circuit, by name."""
         return [_state(row) for row in self.database.fetch(QUERIES.provider_states, {"provider": None})]

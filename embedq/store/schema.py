@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-LATEST = "0008"
+LATEST = "0009"
 REVISION = re.compile(r"head|base|[+-][0-9]{1,2}|[0-9]{4}")
 REVISIONS = f"name head, base or one of 0001 to {LATEST}"
 OLDEST_POSTGRES = 140000
@@ -214,6 +214,7 @@ RELATIONS = [
     "embeddings",
     "embedding_vectors",
     "embedding_models",
+    "embedding_canaries",
     "embedding_active_model",
     "embedding_providers",
     "embedding_budgets",

@@ -588,6 +588,7 @@ CREATE TABLE public.embedding_models (
     dimensions integer NOT NULL,
     kept_in_step boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    preparation jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT embedding_models_dimensions_check CHECK (((dimensions >= 1) AND (dimensions <= 16000)))
 );
 
@@ -1537,6 +1538,18 @@ CREATE TABLE public.embedding_budgets (
 )
 WITH (fillfactor='10');
 
+CREATE TABLE public.embedding_canaries (
+    model_id integer NOT NULL,
+    embedding real[],
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    same_at timestamp with time zone,
+    differs_since timestamp with time zone,
+    cosine double precision,
+    server text DEFAULT ''::text NOT NULL,
+    worker text DEFAULT ''::text NOT NULL,
+    looked_at timestamp with time zone
+);
+
 ALTER TABLE public.embedding_models ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.embedding_models_id_seq
     START WITH 1
@@ -1717,6 +1730,9 @@ ALTER TABLE ONLY public.embedding_audit_logs
 ALTER TABLE ONLY public.embedding_budgets
     ADD CONSTRAINT embedding_budgets_pkey PRIMARY KEY (provider);
 
+ALTER TABLE ONLY public.embedding_canaries
+    ADD CONSTRAINT embedding_canaries_pkey PRIMARY KEY (model_id);
+
 ALTER TABLE ONLY public.embedding_models
     ADD CONSTRAINT embedding_models_pkey PRIMARY KEY (id);
 
@@ -1819,6 +1835,9 @@ ALTER TABLE ONLY public.embedding_active_model
 
 ALTER TABLE ONLY public.embedding_active_model
     ADD CONSTRAINT embedding_active_model_previous_model_id_fkey FOREIGN KEY (previous_model_id) REFERENCES public.embedding_models(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.embedding_canaries
+    ADD CONSTRAINT embedding_canaries_model_id_fkey FOREIGN KEY (model_id) REFERENCES public.embedding_models(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.embeddings
     ADD CONSTRAINT embeddings_model_id_fkey FOREIGN KEY (model_id) REFERENCES public.embedding_models(id);

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlsplit
 
 import pytest
 
 from embedq import Client
+from embedq.model import Model
 from embedq.settings import from_env
 from tests.standin import running
-from tests.support import run_command
+from tests.support import run_command, start_poller, until
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,54 @@ def test_another_model_under_the_same_name_is_found_by_what_is_stored(environmen
     assert done.returncode == (3 if swapped else 0)
     assert ("it is another model" in found["stored vectors"]["found"]) is swapped
     assert bool(found["stored vectors"]["next"]) is swapped
+
+
+@pytest.mark.parametrize(
+    ("theirs", "differs"),
+    [
+        pytest.param({}, False, id="the same"),
+        pytest.param({"OPENAI_API_KEY": "sk-another-secret"}, True, id="another key"),
+        pytest.param({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, True, id="another address"),
+        pytest.param({"EMBEDDING_PROVIDER_HEADERS": '{"X-Key": "sk-in-a-header"}'}, True, id="another header"),
+    ],
+)
+def test_what_the_workers_ask_is_shown_beside_what_this_shell_asks(standin, environment, store, psql, theirs, differs):
+    standin.reset()
+    model = store.models.add(Model("openai", "m", 64))
+    psql("UPDATE embedding_active_model SET model_id = %s", model.id)
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    named = {name: each for name, each in environment.items() if name not in ("EMBEDDING_PROVIDER", "EMBEDDING_DIMENSIONS")}
+    ours = named | {"OPENAI_BASE_URL": standin.openai_url, "OPENAI_API_KEY": "sk-secret-of-ours"}
+
+    with start_poller(ours | theirs) as worker:
+        until(lambda: psql("SELECT counters ? 'asks openai/m/64' FROM embedding_workers") == [(True,)], why=worker.output)
+        done = run_command(ours, "provider", "check", "--json")
+
+    (told,) = [each for each in json.loads(done.stdout)["checks"] if each["what"] == "workers ask"]
+    port = 9 if "OPENAI_BASE_URL" in theirs else urlsplit(standin.openai_url).port
+    assert told["found"].startswith(f"127.0.0.1:{port}, key ")
+    assert "poller@" in told["found"]
+    assert bool(told["next"]) is differs
+    assert done.returncode == (3 if differs else 0), done.stdout
+    assert "sk-" not in done.stdout + str(psql("SELECT counters FROM embedding_workers"))
+
+
+def test_the_last_fault_of_a_worker_is_shown(standin, environment, store, psql):
+    standin.reset()
+    standin.control(require_key="the-shells")
+    model = store.models.add(Model("openai", "m", 64))
+    psql("UPDATE embedding_active_model SET model_id = %s", model.id)
+    psql("UPDATE embedding_worker_status SET mode = 'database'")
+    named = {name: each for name, each in environment.items() if name not in ("EMBEDDING_PROVIDER", "EMBEDDING_DIMENSIONS")}
+    ours = named | {"OPENAI_BASE_URL": standin.openai_url, "OPENAI_API_KEY": "the-shells"}
+
+    with start_poller(ours | {"OPENAI_API_KEY": "the-workers"}) as worker:
+        psql("INSERT INTO articles (id, content) VALUES ('a', 'tea')")
+        until(lambda: psql("SELECT counters ? 'fault openai' FROM embedding_workers") == [(True,)], why=worker.output)
+        done = run_command(ours, "provider", "check", "--json")
+
+    found = {each["what"]: each for each in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 3
+    assert "does not accept the credentials" in found["last fault"]["found"]
+    assert "poller@" in found["last fault"]["found"]
+    assert found["workers ask"]["next"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .control import State
+from .control import State, without_probes
 from .vectors import tokens_of, vector_of
 from .wires import Ask, BadRequest, answer_body, ask_of, error_body
 
@@ -57,7 +57,7 @@ class Answering:
         seen = self.state.seen
         seen.requests += 1
         seen.inputs += len(ask.texts)
-        seen.texts.update(ask.texts)
+        seen.texts.update(without_probes(ask.texts))
 
     async def _while_held(self) -> None:
         if not self.state.control.hold:
@@ -153,9 +153,17 @@ class Answering:
     def _vectors(self, ask: Ask, twist: str | None) -> Reply:
         dimensions = ask.dimensions or self.state.control.dimensions
         longest = 4 * self.state.control.max_input_tokens if ask.truncate else None
-        vectors = [vector_of(text[:longest], dimensions) for text in ask.texts]
+        salt = self.state.control.model
+        vectors = [vector_of(salt + text[:longest], dimensions) for text in ask.texts]
+        if noise := self.state.control.noise:
+            vectors = [vector + noise * self._noise(dimensions) for vector in vectors]
         body = answer_body(ask, _spoilt(vectors, twist), twist=twist)
         return Reply(200, body, self._room(), cut=twist == "cut_off", ask=ask)
+
+    def _noise(self, dimensions: int) -> np.ndarray:
+        """A direction of length 1, another each time."""
+        drawn = np.array([self.state.dice.gauss(0, 1) for _ in range(dimensions)], dtype=np.float32)
+        return drawn / np.linalg.norm(drawn)
 
     def _room(self) -> dict[str, str]:
         limit = self.state.control.requests_per_minute

@@ -27,6 +27,14 @@ TWISTS = (
 MARKED = ("refuse", "break", "hang", "disconnect", "nan")
 
 
+# What a worker asks for to see whether the provider is well (`embedq.engine.requests.CANARY`).
+PROBE = "embedq asks whether this provider is well"
+
+
+def without_probes(texts: list[str]) -> list[str]:
+    return [text for text in texts if text != PROBE]
+
+
 @dataclass
 class Control:
     """Everything that can be changed while it runs. Times in milliseconds, windows in seconds.
@@ -34,6 +42,7 @@ class Control:
     `twist` spoils answers (all of them, or the next `twist_next`). `markers` maps a piece of text to what a request
     with it meets: refuse (400), break (500), hang, disconnect, nan. `fail_next` counts down, `fail_always` does not;
     `fail_probability` throws dice seeded with `seed`; all three answer `fail_status`.
+    `model`: another word is another model under the same name. `noise`: the length of what is added to each vector, whose own is 1.
     """
 
     dimensions: int = 64
@@ -58,6 +67,8 @@ class Control:
     max_inputs: int = 2_048
     max_input_tokens: int = 8_191
     max_tokens: int = 300_000
+    model: str = ""
+    noise: float = 0.0
 
     def change(self, wishes: dict[str, Any]) -> None:
         """Raises ValueError for a name, twist or marker that does not exist: a test must not misspell in silence."""
@@ -74,7 +85,7 @@ class Control:
 
 @dataclass
 class Seen:
-    """What has arrived. A text is paid when an answer with its vector was sent whole, so paid twice is more than once."""
+    """What has arrived; among the texts are no probes. A text is paid when an answer with its vector was sent whole, so paid twice is more than once."""
 
     requests: int = 0
     inputs: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from .answering import Answering, Reply
-from .control import State
+from .control import State, without_probes
 from .wires import error_body
 
 EMBED_PATHS = {"/v1/embeddings": "openai", "/api/embed": "ollama"}
@@ -74,7 +74,7 @@ class Server:
 
     def _charge(self, reply: Reply) -> None:
         if reply.ask is not None and not reply.cut:
-            self.state.seen.paid.update(reply.ask.texts)
+            self.state.seen.paid.update(without_probes(reply.ask.texts))
             self.state.seen.tokens += reply.ask.tokens
 
     async def _elsewhere(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Reply:

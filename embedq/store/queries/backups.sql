@@ -21,8 +21,12 @@ ORDER BY v.article_id, v.model_id, v.chunk
 -- name: model_map
 CREATE TEMPORARY TABLE embedq_model_map (old_id integer PRIMARY KEY, new_id integer NOT NULL)
 
+-- name: staged_models_have_a_preparation
+-- Those of a backup that an earlier version wrote have none.
+ALTER TABLE staged_embedding_models ADD COLUMN IF NOT EXISTS preparation jsonb NOT NULL DEFAULT '{}'
+
 -- name: staged_models
-SELECT id, provider, name, dimensions, kept_in_step FROM staged_embedding_models ORDER BY id
+SELECT id, provider, name, dimensions, preparation, kept_in_step FROM staged_embedding_models ORDER BY id
 
 -- name: map_model
 INSERT INTO embedq_model_map VALUES (%(old)s, %(new)s) ON CONFLICT (old_id) DO UPDATE SET new_id = excluded.new_id

@@ -2,11 +2,11 @@
 SELECT embedq_add_model(%(provider)s, %(name)s, %(dimensions)s) AS id
 
 -- name: models
-SELECT m.id, m.provider, m.name, m.dimensions, m.kept_in_step, m.created_at, m.id = a.model_id AS active, m.id = a.previous_model_id AS previous
+SELECT m.id, m.provider, m.name, m.dimensions, m.preparation, m.kept_in_step, m.created_at, m.id = a.model_id AS active, m.id = a.previous_model_id AS previous
 FROM embedding_models m LEFT JOIN embedding_active_model a ON true ORDER BY m.id
 
 -- name: active_model
-SELECT m.id, m.provider, m.name, m.dimensions FROM embedding_models m JOIN embedding_active_model a ON a.model_id = m.id
+SELECT m.id, m.provider, m.name, m.dimensions, m.preparation FROM embedding_models m JOIN embedding_active_model a ON a.model_id = m.id
 
 -- name: first_model
 INSERT INTO embedding_active_model (id, model_id) VALUES (1, %(model_id)s) ON CONFLICT (id) DO NOTHING
@@ -14,6 +14,9 @@ INSERT INTO embedding_active_model (id, model_id) VALUES (1, %(model_id)s) ON CO
 -- name: lock_models
 -- Adding, switching and dropping models are serialized (the same lock as embedq_add_model).
 SELECT pg_advisory_xact_lock(hashtextextended('embedq.models.' || current_schema(), 0))
+
+-- name: set_preparation
+UPDATE embedding_models SET preparation = %(preparation)s WHERE id = %(model_id)s
 
 -- name: set_kept_in_step
 UPDATE embedding_models SET kept_in_step = %(kept)s WHERE id = %(model_id)s
@@ -44,7 +47,7 @@ UPDATE embedding_active_model SET previous_model_id = model_id, model_id = %(mod
 WHERE id = 1 AND model_id <> %(model_id)s RETURNING previous_model_id
 
 -- name: previous_model
-SELECT m.id, m.provider, m.name, m.dimensions
+SELECT m.id, m.provider, m.name, m.dimensions, m.preparation
 FROM embedding_models m JOIN embedding_active_model a ON a.previous_model_id = m.id
 
 -- name: hurry_model

@@ -32,3 +32,12 @@ SELECT name, coalesce(pause_reason, '') AS why, faults,
        coalesce(greatest(0, extract(epoch FROM paused_until - clock_timestamp())), 0)::double precision AS left_s,
        coalesce(greatest(0, extract(epoch FROM probe_until - clock_timestamp())), 0)::double precision AS probe_left_s
 FROM embedding_providers WHERE name = %(provider)s OR (%(provider)s::text IS NULL AND faults > 0) ORDER BY name
+
+-- name: gate_of
+-- What is looked at before each batch: the state of the provider, as above, and whether nothing may be stored for the model.
+SELECT name, coalesce(pause_reason, '') AS why, faults,
+       coalesce(extract(epoch FROM clock_timestamp() - faulty_since), 0)::double precision AS for_s,
+       coalesce(greatest(0, extract(epoch FROM paused_until - clock_timestamp())), 0)::double precision AS left_s,
+       coalesce(greatest(0, extract(epoch FROM probe_until - clock_timestamp())), 0)::double precision AS probe_left_s,
+       EXISTS (SELECT FROM embedding_canaries c WHERE c.model_id = %(model_id)s AND c.differs_since IS NOT NULL) AS swapped
+FROM embedding_providers WHERE name = %(provider)s

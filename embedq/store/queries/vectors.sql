@@ -45,9 +45,11 @@ FROM unnest(%(tenants)s::text[], %(hashes)s::bytea[]) WITH ORDINALITY AS u (tena
 ) found
 
 -- name: stored_samples
--- A few stored vectors whose texts are still those of their articles, to see whether the model makes the same ones today.
+-- A few stored vectors whose texts are still those of their articles, to see whether the model makes the same ones today. First chunks: these have
+-- no headings before them.
 SELECT a.title, a.content, v.starts_at, v.ends_at, v.chunk_hash, v.embedding::text AS vector
 FROM {table} v
 JOIN article_texts a ON a.id = v.article_id
 JOIN embeddings e ON e.model_id = v.model_id AND e.article_id = v.article_id AND e.text_hash = a.text_hash
+WHERE v.chunk = 0
 LIMIT %(limit)s
