@@ -224,8 +224,8 @@ def benchmarks_page() -> str:
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     lines = [NOTE.replace("the code", "tests/bench/figures.json"), "Benchmarks", "==========", ""]
     lines += [
-        "The record of ``scripts/bench``: what was measured last and kept (``--keep``), with the load of the machine just before. What is behind the",
-        "figures, and what they mean: :doc:`../why/performance`.",
+        "The record of ``scripts/bench``: what was measured last and kept (``--keep``, which leaves out a benchmark that misses a target), with the",
+        "load of the machine just before. What is behind the figures, and what they mean: :doc:`../why/performance`.",
         "",
     ]
     for name, run in record.items():

@@ -5,7 +5,8 @@ EmbedqError
 ├── InputError           what was handed in is wrong: nothing was written                 exit 2
 ├── NotFound             there is no such article, task, model or procedure               exit 1
 ├── NotWell              it was checked, and it is not well                               exit 3
-│   └── TakenOver        this procedure was taken over by another, and stops
+│   ├── TakenOver        this procedure was taken over by another, and stops
+│   └── RerankerFailed   the reranker that was asked for failed; the search without it may succeed
 ├── StoreUnavailable     PostgreSQL cannot be reached or is not set up; try again later   exit 1
 │   ├── StoreMissing     PostgreSQL answers, and embedq's schema is not in the database
 │   └── StoreRefused     PostgreSQL answers and refuses: a right, room, another program's table
@@ -75,6 +76,10 @@ class NotWell(EmbedqError):
 
 
 class TakenOver(NotWell):
+    pass
+
+
+class RerankerFailed(NotWell):
     pass
 
 

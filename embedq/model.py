@@ -45,6 +45,8 @@ class TaskStatus(StrEnum):
 
 
 OPEN = (TaskStatus.PENDING, TaskStatus.PROCESSING)
+# How a model's vectors are stored: 4 bytes a number, or 2.
+STORAGES = ("vector", "halfvec")
 
 
 class Role(StrEnum):
@@ -81,13 +83,15 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A (provider, name, dimensions, preparation) whose vectors can be compared with each other. `id` is 0 before it is registered."""
+    """A (provider, name, dimensions, preparation) whose vectors can be compared with each other. `id` is 0 before it is registered. `storage`:
+    how its vectors are stored, `vector` (4 bytes a number) or `halfvec` (2 bytes)."""
 
     provider: str
     name: str
     dimensions: int
     id: int = 0
     preparation: Preparation = Preparation()
+    storage: str = field(default="vector", compare=False)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}/{self.dimensions}"
@@ -160,8 +164,9 @@ class Claimed(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result. `score` is the cosine similarity, -1 to 1; `metadata` and `updated_at` are the article's. Of a source's row: its
-    `source`, and its `key` by column. `path`: the headings above the passage, the outermost first."""
+    """One search result. `score` is the cosine similarity, -1 to 1; `metadata`, `created_at` and `updated_at` are the article's. Of a source's
+    row: its `source`, and its `key` by column. `path`: the headings above the passage, the outermost first. `duplicates`: ids of articles with
+    the same content that were folded into this result."""
 
     article_id: str
     tenant_id: str
@@ -174,6 +179,8 @@ class Hit(NamedTuple):
     source: str | None = None
     key: Mapping[str, Any] | None = None
     path: Sequence[str] = ()
+    created_at: datetime | None = None
+    duplicates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

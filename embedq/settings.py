@@ -18,7 +18,7 @@ from .decide.modes import ProcessEnv
 from .decide.preparation import prefixes_of
 from .decide.prices import cap_of, numbers
 from .errors import ConfigError
-from .model import Mode
+from .model import STORAGES, Mode
 from .setting_values import MAKE_A_TOKEN, boolean, broker_of, checked, folder, mode_of, one_of, token_of, whole
 
 
@@ -53,6 +53,12 @@ class Settings:
     )
     model: str = _setting("EMBEDDING_MODEL", as_text, "", "model name; empty: the provider's usual one")
     dimensions: int = _setting("EMBEDDING_DIMENSIONS", whole(0, 16000), 0, "length of a vector; 0: the model's usual one")
+    storage: str = _setting(
+        "EMBEDDING_STORAGE",
+        one_of(*STORAGES),
+        STORAGES[0],
+        "how the vectors of a model are stored that is registered by these settings: vector (4 bytes a number) or halfvec (2 bytes)",
+    )
     openai_api_key: str = _setting("OPENAI_API_KEY", as_text, "", "key for the openai provider", secret=True)
     openai_base_url: Address = _address("OPENAI_BASE_URL", of_http, "", "an OpenAI-compatible server")
     ollama_base_url: Address = _address("OLLAMA_BASE_URL", of_http, "http://127.0.0.1:11434", "the Ollama server")

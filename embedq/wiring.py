@@ -61,7 +61,7 @@ def wanted_model(settings: Settings) -> Model:
                 f"EMBEDDING_MODEL={name} has no known dimensions", hint="set EMBEDDING_DIMENSIONS to the length of its vectors"
             )
         name, dimensions = name or usual_name, dimensions or usual_dimensions
-    model = Model(settings.provider, name, dimensions)
+    model = Model(settings.provider, name, dimensions, storage=settings.storage)
     return prepared_model(settings, model, settings.prefixes, headings=settings.chunk_headings)
 
 

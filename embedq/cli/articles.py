@@ -13,7 +13,7 @@ import click
 
 from ..client.client import Client
 from ..errors import InputError
-from ..model import Priority
+from ..model import Hit, Priority
 from .repairs import mark_review, reindex
 from .voice import FAILED, Answer, Table, Text, command, confirm
 
@@ -313,8 +313,9 @@ def restore(article: str, version: int | None, tenant: str | None, priority: str
 
 
 @command(name="search")
-@click.argument("query")
-@click.option("-k", default=5, show_default=True, help="How many results.")
+@click.argument("queries", nargs=-1, metavar="QUERY…")
+@click.option("--like", metavar="ARTICLE", help="Instead of a query: what is near this article, by id or slug.")
+@click.option("-k", default=5, show_default=True, help="How many results, of each query.")
 @click.option("--tenant", help="Only this tenant's articles.")
 @click.option("--min-score", type=click.FloatRange(-1, 1), help="Leave out what is less near.")
 @click.option(
@@ -332,28 +333,51 @@ def restore(article: str, version: int | None, tenant: str | None, priority: str
     metavar="NAME",
     help="Rows of this source, or of all (and the articles); default: articles only. May be repeated.",
 )
+@click.option("--offset", type=int, help="Results before this page; every page is cut from the same ranking.")
+@click.option("--fold", is_flag=True, help="Articles of the same content are one result.")
+@click.option("--diversity", type=float, default=0.0, help="0 to 1: results unlike each other.")
+@click.option("--rerank", metavar="NAME", help="By this reranker, which another package registers.")
 def search(
-    query: str,
-    k: int,
-    tenant: str | None,
-    min_score: float | None,
+    queries: tuple[str, ...],
+    like: str | None,
     filters: tuple[str, ...],
-    hybrid: bool,
     sources: tuple[str, ...],
+    tenant: str | None,
+    hybrid: bool,
+    rerank: str | None,
+    **wishes: Any,
 ) -> Answer:
     """Find the articles nearest in meaning, with their scores (cosine, 1 is the same); of a source's rows, with their keys.
 
     Example:  embedq search "compress a file" -k 5
+    Example:  embedq search "compress a file" "wait for a thread"
+    Example:  embedq search --like gzip.compress
     Example:  embedq search "compress a file" --filter '{"year": {"$gte": 2020}, "kind": ["class", "function"]}'
     """
-    source = "all" if "all" in sources else sources or None
-    with Client() as client:
-        hits = client.search(
-            query, k, tenant_id=tenant, min_score=min_score, filter=metadata_of(filters), hybrid=hybrid, source=source
+    if bool(queries) == (like is not None) or (like is not None and (hybrid or rerank)):
+        raise InputError(
+            "a search needs a query, or an article by --like: then without a query, --hybrid and --rerank",
+            hint="embedq search --help",
+            field="query",
         )
-    if not hits:
-        return Answer([], ["nothing found: is anything embedded yet? `embedq status` tells"])
-    return Answer([hit._asdict() for hit in hits], [hits_table(hits)])
+    wishes |= {"tenant_id": tenant, "filter": metadata_of(filters), "source": "all" if "all" in sources else sources or None}
+    with Client() as client:
+        if like is not None:
+            answers = [(like, client.more_like(like, wishes.pop("k"), **wishes))]
+        else:
+            found = client.search_many(queries, wishes.pop("k"), hybrid=hybrid, rerank=rerank, **wishes)
+            answers = [*zip(queries, found, strict=True)]
+    return _answered(answers)
+
+
+def _answered(answers: list[tuple[str, list[Hit]]]) -> Answer:
+    """One query is answered by its hits, several by a list with each query."""
+    data: Any = [{"query": query, "results": [hit._asdict() for hit in hits]} for query, hits in answers]
+    if len(answers) == 1:
+        data = data[0]["results"]
+    if not any(hits for _, hits in answers):
+        return Answer(data, ["nothing found: is anything embedded yet? `embedq status` tells"])
+    return Answer(data, [hits_table(hits, query if len(answers) > 1 else None) for query, hits in answers])
 
 
 def metadata_of(filters: tuple[str, ...]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def status() -> Answer:
     cells = [
         (
             str(model),
-            s["state"],
+            s["state"] and f"{s['state']} ({s['kind']})",
             s["about_rows"],
             f"{s['bytes'] / 1e6:,.1f} MB",
             f"{s['table_bytes'] / 1e6:,.1f} MB",
@@ -80,23 +80,28 @@ def status() -> Answer:
 @WORDS
 @click.option(
     "--memory",
-    default=256,
-    show_default=True,
     type=click.IntRange(16, 1_000_000),
     metavar="MB",
-    help="For building: the whole graph, best.",
+    help="For building. Default: the whole graph, or a quarter of what the server has for caching.",
 )
-def build(key: str | None, words: bool, memory: int, reason: str, yes: bool) -> Answer:
+@click.option(
+    "--bits", is_flag=True, help="Index one bit a number; what it finds is compared exactly. For a million vectors and more."
+)
+def build(key: str | None, words: bool, memory: int | None, bits: bool, reason: str, yes: bool) -> Answer:
     """Build the index while articles are written and searched, with progress. Best after bulk work.
+
+    Width, care and memory are chosen from how many vectors there are, and told with the reason.
 
     Example:  embedq index build --memory 2000
     """
-    with opened() as store, shown() as tell:
+    with opened() as store, shown() as show:
         if words:
-            name, seconds = "words", build_words(store.database, tell)
+            name, seconds = "words", build_words(store.database, show)
         else:
-            model = chosen(store, key)
-            name, seconds = str(model), Index(store.database, model).build(memory_mb=memory, tell=tell)
+            found = Index(store.database, chosen(store, key), bits=bits)
+            for line in found.plan(memory).why:
+                tell(line)
+            name, seconds = str(found.model), found.build(memory_mb=memory, tell=show)
         store.audit.write("index", f"build: the index of {name}", who=who(), reason=reason, seconds=seconds)
     return Answer(
         {"index": name, "seconds": seconds},

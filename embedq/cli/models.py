@@ -16,9 +16,10 @@ from .. import wiring
 from ..client.judged_search import Ranking, Run
 from ..decide.preparation import EXAMPLE, KNOWN, for_register, of_register, told, with_prefixes
 from ..decide.ranking import overlap
+from ..decide.scores import background
 from ..engine.chunking import ChunkSize
 from ..errors import ConfigError, InputError
-from ..model import Model, Role
+from ..model import STORAGES, Model, Role
 from ..settings import Settings, from_env
 from ..store import Store
 from ..store.models import Progress
@@ -51,13 +52,9 @@ def list_() -> Answer:
     """
     with opened() as store:
         rows = store.models.all()
-    cells = [
-        (r["id"], r["provider"], r["name"], r["dimensions"], _role(r), r["kept_in_step"], r["created_at"], _inputs(r))
-        for r in rows
-    ]
-    return Answer(
-        rows, [Table(("id", "provider", "name", "dimensions", "role", "kept in step", "registered", "inputs"), cells)]
-    )
+    columns = ("id", "provider", "name", "dimensions", "storage")
+    cells = [(*(r[name] for name in columns), _role(r), r["kept_in_step"], r["created_at"], _inputs(r)) for r in rows]
+    return Answer(rows, [Table((*columns, "role", "kept in step", "registered", "inputs"), cells)])
 
 
 def _inputs(row: dict[str, Any]) -> str:
@@ -73,6 +70,13 @@ def _role(row: dict[str, Any]) -> str:
 @click.argument("provider")
 @click.argument("name")
 @click.argument("dimensions", type=click.IntRange(1, 16_000))
+@click.option(
+    "--storage",
+    type=click.Choice(STORAGES),
+    default="vector",
+    show_default=True,
+    help="Of its vectors: vector, 4 bytes a number, or halfvec, 2 bytes.",
+)
 @click.option(
     "--prefixes",
     metavar="JSON",
@@ -93,6 +97,7 @@ def add(
     chunk_tokens: int | None,
     chunk_overlap: int | None,
     headings: bool | None,
+    storage: str,
     reason: str,
     yes: bool,
 ) -> Answer:
@@ -102,6 +107,7 @@ def add(
 
     Example:  embedq model add ollama nomic-embed-text 768
     Example:  embedq model add openai my-e5 1024 --prefixes '{"document": "passage: ", "query": "query: "}'
+    Example:  embedq model add openai text-embedding-3-small 1536 --storage halfvec
     """
     from ..providers.registry import known_model, known_providers
 
@@ -111,16 +117,20 @@ def add(
     settings, said = from_env(os.environ), (prefixes, chunk_tokens, chunk_overlap, headings)
     with closing(wiring.store(settings)) as store:
         before = store.models.by_id()
-        wanted = _wanted(settings, before.values(), Model(provider, full_name, dimensions), *said)
+        wanted = _wanted(settings, before.values(), Model(provider, full_name, dimensions, storage=storage), *said)
         added = store.models.add(wanted, kept_in_step=False)
         news = added.id not in before
         if news:
             store.audit.write("model", f"add: {added}", who=who(), reason=reason, model=added.id)
     words = f"registered {added} as {added.id}" if news else f"{added} is registered already, as {added.id}"
-    inputs = told(added.preparation)
+    if inputs := told(added.preparation):
+        words += f" ({inputs})"
+    if added.storage != storage:
+        words += f", and stays stored as {added.storage}"
+    preparation = for_register(added.preparation)
     return Answer(
-        {"id": added.id, "model": str(added), "new": news, "preparation": for_register(added.preparation)},
-        [f"{words} ({inputs})" if inputs else words, f"next: embedq model build {added.id}"],
+        {"id": added.id, "model": str(added), "storage": added.storage, "new": news, "preparation": preparation},
+        [words, f"next: embedq model build {added.id}"],
     )
 
 
@@ -181,6 +191,30 @@ def build(key: str, rate: float | None, dry_run: bool, reason: str, yes: bool) -
         )
     return Answer(
         estimate | {"made": made}, [f"{made:,} tasks were made at low priority", f"next: embedq model status {chosen.id}"]
+    )
+
+
+@register
+@command(name="scores")
+@click.argument("key", required=False, metavar="[MODEL]")
+@click.option("--samples", default=300, show_default=True, type=click.IntRange(20, 2000), help="Stored vectors to compare.")
+def scores(key: str | None, samples: int) -> Answer:
+    """What a model's scores mean: how near texts are that have nothing to do with each other, and so which --min-score leaves them out.
+
+    Example:  embedq model scores
+    """
+    with opened() as store:
+        chosen = store.models.named(key) if key else store.models.active()
+        if chosen is None:
+            raise InputError("no model is active", hint="name one: `embedq model list`", field="model")
+        found = background(store.search.sampled(chosen, samples))
+    return Answer(
+        {"model": str(chosen)} | found._asdict(),
+        [
+            f"{chosen}: of {found.pairs:,} pairs of texts taken at random half are below {found.median:.2f}, 95 % below {found.most_95:.2f},"
+            f" 99 % below {found.most_99:.2f}",
+            f"--min-score {found.most_99:.2f} leaves out what is no nearer than chance; a higher one leaves out more of what fits",
+        ],
     )
 
 

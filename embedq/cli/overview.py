@@ -16,6 +16,7 @@ from ..errors import NotWell, StoreUnavailable
 from ..operations.status import ACTS, Glance, glance, told_by
 from ..settings import from_env
 from ..store import Store
+from ..store.recall import Recall
 from .fences import opened
 from .voice import FAILED, NOT_WELL, Answer, Table, command, drawn, lasting, words
 
@@ -65,6 +66,8 @@ def _said(seen: Glance, acts: list[dict[str, Any]]) -> list[str | Table]:
         Table(("priority", "in the table", "with the broker", "in work", "messages", "delayed"), _depth_rows(seen)),
     ]
     said.append(_broker_line(seen))
+    if seen.recall:
+        said.append(_index_line(seen.recall))
     rows = [_worker_cells(worker) for worker in seen.workers]
     said.append(
         Table(("worker", "delivery", "holds", "mode seen", "queues", "steward"), rows) if rows else "no worker is alive"
@@ -116,6 +119,12 @@ def _broker_line(seen: Glance) -> str:
         return f"broker: unreachable ({seen.peek.why if seen.peek else 'not asked'})"
     held = seen.peek.unacknowledged
     return "broker: answers" + (f"; {held} messages delivered and not yet acknowledged" if held else "")
+
+
+def _index_line(seen: Recall) -> str:
+    if seen.recall is None:
+        return f"index ({seen.kind}): recall is not sampled yet; `embedq index check` measures it"
+    return f"index ({seen.kind}): recall@10 {seen.recall:.3f} in {seen.samples} samples of the last day"
 
 
 def told(found: list[Finding]) -> list[str | Table]:

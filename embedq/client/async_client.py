@@ -231,6 +231,10 @@ class AsyncClient:
         min_score: float | None = None,
         filter: Mapping[str, Any] | None = None,
         hybrid: bool = False,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+        rerank: str | None = None,
         source: str | Sequence[str] | None = None,
         load: None = None,
         session: AsyncSession | None = None,
@@ -246,6 +250,10 @@ class AsyncClient:
         min_score: float | None = None,
         filter: Mapping[str, Any] | None = None,
         hybrid: bool = False,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+        rerank: str | None = None,
         source: str | Sequence[str] | None = None,
         load: type[M],
         session: AsyncSession | None = None,
@@ -260,6 +268,10 @@ class AsyncClient:
         min_score: float | None = None,
         filter: Mapping[str, Any] | None = None,
         hybrid: bool = False,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+        rerank: str | None = None,
         source: str | Sequence[str] | None = None,
         load: type[M] | None = None,
         session: AsyncSession | None = None,
@@ -267,7 +279,17 @@ class AsyncClient:
         """The k articles nearest in meaning, best first. Raises NotWell while search is switched off. The wishes are those of
         `Client.search`; `session` is SQLAlchemy's AsyncSession here.
         """
-        wishes = {"tenant_id": tenant_id, "min_score": min_score, "filter": filter, "hybrid": hybrid, "source": source}
+        wishes = {
+            "tenant_id": tenant_id,
+            "min_score": min_score,
+            "filter": filter,
+            "hybrid": hybrid,
+            "offset": offset,
+            "fold": fold,
+            "diversity": diversity,
+            "rerank": rerank,
+            "source": source,
+        }
         if load is None:
             found: list[Hit] = await self._run(self._client.search, query, k, **wishes)  # type: ignore[arg-type]
             return found
@@ -278,6 +300,28 @@ class AsyncClient:
 
         keys = await self._run(self._client._found_keys, load, query, k, **wishes)
         return await session.run_sync(lambda under: loaded(load, keys, under))
+
+    async def search_many(self, queries: Sequence[str], k: int = 10, **wishes: Any) -> list[list[Hit]]:
+        """Several queries by one request to the provider, each answered as `search` answers it, with the same wishes."""
+        return await self._run(self._client.search_many, queries, k, **wishes)
+
+    async def more_like(
+        self,
+        article_id: str,
+        k: int = 10,
+        *,
+        tenant_id: str | None = None,
+        min_score: float | None = None,
+        filter: Mapping[str, Any] | None = None,
+        source: str | Sequence[str] | None = None,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+    ) -> list[Hit]:
+        """The k articles nearest to one (by id or slug), without itself. The wishes are those of `Client.more_like`."""
+        wishes = {"tenant_id": tenant_id, "min_score": min_score, "filter": filter, "source": source}
+        wishes |= {"offset": offset, "fold": fold, "diversity": diversity}
+        return await self._run(self._client.more_like, article_id, k, **wishes)  # type: ignore[arg-type]
 
     async def _in_thread(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """By a `Client` of its own."""
@@ -363,6 +407,9 @@ class _Bridged(Client):
 
     def _pause(self, seconds: float) -> None:
         wait_here(asyncio.sleep(seconds))
+
+    def _apart(self, work: Callable[[], list[int]]) -> list[int]:
+        return wait_here(in_thread(work))
 
     def _embed_now(self, article_ids: Sequence[str]) -> None:
         wait_here(in_thread(self._threaded._embed_now, article_ids))

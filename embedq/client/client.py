@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +17,7 @@ from weakref import WeakSet
 import psycopg
 
 from .. import wiring
+from ..decide.answers import Wanted
 from ..decide.drafts import check_draft
 from ..decide.filters import check_filter
 from ..decide.modes import Decision, LiveState, decide, mode_of_process
@@ -33,6 +34,7 @@ from ..settings import Settings, from_env
 from ..store.articles import Written, beginning, of_a_source
 from ..store.callers import Statement, tell
 from ..telemetry import tracing
+from .answering import Answering, passage, text_of
 from .bulkhead import Seats
 from .publisher import Publisher
 
@@ -56,6 +58,7 @@ UNDER_WAY = ("queued", "processing")
 # How long `wait` pauses between two looks: at first, and, as each pause is twice the one before, at most.
 FIRST_LOOK_S, LAST_LOOKS_S = 0.02, 0.5
 EVERYTHING = "all"
+MOST_QUERIES = 50
 APPLICATION = "the application"
 
 _clients: WeakSet[Client] = WeakSet()
@@ -82,6 +85,7 @@ class Client:
         self._publisher: Publisher | None = None
         self._looks: Sameness | None = None
         self._seats = Seats()
+        self._answering = Answering(self._apart)
         _clients.add(self)
 
     def __enter__(self) -> Client:
@@ -315,6 +319,9 @@ class Client:
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    def _apart(self, work: Callable[[], list[int]]) -> list[int]:
+        return work()
+
     @contextmanager
     def within(self, connection: Any, *, priority: Priority | str = Priority.NORMAL, reason: str = "create") -> Iterator[None]:
         """Inside the caller's own transaction: articles written in this block get tasks of this priority and reason, committed or
@@ -440,6 +447,10 @@ class Client:
         min_score: float | None = None,
         filter: Mapping[str, Any] | None = None,
         hybrid: bool = False,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+        rerank: str | None = None,
         source: str | Sequence[str] | None = None,
         load: None = None,
         session: Session | None = None,
@@ -455,6 +466,10 @@ class Client:
         min_score: float | None = None,
         filter: Mapping[str, Any] | None = None,
         hybrid: bool = False,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+        rerank: str | None = None,
         source: str | Sequence[str] | None = None,
         load: type[T],
         session: Session | None = None,
@@ -469,6 +484,10 @@ class Client:
         min_score: float | None = None,
         filter: Mapping[str, Any] | None = None,
         hybrid: bool = False,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+        rerank: str | None = None,
         source: str | Sequence[str] | None = None,
         load: type[T] | None = None,
         session: Session | None = None,
@@ -478,17 +497,77 @@ class Client:
         `min_score`: the least cosine of a result. `filter`: what the article's metadata must have
         (`decide.filters` says how ranges, lists, dates and nesting are written). `hybrid`: ranked by
         meaning and by words together; the score stays the cosine. `source`: rows of one source, of several, or `all`: everything;
-        without it, what was written as articles. `load`: a class that SQLAlchemy maps to a source's table; the rows that were found come as
+        without it, what was written as articles.
+
+        `offset`: results before this page; every page is cut from the same ranking. `fold`: articles of the same content are one
+        result. `diversity`: 0 to 1, results unlike each other. `rerank`: a reranker that a package registers (`providers.reranking`).
+
+        `load`: a class that SQLAlchemy maps to a source's table; the rows that were found come as
         its objects, in their order, by one query more: in `session`, or detached.
         """
-        if not query.strip():
-            raise InputError("the query is empty", hint="say what to search for", field="query")
-        if not 1 <= k <= 1000:
-            raise InputError(f"k is {k}", hint="ask for 1 to 1000 results", field="k")
+        wanted = Wanted(k, hybrid, offset, fold, diversity, rerank)
+        wishes = {"tenant_id": tenant_id, "min_score": min_score, "filter": filter, "source": source}
         if load is not None:
-            return self._loaded(
-                load, session, query, k, tenant_id=tenant_id, min_score=min_score, filter=filter, hybrid=hybrid, source=source
+            return self._loaded(load, session, query, k, **wishes, **_more(wanted))
+        return self._answers([query], wanted, **wishes)[0]
+
+    def search_many(self, queries: Sequence[str], k: int = 10, **wishes: Any) -> list[list[Hit]]:
+        """Several queries by one request to the provider, each answered as `search` answers it, with the same wishes."""
+        narrow = {name: wishes.pop(name, None) for name in ("tenant_id", "min_score", "filter", "source")}
+        if not 1 <= len(queries) <= MOST_QUERIES:
+            raise InputError(f"there are {len(queries)} queries", hint=f"ask 1 to {MOST_QUERIES} at once", field="query")
+        return self._answers(queries, Wanted(k, **wishes), **narrow)
+
+    def more_like(
+        self,
+        article_id: str,
+        k: int = 10,
+        *,
+        tenant_id: str | None = None,
+        min_score: float | None = None,
+        filter: Mapping[str, Any] | None = None,
+        source: str | Sequence[str] | None = None,
+        offset: int | None = None,
+        fold: bool = False,
+        diversity: float = 0.0,
+    ) -> list[Hit]:
+        """The k articles nearest to one (by id or slug), without itself: by its vectors, so that no provider is asked. The wishes are
+        those of `search`; without `tenant_id` in the article's tenant. Raises NotFound, and NotWell while it has no vector."""
+        wanted = Wanted(k, offset=offset, fold=fold, diversity=diversity)
+        wishes = self._wishes(wanted, tenant_id, min_score, filter, source)
+        article, model = self.get(article_id, tenant_id=tenant_id), self.provider.model
+        vector = self.store.search.vector_of(model, article.id)
+        if vector is None:
+            raise NotWell(
+                f"article {article_id!r} has no vector of {model} yet",
+                hint=f"`embedq explain {article.id}` says what it waits for",
             )
+        wishes["tenant_id"] = article.tenant_id
+        return self._hits(self._answering.rows(self.store, model, vector, "", wanted, wishes, without=article.id))
+
+    def _answers(self, queries: Sequence[str], wanted: Wanted, **narrow: Any) -> list[list[Hit]]:
+        if not all(query.strip() for query in queries):
+            raise InputError("the query is empty", hint="say what to search for", field="query")
+        wishes = self._wishes(wanted, **narrow)
+        provider = self.provider
+        try:
+            return self._found(provider, queries, wanted, wishes)
+        except StoreUnavailable:
+            # Another model was activated, and this one dropped, between our question and its answer.
+            if self.provider.model == provider.model:
+                raise
+            return self._found(self.provider, queries, wanted, wishes)
+
+    def _wishes(
+        self,
+        wanted: Wanted,
+        tenant_id: str | None,
+        min_score: float | None,
+        filter: Mapping[str, Any] | None,
+        source: str | Sequence[str] | None,
+    ) -> dict[str, Any]:
+        """As the store takes them. Raises InputError, and NotWell while search is switched off."""
+        wanted.check()
         decision = self.decision()
         if not decision.search_enabled:
             raise NotWell(
@@ -498,31 +577,24 @@ class Client:
                 ),
             )
         check_filter(filter or {})
-        wishes = {
-            "tenant_id": tenant_id,
-            "metadata": filter or {},
-            "min_score": min_score,
-            "sources": self._sources_named(source),
-        }
-        provider = self.provider
-        try:
-            return self._found(provider, query, k, hybrid, wishes)
-        except StoreUnavailable:
-            # Another model was activated, and this one dropped, between our question and its answer.
-            if self.provider.model == provider.model:
-                raise
-            return self._found(self.provider, query, k, hybrid, wishes)
+        sources = self._sources_named(source)
+        return {"tenant_id": tenant_id, "metadata": filter or {}, "min_score": min_score, "sources": sources}
 
-    def _found(self, provider: Provider, query: str, k: int, hybrid: bool, wishes: Mapping[str, Any]) -> list[Hit]:
-        self._spend(provider, query)
+    def _found(self, provider: Provider, queries: Sequence[str], wanted: Wanted, wishes: Mapping[str, Any]) -> list[list[Hit]]:
+        self._spend(provider, queries)
         try:
-            vector = self._ask(provider, [query]).vectors[0]
+            vectors = self._ask(provider, queries).vectors
         except InputRefused as refused:
             raise InputError(
                 f"the query cannot be embedded: {refused}", hint="shorten it, or write it anew", field="query"
             ) from refused
-        search, model = self.store.search, provider.model
-        rows = search.mixed(model, vector, query, k, **wishes) if hybrid else search.nearest(model, vector, k, **wishes)
+        asked = zip(queries, vectors, strict=True)
+        return [
+            self._hits(self._answering.rows(self.store, provider.model, vector, query, wanted, wishes))
+            for query, vector in asked
+        ]
+
+    def _hits(self, rows: Sequence[Mapping[str, Any]]) -> list[Hit]:
         keys = self._keys(rows)
         return [_hit(row, keys.get(row["article_id"])) for row in rows]
 
@@ -564,11 +636,11 @@ class Client:
     def _ask(self, provider: Provider, texts: Sequence[str]) -> Embedded:
         return provider.embed(texts)
 
-    def _spend(self, provider: Provider, query: str) -> None:
+    def _spend(self, provider: Provider, queries: Sequence[str]) -> None:
         """A query is paid from the same budget as everything else, and never waits for it."""
         budget = wiring.budget(self.settings, self.store, provider.model)
         if budget is not None:
-            budget.spend(estimate_tokens(query) + provider.limits.overhead_tokens)
+            budget.spend(sum(map(estimate_tokens, queries)) + len(queries) * provider.limits.overhead_tokens)
 
     @property
     def provider(self) -> Provider:
@@ -601,6 +673,11 @@ class Client:
         return decide(live, self.settings.switches)
 
 
+def _more(wanted: Wanted) -> dict[str, Any]:
+    """What of the wishes is not `k`, by its name."""
+    return {name: value for name, value in wanted._asdict().items() if name != "k"}
+
+
 def _not_embedded(waiting: Sequence[str], timeout_s: float) -> NotWell:
     return NotWell(
         f"{len(waiting)} articles are not embedded after {timeout_s:g} s, for example {min(waiting)!r}",
@@ -614,8 +691,7 @@ def _refuse_row_of_source(article: Article) -> None:
 
 
 def _hit(row: Mapping[str, Any], key: Mapping[str, Any] | None) -> Hit:
-    text = f"{row['title']}\n\n{row['content']}".strip()
-    snippet = " ".join(text[row["starts_at"] : row["ends_at"]].split())
+    snippet = " ".join(passage(row).split())
     snippet = snippet.removeprefix(row["title"]).strip() or row["title"]
     return Hit(
         row["article_id"],
@@ -628,7 +704,9 @@ def _hit(row: Mapping[str, Any], key: Mapping[str, Any] | None) -> Hit:
         row["updated_at"],
         row["source"],
         key,
-        path_at(text, row["starts_at"]),
+        path_at(text_of(row), row["starts_at"]),
+        row["created_at"],
+        row.get("duplicates", ()),
     )
 
 

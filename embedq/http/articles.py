@@ -19,6 +19,7 @@ from .fields import ArticleKey, TenantQuery
 from .idempotent import create_once
 from .problems import told
 from .routes import AuthorizedRoute
+from .searching import found_of
 from .service import ARTICLES_BEARER, Service, TheService, no_strange_query
 
 router = APIRouter(
@@ -138,6 +139,23 @@ def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery
     if newest is None and not earlier:
         raise NotFound(f"there is no article {article_id!r}", hint="check the id")
     return article_answers.Versions(article_id=key, versions=earlier + ([_newest(newest)] if newest else []))
+
+
+@router.get("/{article_id:path}/similar", summary="Articles that are near one", responses=told(404, 409, 422))
+def similar(
+    service: TheService,
+    article_id: ArticleKey,
+    tenant_id: TenantQuery,
+    k: Annotated[int, Query(ge=1, le=100, description="How many results, at most.")] = 10,
+    offset: Annotated[int, Query(ge=0, le=100, description="Results before this page.")] = 0,
+    min_score: Annotated[float | None, Query(ge=-1, le=1, description="The least `score` of a result.")] = None,
+    fold: Annotated[bool, Query(description="Articles of the same content are one result.")] = False,
+    diversity: Annotated[float, Query(ge=0, le=1, description="1: as unlike each other as can be.")] = 0.0,
+) -> shapes.Results:
+    """By its vectors, so that no provider is asked; without itself. 409 while it has no vector."""
+    narrow: dict[str, Any] = {"tenant_id": tenant_id, "min_score": min_score}
+    hits = service.client.more_like(article_id, k, offset=offset, fold=fold, diversity=diversity, **narrow)
+    return shapes.Results(results=found_of(hits))
 
 
 @router.get(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends
 
 from ..decide.access import Area, Need, Scope, source_for
-from ..errors import NotWell
+from ..errors import NotWell, RerankerFailed
+from ..model import Hit
 from ..operations.authentication import acting
 from . import shapes
 from .gate import forbidden
@@ -41,17 +43,42 @@ def _source(wanted: shapes.Search) -> str | Sequence[str] | None:
 
 
 def _found(service: Service, wanted: shapes.Search) -> shapes.Results:
-    try:
-        hits = service.client.search(
-            wanted.query,
+    several = isinstance(wanted.query, list)
+    queries = wanted.query if isinstance(wanted.query, list) else [wanted.query]
+    with search_is_on():
+        answers = service.client.search_many(
+            queries,
             wanted.k,
             tenant_id=wanted.tenant_id,
             min_score=wanted.min_score,
             filter=wanted.filter,
             hybrid=wanted.hybrid,
+            offset=wanted.offset,
+            fold=wanted.fold,
+            diversity=wanted.diversity,
+            rerank=wanted.rerank,
             source=_source(wanted),
         )
+    if not several:
+        return shapes.Results(results=found_of(answers[0]))
+    told = [shapes.Answered(query=query, results=found_of(hits)) for query, hits in zip(queries, answers, strict=True)]
+    return shapes.Results(results=[], answers=told)
+
+
+def found_of(hits: Sequence[Hit]) -> list[shapes.Found]:
+    return [shapes.Found(**{name: getattr(hit, name) for name in shapes.Found.model_fields}) for hit in hits]
+
+
+@contextmanager
+def search_is_on() -> Iterator[None]:
+    """Raises Refusal (503) where it is off, or where the reranker failed."""
+    try:
+        yield
+    except RerankerFailed as failed:
+        raise _unavailable("reranker-failed", "The reranker failed", failed) from failed
     except NotWell as off:
-        raise Refusal(503, "search-off", "Search is switched off", str(off), off.hint, headers={"Retry-After": "60"}) from off
-    found = [shapes.Found(**{name: getattr(hit, name) for name in shapes.Found.model_fields}) for hit in hits]
-    return shapes.Results(results=found)
+        raise _unavailable("search-off", "Search is switched off", off) from off
+
+
+def _unavailable(kind: str, title: str, why: NotWell) -> Refusal:
+    return Refusal(503, kind, title, str(why), why.hint, headers={"Retry-After": "60"})

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from ..decide.answers import WINDOW
 from ..decide.bodies import ARTICLE, SEARCH, Bounds, batch
 from ..decide.filters import MAX_FILTER_CHARACTERS, MAX_FILTER_KEYS
 from ..model import Priority
@@ -114,6 +115,23 @@ OF_FILTER: dict[str, Any] = {
 SourceName = Annotated[str, Field(min_length=1, max_length=40, pattern=NO_NUL)]
 
 
+Question = Annotated[str, Field(min_length=1, max_length=10_000, pattern=NO_NUL)]
+Offset = Annotated[
+    int | None,
+    Field(
+        strict=True,
+        ge=0,
+        lt=WINDOW,
+        description=f"Results before this page. With it, also as 0, every page is cut from the same ranking of {WINDOW} articles, so that pages fit"
+        " together until something is written; null: no more than `k` are ranked.",
+    ),
+    WHOLE,
+]
+Diversity = Annotated[
+    float, Field(strict=True, ge=0, le=1, description="0: the best results; 1: results as unlike each other as can be.")
+]
+
+
 class Search(Strict):
     model_config = with_examples(
         {"query": "hot drinks", "k": 5, "tenant_id": "default"},
@@ -124,9 +142,14 @@ class Search(Strict):
         },
         {"query": "error E4711 when the kettle boils", "hybrid": True},
         {"query": "hot drinks", "source": "all"},
+        {"query": ["hot drinks", "error E4711"], "k": 3},
+        {"query": "hot drinks", "k": 10, "offset": 10, "fold": True, "diversity": 0.3},
     )
 
-    query: Annotated[str, Field(min_length=1, max_length=10_000, pattern=NO_NUL)]
+    query: Annotated[
+        Question | Annotated[list[Question], Field(min_length=1, max_length=10)],
+        Field(description="Or up to ten queries, which are answered one by one, in `answers`."),
+    ]
     k: Annotated[int, Field(strict=True, ge=1, le=200, description="How many results, at most."), WHOLE] = 10
     tenant_id: OwnTenantId
     min_score: Annotated[
@@ -148,6 +171,21 @@ class Search(Strict):
         bool,
         Field(strict=True, description="Rank by meaning and by words together; `score` stays the cosine, and need not fall."),
     ] = False
+    offset: Offset = None
+    fold: Annotated[
+        bool,
+        Field(strict=True, description="Articles of the same content are one result, which has the others in `duplicates`."),
+    ] = False
+    diversity: Diversity = 0.0
+    rerank: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=40,
+            pattern=NO_NUL,
+            description="By this reranker, which a package of the service registers.",
+        ),
+    ] = None
     source: Annotated[
         SourceName | Annotated[list[SourceName], Field(min_length=1, max_length=40)] | None,
         Field(
@@ -174,6 +212,13 @@ class Found(BaseModel):
     source: str | None = None
     key: dict[str, Any] | None = None
     path: list[str] = []
+    created_at: datetime
+    duplicates: list[str] = Field(default=[], description="With `fold`: ids of articles with the same content.")
+
+
+class Answered(BaseModel):
+    query: str
+    results: list[Found]
 
 
 class Results(BaseModel):
@@ -193,11 +238,15 @@ class Results(BaseModel):
                             "source": None,
                             "key": None,
                             "path": ["Drinks", "Hot"],
+                            "created_at": "2026-01-30T08:00:00Z",
+                            "duplicates": [],
                         }
-                    ]
+                    ],
+                    "answers": [],
                 }
             ]
         }
     )
 
-    results: list[Found]
+    results: list[Found] = Field(description="Of the one query; of several the answers are in `answers`.")
+    answers: list[Answered] = Field(default=[], description="Of several queries, in their order.")

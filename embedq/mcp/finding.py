@@ -10,6 +10,7 @@ import anyio.to_thread
 from pydantic import Field
 
 from ..decide.access import Principal
+from ..decide.answers import WINDOW
 from ..decide.filters import MAX_FILTER_KEYS
 from ..errors import NotWell
 from ..model import Hit
@@ -19,6 +20,7 @@ from .parts import Parts
 from .tool import READ, Gives, Progress, tool
 
 LOOK_EVERY_S = 0.25
+ROOM = Field(6000, ge=200, le=100_000, description="A bound for all snippets together; the last results are left out.")
 Query = Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
@@ -35,9 +37,16 @@ class SearchArticles(OfTenant):
     )
     min_score: float | None = Field(None, ge=-1, le=1, description="Leave out results below this cosine similarity.")
     hybrid: bool = Field(False, description="Rank by meaning and by words together: for names, codes and error numbers.")
-    max_characters: int = Field(
-        6000, ge=200, le=100_000, description="A bound for all snippets together; the last results are left out."
-    )
+    offset: int | None = Field(None, ge=0, lt=WINDOW, description="How many results stand before this page.")
+    fold: bool = Field(False, description="Articles of the same content are one result.")
+    max_characters: int = ROOM
+
+
+class SimilarArticles(OfArticle):
+    k: int = Field(5, ge=1, le=50, description="How many results, at most.")
+    min_score: float | None = Field(None, ge=-1, le=1, description="Leave out results below this cosine similarity.")
+    fold: bool = Field(False, description="Articles of the same content are one result.")
+    max_characters: int = ROOM
 
 
 class Found(Gives):
@@ -63,26 +72,41 @@ class Results(Gives):
 def search_articles(parts: Parts, principal: Principal, wanted: SearchArticles) -> Results:
     """Find articles by meaning: the nearest passages with their scores, as snippets. Read the whole text of a result with get_article. What
     was saved a moment ago may not be embedded yet (embedding_status)."""
-    tenant, room = wanted.of(principal), wanted.max_characters
-    answers = []
-    for query in [wanted.query] if isinstance(wanted.query, str) else wanted.query:
-        hits = parts.client.search(
-            query,
-            wanted.k,
-            tenant_id=tenant,
-            min_score=wanted.min_score,
-            filter=wanted.filter,
-            hybrid=wanted.hybrid,
-            source=wanted.source,
-        )
-        kept = _within(hits, room)
-        room -= sum(_size(hit) for hit in kept)
-        found = [
-            Found(article_id=h.article_id, slug=h.slug, title=h.title, snippet=h.snippet, score=h.score, path=[*h.path])
-            for h in kept
-        ]
-        answers.append(Answered(query=query, results=found, left_out=len(hits) - len(kept)))
+    queries = [wanted.query] if isinstance(wanted.query, str) else wanted.query
+    found = parts.client.search_many(
+        queries,
+        wanted.k,
+        tenant_id=wanted.of(principal),
+        min_score=wanted.min_score,
+        filter=wanted.filter,
+        hybrid=wanted.hybrid,
+        offset=wanted.offset,
+        fold=wanted.fold,
+        source=wanted.source,
+    )
+    room, answers = wanted.max_characters, []
+    for query, hits in zip(queries, found, strict=True):
+        answers.append(_answered(query, hits, room))
+        room -= sum(_size(hit) for hit in hits[: len(answers[-1].results)])
     return Results(answers=answers)
+
+
+@tool(READ)
+def similar_articles(parts: Parts, principal: Principal, wanted: SimilarArticles) -> Answered:
+    """Find articles that are near one article, best first, without itself; no query is needed."""
+    hits = parts.client.more_like(
+        wanted.article, wanted.k, tenant_id=wanted.of(principal), min_score=wanted.min_score, fold=wanted.fold
+    )
+    return _answered(wanted.article, hits, wanted.max_characters)
+
+
+def _answered(query: str, hits: list[Hit], room: int) -> Answered:
+    kept = _within(hits, room)
+    found = [
+        Found(article_id=h.article_id, slug=h.slug, title=h.title, snippet=h.snippet, score=h.score, path=[*h.path])
+        for h in kept
+    ]
+    return Answered(query=query, results=found, left_out=len(hits) - len(kept))
 
 
 def _size(hit: Hit) -> int:

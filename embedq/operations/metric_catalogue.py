@@ -65,6 +65,11 @@ CATALOGUE: dict[str, Spec] = {
     "embedq_reused_today": Spec("gauge", "Vectors reused instead of bought, since midnight UTC."),
     "embedq_finding": Spec("gauge", "1 for each rule of `embedq health` that found something.", ("rule", "level")),
     "embedq_articles": Spec("gauge", "About how many articles there are, with rows of sources (the planner's estimate)."),
+    "embedq_index_recall": Spec(
+        "gauge",
+        "Share of the exact ten nearest that the index finds, sampled in the last day; absent without an index.",
+        ("model", "kind"),
+    ),
     "embedq_source": Spec(
         "gauge", "1 for the state that a source is in: filling, following, behind or orphaned.", ("source", "state")
     ),

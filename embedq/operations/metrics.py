@@ -23,6 +23,7 @@ from ..decide.modes import LiveState
 from ..decide.sources import SourceState, state_of
 from ..errors import BrokerUnavailable, EmbedqError
 from ..model import Mode, Priority
+from ..store import recall
 from ..telemetry.meter import METER
 from .metric_catalogue import CATALOGUE
 
@@ -144,6 +145,9 @@ class OfHouse:
         yield "embedq_cost_today", (), bought.cost
         yield "embedq_reused_today", (), bought.reused
         yield "embedq_articles", (), max(0, self.store.overview.about_rows().get("article_texts", 0))
+        sampled = recall.lately(self.store.database)
+        if sampled is not None and sampled.recall is not None:
+            yield "embedq_index_recall", (sampled.model, sampled.kind), sampled.recall
         for found in self.look():
             yield "embedq_finding", (found.rule, found.level.value), 1
         for source in self.store.sources.all():

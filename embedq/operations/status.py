@@ -18,8 +18,9 @@ from ..engine.worker import ANSWERED, AT, BROKER, FAILING, UNPUBLISHED, WHY
 from ..model import Delivery, Priority
 from ..settings import Settings
 from ..steward.maintenance_window import shown as of_maintenance
-from ..store import Store
+from ..store import Store, recall
 from ..store.database import Row
+from ..store.recall import Recall
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
 # Lines of the audit log beside the status.
@@ -44,6 +45,7 @@ class Glance:
     author: Row = field(default_factory=dict)
     stopped_by: Row | None = None
     found: list[Finding] = field(default_factory=list)
+    recall: Recall | None = None
 
     @property
     def open(self) -> int:
@@ -76,6 +78,7 @@ def glance(store: Store, settings: Settings) -> Glance:
         store.status.author(live),
         store.status.stopped_by(live),
         findings(facts),
+        recall.lately(store.database),
     )
 
 
@@ -102,6 +105,7 @@ def told_by(seen: Glance, acts: Sequence[Row]) -> dict[str, Any]:
         "tasks": seen.tasks,
         "broker": asdict(seen.peek) if seen.peek else None,
         "workers": seen.workers,
+        "index": seen.recall._asdict() if seen.recall else None,
         "findings": [finding._asdict() for finding in seen.found],
         "acts": acts,
     }

@@ -10,7 +10,7 @@ from ..broker import Broker
 from ..engine.concurrency import GIVE_WAY_S
 from ..engine.worker import LEASE_S, UNPUBLISHED, WORDS, Worker
 from ..settings import Settings
-from ..store import Store
+from ..store import Store, recall
 from . import chores
 from .chores import Chore, SwitchWatch, Timetable
 from .dispatcher import Dispatcher
@@ -23,6 +23,7 @@ from .sources import tend
 from .spending_cap import mind_the_cap
 
 TICK_S = 0.5
+RECALL_EVERY_S = 360.0
 FOLLOWER_TICK_S = 2.0
 
 
@@ -69,6 +70,7 @@ class Steward:
 
     def start(self) -> threading.Thread:
         self.worker.lasting("embedq-steward, frozen sessions").start(self._guard)
+        self.worker.lasting("embedq-steward, recall").start(self._sample_recall)
         thread = threading.Thread(target=self.run, name="embedq-steward", daemon=True)
         thread.start()
         return thread
@@ -116,3 +118,8 @@ class Steward:
         """In a thread of its own: what a frozen session holds may be what the other chores wait for."""
         if not self.worker.stopping.wait(LOOK_EVERY_S) and self.leading:
             self.frozen.end_those_still_frozen()
+
+    def _sample_recall(self) -> None:
+        """In a thread of its own: the exact answer reads every vector."""
+        if not self.worker.stopping.wait(RECALL_EVERY_S) and self.leading:
+            recall.sample(self.store.database)

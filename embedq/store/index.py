@@ -12,12 +12,14 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from ..decide.index_plan import IndexPlan, index_plan
 from ..decide.refusals import first_line
 from ..errors import InputError, NotFound, NotWell, StoreUnavailable
 from ..model import Model
 from .database import Database, Row
 from .queries import QUERIES
-from .search import MOST_FOR_HALFVEC, iterate, of_model
+from .search import CHUNKS_PER_RESULT, iterate
+from .storage import BITS_CANDIDATES, MOST_FOR_BITS, MOST_FOR_HALFVEC, bits_name, storage_of
 from .switches import Switches
 
 log = logging.getLogger(__name__)
@@ -29,36 +31,59 @@ FORMER_WORDS_INDEX = "article_texts_words"
 
 
 class Index:
-    """One model's index; `words()` is the one for ranking by words, which all models share."""
+    """One model's index; `words()` is the one for ranking by words, which all models share. `bits`: of the vectors' signs, 1 bit a number;
+    without it the one that there is, else of the vectors themselves."""
 
-    def __init__(self, database: Database, model: Model) -> None:
+    def __init__(self, database: Database, model: Model, *, bits: bool | None = None) -> None:
         self.database, self.model = database, model
-        self.name = f"embedding_vectors_{model.id}_hnsw"
+        kept = storage_of(database, model)
+        self.storage = kept if bits is None else kept._replace(bits=bits)
+
+    @property
+    def name(self) -> str:
+        return bits_name(self.model) if self.storage.bits else f"embedding_vectors_{self.model.id}_hnsw"
 
     def state(self) -> Row:
-        """`built` (valid and whole), `building` or `broken`, sizes in bytes, vectors (an estimate), scans so far."""
+        """`built` (valid and whole), `building` or `broken`, its kind, sizes in bytes, vectors (an estimate), scans so far."""
         row = self.database.one(QUERIES.index_state, {"table": f"embedding_vectors_{self.model.id}", "index": self.name})
         assert row is not None
-        return row
+        return row | {"kind": "bits" if self.storage.bits else self.storage.cast(self.model.dimensions)}
 
-    def build(self, *, memory_mb: int = 256, tell: Callable[[Row], object] = lambda progress: None) -> float:
+    def plan(self, memory_mb: int | None = None) -> IndexPlan:
+        """What a build would do, from counts."""
+        row = self.database.one(self.storage.of(QUERIES.to_index, self.model)) or {}
+        bytes_each = {"vector": 4.0, "halfvec": 2.0}[self.storage.cast(self.model.dimensions)]
+        size = int(self.model.dimensions * (1 / 8 if self.storage.bits else bytes_each))
+        return index_plan(row["vectors"], size, row["cache_mb"], memory_mb)
+
+    def build(self, *, memory_mb: int | None = None, tell: Callable[[Row], object] = lambda progress: None) -> float:
         """Build it beside writers (CREATE INDEX CONCURRENTLY); how many seconds. The remains of an interrupted build are removed first."""
-        if self.model.dimensions > MOST_FOR_HALFVEC:
-            raise InputError(
-                f"pgvector indexes at most {MOST_FOR_HALFVEC} dimensions, {self.model} has {self.model.dimensions}",
-                hint="search stays exact; or build a model of fewer dimensions",
-            )
-        statement = of_model(QUERIES.create_index, self.model, index=self.name)
+        self._refuse_long_vectors()
+        plan = self.plan(memory_mb)
+        shape = {"index": self.name, "m": str(plan.m), "ef_construction": str(plan.ef_construction)}
+        statement = self.storage.of(QUERIES.create_index, self.model, **shape)
         with alone(self.database):
-            if self.state()["state"] == "built":
-                raise InputError(f"{self.name} is built already", hint="`embedq index drop` first, to build it anew")
-            return _built(self.database, self.name, statement, memory_mb, tell)
+            other = Index(self.database, self.model, bits=not self.storage.bits)
+            for there in (self, other):
+                if there.state()["state"] == "built":
+                    raise InputError(f"{there.name} is built already", hint="`embedq index drop` first, to build it anew")
+            return _built(self.database, self.name, statement, plan.memory_mb, tell)
+
+    def _refuse_long_vectors(self) -> None:
+        most = MOST_FOR_BITS if self.storage.bits else MOST_FOR_HALFVEC
+        if self.model.dimensions > most:
+            raise InputError(
+                f"pgvector indexes at most {most} dimensions, {self.model} has {self.model.dimensions}",
+                hint="search stays exact; or `embedq index build --bits`; or build a model of fewer dimensions",
+            )
 
     def drop(self) -> bool:
-        """Whether there was one. Search is exact afterwards, and slower."""
+        """Whether there was one, of either kind. Search is exact afterwards, and slower."""
+        kinds = [Index(self.database, self.model, bits=bits) for bits in (False, True)]
         with alone(self.database):
-            there = bool(self.state()["state"])
-            _drop(self.database, self.name)
+            there = any(kind.state()["state"] for kind in kinds)
+            for kind in kinds:
+                _drop(self.database, kind.name)
         return there
 
     def recall(self, k: int = 10, samples: int = 100) -> Row:
@@ -67,13 +92,12 @@ class Index:
             raise NotFound(
                 f"{self.model} has no index", hint="`embedq index build` makes it; without one every search is exact"
             )
-        queries = [
-            row["query"] for row in self.database.fetch(of_model(QUERIES.sample_vectors, self.model), {"limit": samples})
-        ]
+        sampled = self.database.fetch(self.storage.of(QUERIES.sample_vectors, self.model), {"limit": samples})
+        queries = [row["query"] for row in sampled]
         if not queries:
             raise NotWell("there are no vectors to measure with", hint="embed some articles first: `embedq status`")
-        exact_ms, exact = self._ask(queries, k, "enable_indexscan", "enable_bitmapscan")
-        index_ms, found = self._ask(queries, k, "enable_seqscan", "enable_sort")
+        exact_ms, exact = self._ask(QUERIES.exact_chunks, queries, k, "enable_indexscan", "enable_bitmapscan")
+        index_ms, found = self._ask(QUERIES.nearest_chunks, queries, k, "enable_seqscan")
         shares = [len(set(a) & set(b)) / max(1, len(a)) for a, b in zip(exact, found, strict=True)]
         return {
             "recall": sum(shares) / len(shares),
@@ -84,10 +108,11 @@ class Index:
             "index_ms": index_ms,
         }
 
-    def _ask(self, queries: list[str], k: int, *without: str) -> tuple[float, list[list[Any]]]:
-        statement = of_model(QUERIES.nearest_chunks, self.model, k=str(k))
+    def _ask(self, asked: str, queries: list[str], k: int, *without: str) -> tuple[float, list[list[Any]]]:
+        candidates = k * CHUNKS_PER_RESULT * (BITS_CANDIDATES if self.storage.bits else 1)
+        statement = self.storage.of(asked, self.model, k=str(k), candidates=str(candidates))
         with self.database.transaction() as connection:
-            iterate(connection, k * 8)
+            iterate(connection, candidates)
             for name in without:
                 connection.execute("SELECT set_config(%(name)s, 'off', true)", {"name": name})
             started = time.monotonic()

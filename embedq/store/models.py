@@ -91,7 +91,7 @@ class Models:
             )
             connection.execute(QUERIES.set_kept_in_step, {"model_id": row["id"], "kept": kept_in_step})
             grant_vectors(connection, f"embedding_vectors_{row['id']}")
-            if _fits_a_page(model.dimensions):
+            if _fits_a_page(model.dimensions, model.storage):
                 connection.execute(f"ALTER TABLE embedding_vectors_{row['id']} SET (toast_tuple_target = {PAGE})")
         return replace(named, id=int(row["id"]))
 
@@ -301,10 +301,10 @@ class Models:
         )
 
 
-def _fits_a_page(dimensions: int) -> bool:
+def _fits_a_page(dimensions: int, storage: str) -> bool:
     """Whether rows with vectors of this size fill at least two thirds of their pages: then they are kept whole, which is written and read
     faster than PostgreSQL's way, four pieces in a table beside. (A row with a very long id goes there all the same.)"""
-    row = 4 * dimensions + REST_OF_ROW
+    row = (2 if storage == "halfvec" else 4) * dimensions + REST_OF_ROW
     return PAGE // row * row > PAGE * 2 / 3
 
 
@@ -313,11 +313,11 @@ def _model(row: Row | None) -> Model | None:
 
 
 def _registered(row: Row) -> Model:
-    return Model(row["provider"], row["name"], row["dimensions"], row["id"], of_register(row["preparation"]))
+    return Model(row["provider"], row["name"], row["dimensions"], row["id"], of_register(row["preparation"]), row["storage"])
 
 
 def _columns(model: Model) -> dict[str, Any]:
-    return {"provider": model.provider, "name": model.name, "dimensions": model.dimensions}
+    return {"provider": model.provider, "name": model.name, "dimensions": model.dimensions, "storage": model.storage}
 
 
 def _base(model: Model) -> tuple[str, str, int]:

@@ -20,6 +20,7 @@ from . import home, stepwise
 from .database import Database
 from .partitions import lock_holders
 from .remains import drops
+from .search import version_of
 from .sessions import GIVES_WAY
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-LATEST = "0009"
+LATEST = "0010"
 REVISION = re.compile(r"head|base|[+-][0-9]{1,2}|[0-9]{4}")
 REVISIONS = f"name head, base or one of 0001 to {LATEST}"
 OLDEST_POSTGRES = 140000
+OLDEST_PGVECTOR = (0, 7)
 PATIENCE_S = 20.0
 LOCK = "SELECT pg_advisory_lock(hashtextextended('embedq.schema', 0))"
 
@@ -185,10 +187,11 @@ def _plain_connection(database: Database) -> psycopg.Connection[Any]:
 
 
 def check_server(database: Database) -> None:
-    """PostgreSQL 14 or later, with pgvector available. Raises StoreUnavailable saying what is missing."""
+    """PostgreSQL 14 or later, with pgvector 0.7 or later to be had. Raises StoreUnavailable saying what is missing."""
     row = database.one(
         "SELECT current_setting('server_version_num')::int AS version, current_setting('server_encoding') AS encoding,"
-        " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS vector"
+        " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS vector,"
+        " (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS installed"
     )
     assert row is not None
     if row["version"] < OLDEST_POSTGRES:
@@ -203,6 +206,11 @@ def check_server(database: Database) -> None:
         raise StoreUnavailable(
             f"PostgreSQL at {shown(database.url)} lacks the extension pgvector",
             hint="install it on the server (Debian: postgresql-NN-pgvector), or leave DATABASE_URL empty to use the embedded server",
+        )
+    if row["installed"] and version_of(row["installed"]) < OLDEST_PGVECTOR:
+        raise StoreUnavailable(
+            f"the extension pgvector of {shown(database.url)} is {row['installed']}, older than 0.7, which has halfvec",
+            hint="install a newer one on the server, then in this database: ALTER EXTENSION vector UPDATE",
         )
 
 

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
 
 COMMENT ON EXTENSION vector IS 'vector data type and ivfflat and hnsw access methods';
 
-CREATE FUNCTION public.embedq_add_model(the_provider text, the_name text, the_dimensions integer) RETURNS integer
+CREATE FUNCTION public.embedq_add_model(the_provider text, the_name text, the_dimensions integer, the_storage text DEFAULT 'vector'::text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
@@ -19,12 +19,19 @@ BEGIN
     IF the_id IS NOT NULL THEN
         RETURN the_id;
     END IF;
-    INSERT INTO embedding_models (provider, name, dimensions) VALUES (the_provider, the_name, the_dimensions) RETURNING id INTO the_id;
+    INSERT INTO embedding_models (provider, name, dimensions, storage) VALUES (the_provider, the_name, the_dimensions, the_storage) RETURNING id INTO the_id;
     INSERT INTO embedding_providers (name) VALUES (the_provider) ON CONFLICT DO NOTHING;
     the_table := 'embedding_vectors_' || the_id;
     EXECUTE format('CREATE TABLE %I (LIKE embedding_vectors INCLUDING DEFAULTS INCLUDING INDEXES INCLUDING STORAGE)', the_table);
-    EXECUTE format('ALTER TABLE %I ADD CHECK (vector_dims(embedding) = %s)', the_table, the_dimensions);
+    IF the_storage = 'halfvec' THEN
+        EXECUTE format('ALTER TABLE %I ADD CHECK (vector_dims(half) = %s), ALTER COLUMN half SET NOT NULL, ADD CONSTRAINT embedq_half_only CHECK (embedding IS NULL)', the_table, the_dimensions);
+    ELSE
+        EXECUTE format('ALTER TABLE %I ADD CHECK (vector_dims(embedding) = %s), ALTER COLUMN embedding SET NOT NULL', the_table, the_dimensions);
+    END IF;
     EXECUTE format('ALTER TABLE embedding_vectors ATTACH PARTITION %I FOR VALUES IN (%s)', the_table, the_id);
+    IF the_storage = 'halfvec' THEN
+        EXECUTE format('CREATE TRIGGER embedq_halved BEFORE INSERT ON %I FOR EACH ROW EXECUTE FUNCTION embedq_halved()', the_table);
+    END IF;
     RETURN the_id;
 END $$;
 
@@ -462,6 +469,16 @@ CREATE FUNCTION public.embedq_fence_key() RETURNS bigint
     SET search_path TO 'public', 'pg_temp'
     RETURN hashtextextended(('embedq.fence.'::text || ("current_schema"())::text), (0)::bigint);
 
+CREATE FUNCTION public.embedq_halved() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    NEW.half := coalesce(NEW.half, NEW.embedding::halfvec);
+    NEW.embedding := NULL;
+    RETURN NEW;
+END $$;
+
 CREATE FUNCTION public.embedq_import_vectors(the_name text, the_column text, the_model integer, after jsonb, bound integer, OUT seen integer, OUT last jsonb, OUT became jsonb) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -508,7 +525,7 @@ BEGIN
             INSERT INTO embedding_vectors (model_id, article_id, chunk, tenant_id, chunk_hash, starts_at, ends_at, embedding)
             SELECT %5$s, id, 0, tenant_id, sha256(convert_to(text, 'UTF8')), 0, length(text), vector FROM judged WHERE became = 'taken' ORDER BY id
             ON CONFLICT (article_id, model_id, chunk) DO UPDATE SET tenant_id = excluded.tenant_id, chunk_hash = excluded.chunk_hash,
-                starts_at = 0, ends_at = excluded.ends_at, embedding = excluded.embedding
+                starts_at = 0, ends_at = excluded.ends_at, embedding = excluded.embedding, half = excluded.half
         )
         SELECT coalesce(jsonb_object_agg(became, rows), '{}') FROM (SELECT became, count(*) AS rows FROM judged GROUP BY 1) counted$q$,
         s.name || ':', embedq_key_sql(s), the_column, stretch, the_model, wanted, embedq_articles_sql(s, stretch), s.name) INTO became;
@@ -589,7 +606,9 @@ CREATE TABLE public.embedding_models (
     kept_in_step boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     preparation jsonb DEFAULT '{}'::jsonb NOT NULL,
-    CONSTRAINT embedding_models_dimensions_check CHECK (((dimensions >= 1) AND (dimensions <= 16000)))
+    storage text DEFAULT 'vector'::text NOT NULL,
+    CONSTRAINT embedding_models_dimensions_check CHECK (((dimensions >= 1) AND (dimensions <= 16000))),
+    CONSTRAINT embedding_models_storage_check CHECK ((storage = ANY (ARRAY['vector'::text, 'halfvec'::text])))
 );
 
 CREATE TABLE public.embedding_providers (
@@ -641,26 +660,27 @@ DECLARE
     keys integer;
 BEGIN
     SELECT cardinality(s.key_columns) INTO keys FROM embedding_sources s WHERE s.name = the_source;
-    SELECT e.id, e.dimensions INTO m FROM embedding_models e JOIN embedding_active_model a ON a.model_id = e.id;
+    SELECT e.id, e.dimensions, e.storage INTO m FROM embedding_models e JOIN embedding_active_model a ON a.model_id = e.id;
     IF keys IS NULL THEN
         PERFORM embedq_refuse(format('there is no source %s', the_source), 'SELECT name FROM embedding_sources');
     ELSIF vector_dims(the_vector) <> m.dimensions THEN
         PERFORM embedq_refuse(format('the vector has %s dimensions, those of the active model have %s', vector_dims(the_vector), m.dimensions),
                               'embed the query with the active model');
     END IF;
-    cast_to := CASE WHEN m.dimensions > 2000 AND m.dimensions <= 4000 THEN 'halfvec' ELSE 'vector' END;
+    cast_to := CASE WHEN m.storage = 'halfvec' OR (m.dimensions > 2000 AND m.dimensions <= 4000) THEN 'halfvec' ELSE 'vector' END;
     RETURN QUERY EXECUTE format($q$
         WITH near AS MATERIALIZED (
-            SELECT v.article_id, v.tenant_id, v.chunk, v.embedding <=> $1 AS distance FROM embedding_vectors_%1$s v
+            SELECT v.article_id, v.tenant_id, v.chunk, v.%8$s::vector <=> $1 AS distance FROM embedding_vectors_%1$s v
             WHERE starts_with(v.article_id, %2$L)
-            ORDER BY v.embedding::%3$s(%4$s) <=> $1::%3$s(%4$s) LIMIT %5$s
+            ORDER BY v.%8$s::%3$s(%4$s) <=> $1::%3$s(%4$s) LIMIT %5$s
         ), best AS (
             SELECT DISTINCT ON (n.article_id) n.* FROM near n ORDER BY n.article_id, n.distance
         )
         SELECT b.article_id, %6$s, b.tenant_id, b.chunk, 1 - b.distance FROM best b ORDER BY b.distance, b.article_id LIMIT %7$s$q$,
         m.id, the_source || ':', cast_to, m.dimensions, 8 * k,
         CASE keys WHEN 1 THEN format('ARRAY[substr(b.article_id, %s)]', length(the_source) + 2)
-                  ELSE format('ARRAY(SELECT jsonb_array_elements_text(substr(b.article_id, %s)::jsonb))', length(the_source) + 2) END, k)
+                  ELSE format('ARRAY(SELECT jsonb_array_elements_text(substr(b.article_id, %s)::jsonb))', length(the_source) + 2) END, k,
+        CASE m.storage WHEN 'halfvec' THEN 'half' ELSE 'embedding' END)
     USING the_vector;
 END $_$;
 
@@ -978,10 +998,10 @@ CREATE FUNCTION public.embedq_source_view(s public.embedding_sources) RETURNS vo
 DECLARE
     ours text[] := ARRAY(SELECT CASE WHEN o = ANY (s.key_columns) THEN 'embedq_' ELSE '' END || o
                          FROM unnest(ARRAY['article_id', 'tenant_id', 'status', 'chunk', 'vector']) WITH ORDINALITY AS names (o, place) ORDER BY place);
+    made text;
 BEGIN
-    EXECUTE format('DROP VIEW IF EXISTS %I', 'embedq_' || s.name);
-    EXECUTE format($q$CREATE VIEW %I AS
-        SELECT %s, a.id AS %I, a.tenant_id AS %I, a.embedding_status AS %I, v.chunk AS %I, v.embedding AS %I
+    made := format($q$CREATE OR REPLACE VIEW %I AS
+        SELECT %s, a.id AS %I, a.tenant_id AS %I, a.embedding_status AS %I, v.chunk AS %I, coalesce(v.embedding, v.half::vector) AS %I
         FROM embedq_articles a
         LEFT JOIN embedding_vectors v ON v.article_id = a.id AND v.model_id = (SELECT model_id FROM embedding_active_model)
         WHERE a.source = %L$q$,
@@ -990,6 +1010,12 @@ BEGIN
         (SELECT string_agg(format('CASE WHEN a.source = %L THEN %s END AS %I', s.name, embedq_key_column_sql(s, place::integer, 'a.id'), name), ', ' ORDER BY place)
          FROM unnest(s.key_columns) WITH ORDINALITY AS k (name, place)),
         ours[1], ours[2], ours[3], ours[4], ours[5], s.name);
+    BEGIN
+        EXECUTE made;
+    EXCEPTION WHEN invalid_table_definition THEN -- other columns than it had
+        EXECUTE format('DROP VIEW %I', 'embedq_' || s.name);
+        EXECUTE made;
+    END;
 END $_$;
 
 CREATE FUNCTION public.embedq_stamp_status() RETURNS trigger
@@ -1649,7 +1675,8 @@ CREATE TABLE public.embedding_vectors (
     chunk_hash bytea NOT NULL,
     starts_at integer NOT NULL,
     ends_at integer NOT NULL,
-    embedding public.vector NOT NULL
+    embedding public.vector,
+    half public.halfvec
 )
 PARTITION BY LIST (model_id);
 

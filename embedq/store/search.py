@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ..decide.ranking import Words, mixed
+from ..decide.ranking import COMPARED, Words, mixed
+from ..errors import NotWell
 from ..model import Model
 from .database import Connection, Database, Row
 from .filters import as_json
 from .queries import QUERIES
+from .storage import BITS_CANDIDATES, Storages
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Candidates read per wanted result: an article's chunks are near each other, and several may be among the nearest.
 CHUNKS_PER_RESULT: Final = 8
@@ -19,28 +24,10 @@ WIDEST: Final = 1000
 MOST_TERMS: Final = 32
 FREQUENT: Final = 5_000
 RANKED: Final = 100
-# What pgvector's HNSW can index; beyond the second nothing is indexed, and every search is exact.
-MOST_FOR_VECTOR: Final = 2000
-MOST_FOR_HALFVEC: Final = 4000
+# Providers whose vectors compare words and no more.
+LEXICAL: Final = ("hashing",)
 # The first pgvector that goes on with an index scan until a filter is satisfied.
 ITERATES_FROM: Final = (0, 8)
-
-
-def cast_of(dimensions: int) -> str:
-    """The type whose order is searched, and indexed: half precision where full precision is too long for an index."""
-    return "halfvec" if MOST_FOR_VECTOR < dimensions <= MOST_FOR_HALFVEC else "vector"
-
-
-def of_model(text: str, model: Model, **more: str) -> str:
-    """A statement with the model's table, type and dimensions in their places."""
-    values = {
-        "table": f"embedding_vectors_{model.id}",
-        "cast": cast_of(model.dimensions),
-        "dimensions": str(model.dimensions),
-    } | more
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", value)
-    return text
 
 
 def literal(vector: Any) -> str:
@@ -51,6 +38,7 @@ def literal(vector: Any) -> str:
 class Search:
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._storages = Storages(database)
         self._iterates: bool | None = None
 
     def nearest(
@@ -71,9 +59,10 @@ class Search:
         asked = _asked(query, k, tenant_id, metadata, sources)
         parts = {"tenant": QUERIES.search_tenant if tenant_id else "TRUE", "filter": QUERIES.search_filter if metadata else ""}
         parts |= {"near_source": _near(sources), "of_source": _of(sources, "a")}
-        candidates = k * CHUNKS_PER_RESULT
+        storage = self._storages.of(model)
+        candidates = k * CHUNKS_PER_RESULT * (BITS_CANDIDATES if storage.bits else 1)
         while True:
-            rows = self._look(of_model(QUERIES.search, model, candidates=str(candidates), **parts), asked, candidates)
+            rows = self._look(storage.of(QUERIES.search, model, candidates=str(candidates), **parts), asked, candidates)
             enough = len(rows) >= k or not rows or rows[0]["seen"] < candidates or candidates >= MOST_CANDIDATES
             if enough:
                 return [row for row in rows if min_score is None or row["score"] >= min_score]
@@ -92,14 +81,15 @@ class Search:
         sources: Sequence[str] | None = (),
     ) -> list[Row]:
         """The best k by meaning and by words together (decide/ranking.py); `score` stays the cosine."""
-        depth = max(2 * k, 20)
-        by_words = self.matches(words, depth, tenant_id, metadata, sources)
+        depth = max(2 * k, COMPARED)
         found_near = self.nearest(model, query, depth, tenant_id=tenant_id, metadata=metadata, sources=sources)
         near = {row["article_id"]: row for row in found_near}
-        others = [row["article_id"] for row in by_words if row["article_id"] not in near]
+        by_words = self.matches(words, RANKED + depth, tenant_id, metadata, sources, near=[*near])
+        others = [row["article_id"] for row in by_words[:depth] if row["article_id"] not in near]
         rows = near | self._best_chunks(model, query, others, tenant_id)
         cosines = {key: row["score"] for key, row in rows.items()}
-        order = mixed(list(near), cosines, {row["article_id"]: Words.of(row) for row in by_words})
+        matching = {row["article_id"]: Words.of(row) for row in by_words if row["article_id"] in rows}
+        order = mixed([*near], cosines, matching, lexical=model.provider in LEXICAL)
         found = [rows[key] for key in order]
         return [row for row in found if min_score is None or row["score"] >= min_score][:k]
 
@@ -126,8 +116,10 @@ class Search:
         tenant_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         sources: Sequence[str] | None = (),
+        near: Sequence[str] = (),
     ) -> list[Row]:
-        """The k articles that match these words best: `article_id`, and what decide.ranking.Words says of each."""
+        """The k articles that match these words best: `article_id`, and what decide.ranking.Words says of each. Those in `near` are looked
+        at too, however many others have more of the words."""
         built = self.database.one(QUERIES.words_indexed)
         indexed = built is not None and built["built"]
         every, matching = ("", QUERIES.words_by_index) if indexed else (QUERIES.words_of_all, QUERIES.words_by_scan)
@@ -141,17 +133,41 @@ class Search:
             "terms": MOST_TERMS,
             "frequent": FREQUENT,
             "ranked": RANKED,
+            "near": list(near),
             "tenant_id": tenant_id,
             "metadata": as_json(metadata),
             "sources": list(sources or ()),
         }
         return self.database.fetch(statement, asked)
 
+    def vectors(self, model: Model, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Of the chunks that were found, in the order of the rows: shape (len(rows), dimensions), unit length."""
+        asked = {"ids": [row["article_id"] for row in rows], "starts": [row["starts_at"] for row in rows]}
+        found = self.database.fetch(self._storages.of(model).of(QUERIES.vectors_of_chunks, model), asked)
+        if len(found) != len(rows):
+            raise NotWell("articles were embedded anew meanwhile", hint="search once more")
+        return _unit([row["vector"] for row in found])
+
+    def vector_of(self, model: Model, article_id: str) -> np.ndarray | None:
+        """The mean of an article's vectors, shape (dimensions,), unit length; None when it has none."""
+        statement = self._storages.of(model).of(QUERIES.vector_of_article, model)
+        row = self.database.one(statement, {"article_id": article_id})
+        found: np.ndarray | None = _unit([row["vector"]])[0] if row and row["vector"] else None
+        return found
+
+    def sampled(self, model: Model, limit: int) -> np.ndarray:
+        """Vectors of articles taken at random, shape (so many, dimensions), unit length."""
+        rows = self.database.fetch(self._storages.of(model).of(QUERIES.sample_vectors, model), {"limit": limit})
+        return _unit([row["query"] for row in rows])
+
     def _best_chunks(self, model: Model, query: Any, ids: list[str], tenant_id: str | None) -> dict[str, Row]:
         if not ids:
             return {}
         asked = {"ids": ids, "query": literal(query), "tenant_id": tenant_id}
-        return {row["article_id"]: row for row in self.database.fetch(of_model(QUERIES.best_chunks, model), asked)}
+        return {
+            row["article_id"]: row
+            for row in self.database.fetch(self._storages.of(model).of(QUERIES.best_chunks, model), asked)
+        }
 
     def _look(self, statement: str, asked: Mapping[str, Any], candidates: int) -> list[Row]:
         if not self._may_iterate():
@@ -205,3 +221,13 @@ def _of(sources: Sequence[str] | None, articles: str) -> str:
 def _filter_of(article: str) -> str:
     filtered: str = QUERIES.search_filter
     return filtered.replace("v.article_id", article)
+
+
+def _unit(literals: Sequence[str]) -> np.ndarray:
+    """As pgvector writes vectors."""
+    import numpy as np
+
+    vectors = np.array([text[1:-1].split(",") for text in literals], dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    made: np.ndarray = vectors / np.where(norms == 0, 1, norms)
+    return made

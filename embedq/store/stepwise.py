@@ -1,8 +1,9 @@
 """A migration in steps, beside the workers and writers of this version and the one before (docs/why/upgrades.rst).
 
-A line `-- step` in its file begins a step. Each is a transaction of its own and locks one table at most, the one that the line names, so that
-nobody waits behind it for longer than LOCK_WITHIN and the change itself. `-- step: beside writers` is outside of a transaction, its statements
-(CREATE INDEX CONCURRENTLY) apart by empty lines. How many steps are done is kept with the schema's version: an upgrade that was interrupted goes on there.
+A line `-- step` in its file begins a step. Each is a transaction of its own and locks one table at most, the one that the line names, with its
+partitions, so that nobody waits behind it for longer than LOCK_WITHIN for each of them and the change itself. `-- step: beside writers` is outside
+of a transaction, its statements (CREATE INDEX CONCURRENTLY) apart by empty lines. How many steps are done is kept with the schema's version: an
+upgrade that was interrupted goes on there.
 """
 
 from __future__ import annotations

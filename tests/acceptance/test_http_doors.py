@@ -230,6 +230,7 @@ TAKEN = {
     "/api/articles/%62atch": "POST",
     "/api/articles/x/versions": "GET, HEAD",
     "/api/articles/a/b/versions": "GET, HEAD",
+    "/api/articles/a/b/similar": "GET, HEAD",
     "/api/search": "POST",
     "/admin/mode": "POST",
     "/admin/queue/stats": "GET, HEAD",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -212,3 +213,57 @@ def test_every_example_of_the_document_is_answered(served: Served) -> None:
 
     assert [answer.status_code for answer in answers] == [200] * len(examples)
     assert all(wish in json.dumps(examples) for wish in ("min_score", "filter", "hybrid"))
+
+
+def test_several_queries_are_answered_each_for_itself(served: Served) -> None:
+    answer = served.articles.post("/api/search", json={"query": ["hot milk", "platform nine"], "k": 1}).json()
+
+    assert answer["results"] == []
+    assert [(one["query"], ids(one["results"])) for one in answer["answers"]] == [
+        ("hot milk", ["cocoa"]),
+        ("platform nine", ["train"]),
+    ]
+
+
+def test_pages_fit_together_and_end(served: Served) -> None:
+    whole = ids(search(served, "hot water", k=5, offset=0))
+
+    assert [ids(search(served, "hot water", k=2, offset=offset)) for offset in (0, 2, 4, 6)] == [
+        whole[:2],
+        whole[2:4],
+        whole[4:],
+        [],
+    ]
+    refused = served.articles.post("/api/search", json={"query": "tea", "k": 150, "offset": 100})
+    assert (refused.status_code, problem(refused)["field"]) == (422, "offset")
+
+
+def test_what_is_near_an_article_is_found_without_a_query(served: Served) -> None:
+    answer = served.articles.get("/api/articles/tea/similar", params={"k": 2, "fold": True, "diversity": 0.1})
+    other = served.articles.get("/api/articles/other/similar", params={"tenant_id": "acme"})
+
+    assert (ids(answer.json()["results"])[0], answer.status_code) == ("soup", 200)
+    assert other.json()["results"] == []
+    assert served.articles.get("/api/articles/other/similar").status_code == 404
+    assert served.articles.get("/api/articles/tea/similar", params={"diversity": 2}).status_code == 422
+
+
+def test_a_reranker_that_no_package_registers_is_refused_by_its_field(served: Served) -> None:
+    refused = served.articles.post("/api/search", json={"query": "tea", "rerank": "nobody"})
+
+    assert (refused.status_code, problem(refused)["field"]) == (422, "rerank")
+
+
+def test_a_reranker_that_fails_is_named_as_the_reason(its: dict[str, str], served: Served, tmp_path: Path) -> None:
+    installed = tmp_path / "failing-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: failing\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[embedq.rerankers]\nfailing = nothing_here:Reranker\n")
+
+    with serving(its | {"PYTHONPATH": str(tmp_path)}) as running:
+        failed = running.articles.post("/api/search", json={"query": "tea", "rerank": "failing"})
+        without = running.articles.post("/api/search", json={"query": "tea"})
+
+    assert (failed.status_code, without.status_code) == (503, 200)
+    assert (problem(failed)["type"], problem(failed)["title"]) == ("urn:embedq:reranker-failed", "The reranker failed")
+    assert "search without it" in problem(failed)["next_step"]

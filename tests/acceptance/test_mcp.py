@@ -29,6 +29,7 @@ READ = {
     "list_versions",
     "get_version",
     "search_articles",
+    "similar_articles",
     "embedding_status",
     "wait_until_embedded",
 }
@@ -220,6 +221,8 @@ def test_an_agent_writes_finds_reads_changes_and_brings_back(
         page = await done(client, "list_articles", limit=1)
         assert page["next"] is not None
         assert len((await done(client, "list_articles", after=page["next"]))["articles"]) == 1
+        assert "has no vector" in await refused(client, "similar_articles", article="tea")
+        assert (await done(client, "similar_articles", article=key, k=3, fold=True))["results"] == []
         # Snippets have a budget, and what is beyond it is said.
         small = await done(client, "search_articles", query="tea", max_characters=200, k=50)
         assert sum(len(hit["snippet"]) + len(hit["title"]) for hit in small["answers"][0]["results"]) <= 200

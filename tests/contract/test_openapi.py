@@ -24,6 +24,7 @@ PROMISED = {
     "/api/articles/{article_id}": {"get", "put", "delete"},
     "/api/articles/batch": {"post"},
     "/api/articles/{article_id}/versions": {"get"},
+    "/api/articles/{article_id}/similar": {"get"},
     "/api/search": {"post"},
     "/admin/embedding/status": {"get"},
     "/admin/embedding/requeue": {"post"},
@@ -129,10 +130,12 @@ def test_every_body_has_an_example_and_so_have_what_is_read_and_found(document: 
     assert [name for name in ("Problem", "ArticleOut", "Results") if not schemas[name].get("examples")] == []
 
 
-# An article that is read, edited and deleted is there; whatever the operation before has switched off is on again.
+# An article that is read, edited and deleted is there, with a vector; whatever the operation before has switched off is on again.
 AS_USUAL = """
     UPDATE embedding_worker_status SET mode = 'celery', is_running = true, submissions_accepted = true, maintenance = NULL;
-    DELETE FROM articles; INSERT INTO articles (id, title, slug) VALUES ('t', 'Tea', 'green-tea')
+    DELETE FROM articles; INSERT INTO articles (id, title, slug) VALUES ('t', 'Tea', 'green-tea');
+    INSERT INTO embedding_vectors (model_id, article_id, chunk, tenant_id, chunk_hash, starts_at, ends_at, embedding)
+    SELECT model_id, 't', 0, 'default', sha256('Tea'), 0, 3, array_fill(1::real, ARRAY[64])::vector FROM embedding_active_model
 """
 
 

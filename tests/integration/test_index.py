@@ -12,7 +12,8 @@ from embedq.errors import InputError, NotFound
 from embedq.model import Model
 from embedq.store.copy import COLUMNS
 from embedq.store.index import Index, build_words
-from embedq.store.search import cast_of, version_of
+from embedq.store.search import version_of
+from embedq.store.storage import Storage
 from embedq.store.vectors import TextKey
 from tests.support import run_command
 
@@ -159,7 +160,7 @@ def test_one_article_with_very_many_near_chunks_does_not_crowd_out_the_others(st
 
 @pytest.mark.parametrize(("dimensions", "cast"), [(2000, "vector"), (2001, "halfvec"), (4000, "halfvec"), (4001, "vector")])
 def test_half_precision_is_taken_where_full_precision_is_too_long_for_an_index(dimensions, cast):
-    assert cast_of(dimensions) == cast
+    assert Storage().cast(dimensions) == cast
 
 
 def test_more_than_two_thousand_dimensions_are_indexed_in_half_precision_and_scored_in_full(store, fill, explained, psql):

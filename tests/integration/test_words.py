@@ -90,8 +90,29 @@ def test_words_of_another_tenant_or_against_a_filter_are_not_found(articles, sto
     assert len(store.search.matches("pump", 5, "default", {"kind": "machine"})) == 1
 
 
-WEAK, STRONG, EXACT = Words(2.0, 0.3, 400), Words(9.0, 1.0, 40), Words(9.0, 0.95, 3)
-NAMED = Words(2.0, 0.3, 1, 1)
+def test_of_two_articles_with_the_same_words_the_shorter_one_comes_first(articles, store):
+    add(articles, "b", "Long", "pump valve " + "and something else about a house with many rooms " * 50, {})
+    add(articles, "c", "Short", "a pump and its valve", {})
+
+    assert [row["article_id"] for row in store.search.matches("pump valve", 2)] == ["c", "b"]
+
+
+def test_articles_that_are_near_are_looked_at_however_many_have_more_of_the_words(articles, store):
+    articles(
+        "INSERT INTO articles (id, title, content) SELECT 'file' || n, 'File error', 'A file error while a file was read' FROM generate_series(1, 150) n"
+    )
+    add(articles, "near", "Files", "how one is read", {})
+
+    found = store.search.matches("file error", 200, near=["near"])
+
+    assert found[-1]["article_id"] == "near"
+    assert 0 < found[-1]["share"] < found[0]["share"]
+    assert found[0]["terms"] == 2
+
+
+WEAK, STRONG = Words(2.0, 0.3, 400, None, 6, 5000), Words(9.0, 1.0, 400, None, 6, 5000)
+LOOKED_UP = Words(9.0, 1.0, 3, None, 2, 5000)
+NAMED = Words(2.0, 0.3, 1, 1, 6, 5000)
 
 
 @pytest.mark.parametrize(
@@ -99,21 +120,39 @@ NAMED = Words(2.0, 0.3, 1, 1)
     [
         pytest.param({}, ["a", "b", "c"], id="without words the cosine decides"),
         pytest.param(
-            {"b": WEAK, "c": EXACT}, ["c", "a", "b"], id="a rare word in an article that has nearly all words comes first"
+            {"b": WEAK, "c": LOOKED_UP}, ["c", "a", "b"], id="one or two words, one of them rare, in an article that has them"
         ),
-        pytest.param({"b": STRONG}, ["b", "a", "c"], id="all words of a question lift what is nearly as near"),
-        pytest.param({"c": STRONG}, ["a", "c", "b"], id="but not what is far"),
-        pytest.param({"b": WEAK, "c": STRONG}, ["a", "c", "b"], id="a few frequent words lift little"),
+        pytest.param(
+            {"c": LOOKED_UP._replace(terms=6)},
+            ["a", "b", "c"],
+            id="the same among the words of a sentence only lifts it a little",
+        ),
+        pytest.param({"c": LOOKED_UP._replace(share=0.5)}, ["a", "b", "c"], id="an article that lacks one of the two"),
+        pytest.param({"c": LOOKED_UP._replace(articles=50)}, ["a", "b", "c"], id="three of fifty articles are not few"),
+        pytest.param({"b": STRONG, "c": WEAK}, ["b", "a", "c"], id="many words lift what is nearly as near"),
+        pytest.param({"c": STRONG}, ["a", "b", "c"], id="but not what is far"),
         pytest.param({"b": NAMED}, ["b", "a", "c"], id="a rare code comes first, whatever else was asked"),
         pytest.param(
-            {"c": NAMED._replace(rarest=400, rarest_name=400)}, ["a", "c", "b"], id="a frequent code only lifts it a little"
+            {"c": NAMED._replace(rarest=400, rarest_name=400)}, ["a", "b", "c"], id="a frequent code only lifts it a little"
         ),
-        pytest.param({"x": EXACT}, ["x", "a", "b", "c"], id="what was found by words alone"),
+        pytest.param({"x": LOOKED_UP}, ["x", "a", "b", "c"], id="what was found by words alone"),
     ],
 )
 def test_two_rankings_become_one(words, order):
-    cosines = {"a": 0.8, "b": 0.75, "c": 0.6} if "b" in words and words["b"] is STRONG else {"a": 0.8, "b": 0.62, "c": 0.6}
-    if "x" in words:
-        cosines["x"] = 0.1
+    cosines = {"a": 0.8, "b": 0.75, "c": 0.5} | ({"x": 0.1} if "x" in words else {})
 
     assert mixed(["a", "b", "c"], cosines, words) == order
+
+
+def test_the_order_does_not_depend_on_how_many_were_found_beyond_the_twentieth():
+    near = [f"{number:02}" for number in range(60)]
+    cosines = {key: 0.9 - int(key) / 100 for key in near}
+    words = {"05": STRONG, "15": WEAK}
+
+    few = mixed(near[:20], {key: cosines[key] for key in near[:20]}, words)
+
+    assert mixed(near, cosines, words)[:20] == few
+
+
+def test_ranks_are_added_where_the_model_compares_words_only():
+    assert mixed(["a", "b", "c"], {"a": 0.9, "b": 0.8, "c": 0.1}, {"c": STRONG, "b": WEAK}, lexical=True) == ["c", "b", "a"]

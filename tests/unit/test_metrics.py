@@ -68,6 +68,7 @@ def test_every_metric_but_the_plain_ones_is_on_the_dashboard_or_in_an_alert(repo
 
     assert set(CATALOGUE) - watched == {
         "embedq_articles",
+        "embedq_index_recall",
         "embedq_build",
         "embedq_claimed",
         "embedq_delayed_tasks",

@@ -31,8 +31,10 @@ RELEASED = {
 }
 LATER = sorted(file.name for file in SQL.glob("*.sql") if file.name > "0005")
 STRONG = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
+# A partition is a part of its table.
 LOCKED = """
-    SELECT DISTINCT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+    SELECT DISTINCT coalesce(p.relname, c.relname) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+    LEFT JOIN (pg_inherits i JOIN pg_class p ON p.oid = i.inhparent) ON i.inhrelid = c.oid
     WHERE l.pid = pg_backend_pid() AND l.mode = ANY (%s) AND c.relname = ANY (%s) AND c.relkind IN ('r', 'p', 'v')
 """
 
@@ -91,6 +93,7 @@ def test_each_step_locks_one_table(bare_url: str, way: str):
     database = Database(bare_url)
     schema.upgrade(database)
     Store(database).models.agree(Model("hashing", "hashing-v1", 64))
+    Store(database).models.add(Model("hashing", "hashing-v1", 96, storage="halfvec"))
     if way == "up":
         schema.downgrade(database, "0004")
     database.close()
@@ -102,7 +105,7 @@ def test_each_step_locks_one_table(bare_url: str, way: str):
         ]
         for name in files if way == "up" else reversed(files):
             for step in stepwise.steps_of((SQL / name).read_text(encoding="utf-8")):
-                connection.execute(step.sql.replace("CONCURRENTLY ", "").replace("        COMMIT;\n", ""))
+                connection.execute(stepwise.ONLY_IN_STEPS.sub("", step.sql))
                 locked = [name for (name,) in connection.execute(LOCKED, [list(STRONG), there])]
                 found += [(name, step.place, locked)] if step.place != stepwise.BESIDE_WRITERS else []
                 connection.commit()

@@ -14,7 +14,7 @@ SELECT EXISTS (SELECT FROM embedding_tasks) AS tasks, EXISTS (SELECT FROM articl
 
 -- name: backed_up_vectors
 -- One row a vector, with what vouches for it. In the order of the primary key: an article's vectors follow each other.
-SELECT v.article_id, v.model_id, v.chunk, v.chunk_hash, v.starts_at, v.ends_at, v.embedding, e.text_hash, e.version, e.tokens, e.embedded_at
+SELECT v.article_id, v.model_id, v.chunk, v.chunk_hash, v.starts_at, v.ends_at, coalesce(v.embedding, v.half::vector) AS embedding, e.text_hash, e.version, e.tokens, e.embedded_at
 FROM embedding_vectors v JOIN embeddings e ON e.article_id = v.article_id AND e.model_id = v.model_id
 ORDER BY v.article_id, v.model_id, v.chunk
 
@@ -26,7 +26,9 @@ CREATE TEMPORARY TABLE embedq_model_map (old_id integer PRIMARY KEY, new_id inte
 ALTER TABLE staged_embedding_models ADD COLUMN IF NOT EXISTS preparation jsonb NOT NULL DEFAULT '{}'
 
 -- name: staged_models
-SELECT id, provider, name, dimensions, preparation, kept_in_step FROM staged_embedding_models ORDER BY id
+-- A backup of an older schema does not say how vectors were stored: in full.
+SELECT id, provider, name, dimensions, preparation, kept_in_step, coalesce(to_jsonb(s) ->> 'storage', 'vector') AS storage
+FROM staged_embedding_models s ORDER BY id
 
 -- name: map_model
 INSERT INTO embedq_model_map VALUES (%(old)s, %(new)s) ON CONFLICT (old_id) DO UPDATE SET new_id = excluded.new_id

@@ -1,12 +1,12 @@
 -- name: add_model
-SELECT embedq_add_model(%(provider)s, %(name)s, %(dimensions)s) AS id
+SELECT embedq_add_model(%(provider)s, %(name)s, %(dimensions)s, %(storage)s) AS id
 
 -- name: models
-SELECT m.id, m.provider, m.name, m.dimensions, m.preparation, m.kept_in_step, m.created_at, m.id = a.model_id AS active, m.id = a.previous_model_id AS previous
+SELECT m.id, m.provider, m.name, m.dimensions, m.preparation, m.storage, m.kept_in_step, m.created_at, m.id = a.model_id AS active, m.id = a.previous_model_id AS previous
 FROM embedding_models m LEFT JOIN embedding_active_model a ON true ORDER BY m.id
 
 -- name: active_model
-SELECT m.id, m.provider, m.name, m.dimensions, m.preparation FROM embedding_models m JOIN embedding_active_model a ON a.model_id = m.id
+SELECT m.id, m.provider, m.name, m.dimensions, m.preparation, m.storage FROM embedding_models m JOIN embedding_active_model a ON a.model_id = m.id
 
 -- name: first_model
 INSERT INTO embedding_active_model (id, model_id) VALUES (1, %(model_id)s) ON CONFLICT (id) DO NOTHING
@@ -47,7 +47,7 @@ UPDATE embedding_active_model SET previous_model_id = model_id, model_id = %(mod
 WHERE id = 1 AND model_id <> %(model_id)s RETURNING previous_model_id
 
 -- name: previous_model
-SELECT m.id, m.provider, m.name, m.dimensions, m.preparation
+SELECT m.id, m.provider, m.name, m.dimensions, m.preparation, m.storage
 FROM embedding_models m JOIN embedding_active_model a ON a.previous_model_id = m.id
 
 -- name: hurry_model
@@ -115,3 +115,7 @@ DELETE FROM embedding_models WHERE id = %(model_id)s
 
 -- name: sample_titles
 SELECT title FROM article_texts WHERE title <> '' ORDER BY random() LIMIT %(limit)s
+
+-- name: storage_of
+SELECT m.storage = 'halfvec' AS half, EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass(%(index)s) AND indisvalid) AS bits
+FROM embedding_models m WHERE m.id = %(model_id)s

@@ -36,9 +36,9 @@ WHERE a.id = ANY (%(article_ids)s)
 
 -- name: known_vectors
 -- Found by eight bytes of the hash, taken only when the whole hash is the same; within the tenant. The vector as PostgreSQL sends it.
-SELECT u.place, vector_send(found.embedding) AS vector
+SELECT u.place, vector_send(found.vector) AS vector
 FROM unnest(%(tenants)s::text[], %(hashes)s::bytea[]) WITH ORDINALITY AS u (tenant_id, chunk_hash, place), LATERAL (
-    SELECT v.embedding FROM {table} v
+    SELECT coalesce(v.embedding, v.half::vector) AS vector FROM {table} v
     WHERE v.tenant_id = u.tenant_id AND substring(v.chunk_hash FROM 1 FOR 8) = substring(u.chunk_hash FROM 1 FOR 8)
       AND v.chunk_hash = u.chunk_hash
     LIMIT 1
@@ -47,7 +47,7 @@ FROM unnest(%(tenants)s::text[], %(hashes)s::bytea[]) WITH ORDINALITY AS u (tena
 -- name: stored_samples
 -- A few stored vectors whose texts are still those of their articles, to see whether the model makes the same ones today. First chunks: these have
 -- no headings before them.
-SELECT a.title, a.content, v.starts_at, v.ends_at, v.chunk_hash, v.embedding::text AS vector
+SELECT a.title, a.content, v.starts_at, v.ends_at, v.chunk_hash, coalesce(v.embedding, v.half::vector)::text AS vector
 FROM {table} v
 JOIN article_texts a ON a.id = v.article_id
 JOIN embeddings e ON e.model_id = v.model_id AND e.article_id = v.article_id AND e.text_hash = a.text_hash
