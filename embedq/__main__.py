@@ -9,13 +9,16 @@ from typing import Final, NoReturn
 
 NAME: Final = "embedq"
 COMPLETE: Final = "_EMBEDQ_COMPLETE"
+INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command line, ended by what it says (see `crash`)."""
-    from .cli.voice import complain
-    from .operations import crash
-
+    try:
+        from .cli.voice import complain
+        from .operations import crash
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     crash.run(lambda: command_line(arguments), complain)
 
 

@@ -23,6 +23,7 @@ OWN_COLUMNS = {
     "embedding_budgets.provider",
     "embedding_models.name",
     "embedding_models.provider",
+    "embedding_models.storage",
     "embedding_providers.name",
     # A source's name has letters and digits alone; its expressions are SQL, checked when it was attached.
     "article_texts.source",

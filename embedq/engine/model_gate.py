@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..decide.circuit_breaker import Circuit, circuit
 from ..decide.sameness import LOOK_AGAIN_S
-from ..errors import ProviderBusy
+from ..errors import ProviderBusy, StoreUnavailable
 from .provider_circuit import ProviderCircuit
 from .requests import Answers, Asker
 from .runs import Report
@@ -40,6 +40,12 @@ class ModelGate:
         """After texts were asked for: by the canary that went along, and of a batch that took long by what others have seen meanwhile."""
         if not any(had.share for had in answers.had.values()):
             return None
+        try:
+            return self._seen(asker, report, began)
+        except StoreUnavailable:  # the answers are kept until it is back; the look stays due
+            return None
+
+    def _seen(self, asker: Asker, report: Report, began: float) -> str | None:
         why = self._looked(asker, report, lambda: self.sameness.seen(asker))
         if why is None and time.monotonic() - began > LONG_BATCH_S:
             swapped = self.store.canaries.swapped(asker.provider.model.id)

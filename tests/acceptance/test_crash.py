@@ -154,7 +154,7 @@ def test_ctrl_c_ends_a_command_quietly(environment: dict[str, str], psql: Callab
         env=env(environment | {"XDG_STATE_HOME": str(tmp_path)}),
     )
     try:
-        until(lambda: psql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'embedq'"))
+        until(lambda: psql("SELECT 1 FROM pg_stat_activity WHERE application_name = 'embedq' AND datname = current_database()"))
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=30)
     finally:

@@ -7,6 +7,7 @@ HOSTILE_ARGUMENTS=5000: so many random calls in place of 400.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,7 +226,8 @@ def test_any_call_is_done_or_refused(
 
 def test_a_device_keeps_its_mode(place: Place) -> None:
     """As root, `broker backup /dev/null` closed it to every other user of the machine."""
-    _, terminal = os.openpty()
+    reader, terminal = os.openpty()
+    threading.Thread(target=lambda: any(not os.read(reader, 65536) for _ in iter(int, 1)), daemon=True).start()
     os.fchmod(terminal, 0o666)
 
     ended = place.call("embedq broker backup", [os.ttyname(terminal)], "good")

@@ -275,7 +275,7 @@ def test_without_tokens_the_service_starts_on_loopback_only_and_says_so(environm
     assert "AUTH_TOKEN and ADMIN_TOKEN are not set" in beyond.stderr
     assert half.returncode == 2
     assert "ADMIN_TOKEN is not set" in half.stderr
-    assert "everybody on this machine may do everything" in said
+    assert "any user of this machine may do everything" in said
     assert (status, rebound) == (200, 403)
 
 
@@ -577,7 +577,8 @@ def test_workers_show_what_they_measured_each_on_a_port_of_its_own_and_log_every
     assert len({found[1] for found in ports if found}) == 2
     assert sum(found.get("embedq_claimed_total", 0) for found in measured) == 20
     assert sum(found.get("embedq_waiting_seconds_count", 0) for found in measured) == 20
-    assert sum(found.get("embedq_provider_inputs_total", 0) for found in measured) == 20
+    # Beside the texts each process asks for its canary at first.
+    assert sum(found.get("embedq_provider_inputs_total", 0) for found in measured) in (21, 22)
     assert {name for page in (*measured, samples(service)) for name in page} <= exposed_names()
     assert not any("Confidential" in text for text in (*pages, service, json.dumps(lines)))
     settled = [line for line in lines if line.get("outcome") == "completed"]

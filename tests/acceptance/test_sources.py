@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from embedq.model import Model
+from embedq.providers.hashing import HashingProvider
 from tests.acceptance.service import hashing_at, problem, serving
 
 from .operating import answered, embed_due, invoked
@@ -151,8 +153,10 @@ COLUMNS = ["vector(64)", "vector", "halfvec(64)", "real[]", "double precision[]"
 def test_vectors_that_the_table_has_are_taken_over_and_not_bought_again(told, psql, settings, kind):
     psql("UPDATE embedding_worker_status SET mode = 'database'")
     psql(f"CREATE TABLE posts (a int, b text, title text, embedding {kind}, PRIMARY KEY (a, b))")
-    one = "array_fill(0.5::real, ARRAY[64])"
-    psql(f"INSERT INTO posts SELECT n, 'x', 'Post ' || n, {one}::{kind} FROM generate_series(1, 700) n")
+    titles = [f"Post {number}" for number in range(1, 701)]
+    made = HashingProvider(Model("hashing", "hashing-v1", 64)).embed(titles).vectors
+    for number, (title, vector) in enumerate(zip(titles, made, strict=True), 1):
+        psql(f"INSERT INTO posts VALUES ({number}, 'x', '{title}', ARRAY{[*map(float, vector)]}::real[]::{kind})")
     bad = {"zero": "array_fill(0::real, ARRAY[64])", "none": "NULL"}
     bad |= {} if "(64)" in kind else {"dimensions": "array_fill(1::real, ARRAY[3])"}
     bad |= {"unusable": "array_fill('NaN'::real, ARRAY[64])"} if kind.endswith("[]") else {}

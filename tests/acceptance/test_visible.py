@@ -84,7 +84,18 @@ def fill(environment: dict[str, str], admin_url: str, folder: Path) -> int:
         assert embed_due(from_env(environment)) == len(ARTICLES)
         connection.execute("UPDATE articles SET content = content || ' newer', slug = id || '2'")
         invoked(environment, "rollback", "emergency", "--yes", "--reason", "walk")
-        invoked(environment, "model", "add", "hashing", f"stranger{HOSTILE}", "64", "--reason", "walk")
+        invoked(
+            environment,
+            "model",
+            "add",
+            "hashing",
+            f"stranger{HOSTILE}",
+            "64",
+            "--prefixes",
+            '{"document": "of: "}',
+            "--reason",
+            "walk",
+        )
         invoked(environment, "config", "save", "--reason", "walk")
         invoked(environment, "maintenance", "schedule", "--at", "+1h", "--reason", "walk", "--yes")
         connection.execute("SET session_replication_role = replica")

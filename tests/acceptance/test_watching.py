@@ -52,7 +52,8 @@ def test_a_celery_worker_shows_what_it_did_and_logs_every_task(
 
     assert measured["embedq_claimed_total", ""] == ARTICLES
     assert measured["embedq_settled_total", "completed"] == ARTICLES
-    assert measured["embedq_provider_inputs_total", ""] == ARTICLES
+    # And the canary, of each thread that begins at once.
+    assert measured["embedq_provider_inputs_total", ""] in (ARTICLES + 1, ARTICLES + 2)
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     settled = [line for line in lines if line.get("outcome") == "completed"]
     assert {line["article"] for line in settled} == {f"a{n}" for n in range(ARTICLES)}

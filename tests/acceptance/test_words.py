@@ -133,7 +133,11 @@ def test_a_model_without_a_price_costs_an_unknown_amount(environment: dict[str, 
     [
         pytest.param(
             "0003",
-            ("undone: 0004", "tables that go, with all that is in them: embedding_tokens, embedding_sources", "articles stay"),
+            (
+                "undone: 0004",
+                "tables that go, with all that is in them: embedding_canaries, embedding_tokens, embedding_sources",
+                "articles stay",
+            ),
             "embedding_tasks,",
             id="a step",
         ),
@@ -211,7 +215,7 @@ def test_the_modes_reason_stays_whatever_else_is_ordered(act: str, environment: 
 
 
 @pytest.mark.parametrize(
-    ("mode", "who"), [("celery", "0 Celery workers on queue normal"), ("database", "1 pollers"), ("off", "nobody in mode off")]
+    ("mode", "who"), [("celery", "0 Celery workers on queue normal"), ("database", "1 pollers"), ("off", "none in mode off")]
 )
 def test_explain_counts_only_who_may_take_it(mode: str, who: str, environment: dict[str, str], psql: Psql) -> None:
     put(psql, 1)

@@ -493,7 +493,10 @@ def test_nothing_heavy_is_imported_before_a_provider_is_made():
 def test_a_local_model_is_named_by_the_checksum_of_its_weights(name):
     settings = from_env({"EMBEDDING_PROVIDER": "local", "EMBEDDING_MODEL": name})
 
-    assert wanted_model(settings) == Model("local", f"all-minilm-l6-v2@{MINILM.sha256[:12]}", 384)
+    wanted = wanted_model(settings)
+
+    assert str(wanted) == f"local/all-minilm-l6-v2@{MINILM.sha256[:12]}/384"
+    assert not wanted.preparation.document + wanted.preparation.query
 
 
 @pytest.mark.parametrize(
