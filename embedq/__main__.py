@@ -13,7 +13,7 @@ INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command line, ended by what it says (see `crash`)."""
+    """Run the command line and end the process with its exit code (see `operations/crash.py`)."""
     try:
         from .cli.voice import complain
         from .operations import crash
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def command_line(arguments: Sequence[str] | None = None) -> object:
-    """Not by click's `main`, which ends the process with 1 when the reader of the output is gone, as if the command had failed."""
+    """Run the command without click's `main`, which exits with 1 when the reader of the output is gone, as if the command had failed."""
     from click.shell_completion import shell_complete
 
     from .cli import embedq

@@ -8,13 +8,14 @@ from .addresses import BARE_PERCENT, POSTGRES, SEVERAL, Address, is_port, pairs_
 
 
 def plain(raw: str) -> str:
-    """PostgreSQL's address as libpq takes it, without what SQLAlchemy adds: postgresql+psycopg://."""
+    """PostgreSQL's address as libpq takes it: the driver that SQLAlchemy adds to the scheme (postgresql+psycopg://) is removed."""
     scheme, mark, rest = raw.partition("://")
     return f"{scheme.partition('+')[0]}://{rest}" if mark else raw
 
 
 def primary_of_several(raw: str) -> dict[str, str]:
-    """Of a list of hosts the one that takes writes is meant, unless the address, libpq's environment or a service says otherwise."""
+    """The connection option that selects the writable host of a list of hosts; none for one host, or where the address, libpq's environment
+    or a service sets its own."""
     from psycopg.pq import Conninfo
 
     try:
@@ -28,7 +29,8 @@ def primary_of_several(raw: str) -> dict[str, str]:
 
 
 def of_postgres(raw: str) -> Address:
-    """Raises ValueError, which repeats nothing of it. SQLAlchemy's postgresql+psycopg:// is understood as well."""
+    """Check an address of PostgreSQL; SQLAlchemy's postgresql+psycopg:// is accepted. Raises ValueError, whose message contains no part of
+    the address."""
     scheme, mark, _ = raw.partition("://")
     if (scheme.partition("+")[0] not in POSTGRES) if mark else "=" not in raw:
         raise ValueError("must be a URL that begins with postgresql:// or postgres://, or pairs like host=… dbname=…")
@@ -43,7 +45,7 @@ def of_postgres(raw: str) -> Address:
 
 
 def of_broker(raw: str, schemes: tuple[str, ...]) -> Address:
-    """One URL, or several with ; between them. Raises ValueError, which repeats nothing of it."""
+    """Check an address of a broker: one URL, or several with ; between them. Raises ValueError, whose message contains no part of the address."""
     named = [each.partition("://")[0] for each in raw.split(";")]
     for each in raw.split(";"):
         if each.partition("://")[0] not in schemes or "://" not in each:
@@ -72,7 +74,7 @@ def _of_several(schemes: list[str]) -> None:
 
 
 def of_http(raw: str) -> Address:
-    """Raises ValueError, which repeats nothing of it."""
+    """Check an address of an HTTP server. Raises ValueError, whose message contains no part of the address."""
     if not raw.startswith(("http://", "https://")):
         raise ValueError("must be a URL that begins with http:// or https://")
     place = place_in(understood(raw))

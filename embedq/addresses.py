@@ -1,8 +1,8 @@
-"""Addresses with passwords in them, as values that print without: of databases, brokers, providers, webhooks.
+"""Addresses of databases, brokers, providers and webhooks that hold passwords and print without them.
 
-An `Address` is a string, and the string is what may be shown: printing, formatting, logging or pickling it by mistake
-reveals no secret. What a connection needs is `secret`, which only those ask for who open one. `hide` takes the parts of all addresses of this
-process out of words that come from elsewhere: drivers and servers quote what they were given.
+An `Address` is a string whose text is safe to show: printing, formatting, logging or pickling it reveals no secret. Code that opens a
+connection reads `secret`. `hide` masks the credentials of all addresses of this process in messages of drivers and servers, which may quote
+them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _USUAL_PATH: Final = re.compile(r"(?:/(?:v\d+(?:beta\d*)?|api|openai|ollama|comp
 BARE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 
-# Of every Address of this process: what to take out of others' words, and whether it is a secret (or only a name).
+# Of every Address of this process: the text to mask in messages, and whether it is a secret (True) or a name (False).
 _known: Final[dict[str, bool]] = {}
 
 
@@ -78,7 +78,7 @@ class Address(str):
 
     @property
     def secret(self) -> str:
-        """With user, password and everything: only to open a connection."""
+        """The whole address, with user and password; only for opening a connection."""
         revealed: str = self.__dict__["_reveal"]()
         return revealed
 
@@ -106,12 +106,12 @@ class Address(str):
 
 
 def secret_of(address: str) -> str:
-    """What to connect with, of an Address or of a string that is none."""
+    """The address to connect with, from an Address or a plain string."""
     return address.secret if isinstance(address, Address) else address
 
 
 def shown(raw: str) -> str:
-    """Scheme, hosts, ports and name of what is there, without user, password, query and fragment. Never raises."""
+    """Scheme, hosts, ports and database name, without user, password, query and fragment. Never raises."""
     if isinstance(raw, Address):
         return raw.shown
     if "://" not in raw:
@@ -135,7 +135,7 @@ def _shown_one(raw: str) -> str:
 
 
 def _where(parts: SplitResult) -> str:
-    """What of the query says where PostgreSQL is."""
+    """The part of the query that names PostgreSQL's host."""
     if parts.scheme.partition("+")[0] not in POSTGRES:
         return ""
     found = [f"{key}={value}" for key, value in parse_qsl(parts.query) if key in PLACES and _SHORT.fullmatch(value)]
@@ -143,6 +143,7 @@ def _where(parts: SplitResult) -> str:
 
 
 def place_in(parts: SplitResult) -> str:
+    """Hosts and ports of a URL, without user and password."""
     return parts.netloc.rpartition("@")[2]
 
 
@@ -162,8 +163,8 @@ def _shown_pairs(raw: str) -> str:
 
 
 def understood(raw: str) -> SplitResult:
-    """The parts of one URL. Raises ValueError, which says what is wrong and repeats nothing, for one in which an unencoded character of
-    the password may have been taken for a boundary: its parts cannot be told apart, and so nothing of it can be shown."""
+    """The parts of one URL. Raises ValueError if an unencoded character of the password may have been read as a delimiter: then no part of
+    the URL is safe to show, and the message contains none."""
     if not raw.isprintable() or any(character.isspace() for character in raw):
         raise ValueError("has blanks or invisible characters")
     try:
@@ -188,7 +189,7 @@ def is_port(port: str) -> bool:
 
 
 def pairs_of(raw: str) -> dict[str, Any]:
-    """PostgreSQL's address as libpq understands it, URL or pairs. Raises ValueError, which repeats nothing of it."""
+    """The key-value pairs that libpq reads from PostgreSQL's address, a URL or pairs. Raises ValueError, whose message contains no part of it."""
     from psycopg.conninfo import conninfo_to_dict  # slow to import, and many commands do without a database
 
     try:
@@ -202,7 +203,7 @@ def pairs_of(raw: str) -> dict[str, Any]:
 
 
 def _parts_of(secret: str) -> Iterator[tuple[str, bool]]:
-    """What no message may repeat, and whether it is a secret: passwords are, names of users are not."""
+    """(text, is it a secret) for each part that messages must not contain. Passwords are secrets, user names are not."""
     for found, is_secret in _credentials(secret):
         for form in _forms(found):
             if len(form) >= SHORTEST_MASKED and form.lower() not in EVERYDAY and not form.isdecimal():
@@ -210,7 +211,7 @@ def _parts_of(secret: str) -> Iterator[tuple[str, bool]]:
 
 
 def _forms(found: str) -> set[str]:
-    """As it was given, as it is used, and as others quote it: in a URL, in Python's repr, in JSON."""
+    """The text as given, decoded, and as it is quoted in a URL, in Python's repr and in JSON."""
     used = unquote(found)
     return {found, used, quote(used, safe=""), repr(used)[1:-1], ascii(used)[1:-1], json.dumps(used)[1:-1]}
 
@@ -220,7 +221,7 @@ def _credentials(secret: str) -> Iterator[tuple[str, bool]]:
         yield from _credentials_of_pairs(secret)
         return
     for each in _each(secret):
-        # All up to the last @, where an unencoded / ? # in the password makes a URL's parts be others than were meant.
+        # Everything up to the last @: an unencoded / ? # in the password makes urlsplit cut the URL in the wrong place.
         yield each.partition("://")[2].rpartition("@")[0].partition(":")[2], True
         try:
             parts = urlsplit(each)
@@ -246,8 +247,8 @@ def _credentials_of_pairs(secret: str) -> Iterator[tuple[str, bool]]:
 
 
 def hide(words: str, *, names: bool = False) -> str:
-    """The words without the passwords of this process's addresses and without named tokens; with `names` without the addresses' users and
-    options too, for what a driver or a server says."""
+    """Mask the passwords of this process's addresses, and named tokens. `names`: mask the addresses' users and options too, for messages of
+    drivers and servers."""
     for value, is_secret in sorted(_known.items(), key=lambda known: -len(known[0])):
         if (is_secret or names) and value in words:
             words = words.replace(value, MASK)

@@ -19,14 +19,14 @@ from anyio.lowlevel import RunVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Threads of one event loop for what has no asynchronous form. Not asyncio's and anyio's default threads: a provider that hangs must not
-# take those of the application.
+# Threads per event loop for calls that have no asynchronous form. Separate from the default threads of asyncio and anyio, so that a
+# provider that hangs cannot use up the application's.
 THREADS: Final = 32
 _limiter: RunVar[CapacityLimiter] = RunVar("embedq threads")
 
 
 class _Fiber(greenlet.greenlet):  # type: ignore[misc]
-    """The greenlet of one `bridged` call. It sees, and changes, the context variables of the task that awaits it."""
+    """The greenlet of one `bridged` call. It shares the context variables of the task that awaits it."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         task = greenlet.getcurrent()
@@ -35,7 +35,7 @@ class _Fiber(greenlet.greenlet):  # type: ignore[misc]
 
 
 async def bridged(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns or raises. A cancellation of the task is raised in `work` where it waits."""
+    """Run `work`; returns or raises what it does. A cancellation of the task is raised in `work` at the place where it waits."""
     fiber = _Fiber(partial(work, *args, **kwargs))
     waits_for = fiber.switch()
     while not fiber.dead:
@@ -56,7 +56,7 @@ def wait_here(awaitable: Awaitable[T]) -> T:
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call what blocks in a thread. When the task is cancelled the thread goes on, and its result is dropped."""
+    """Call a blocking function in a thread. When the task is cancelled, the thread continues and its result is dropped."""
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = CapacityLimiter(THREADS)
@@ -65,7 +65,7 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 class Room(AbstractContextManager[None]):
-    """A semaphore for bridged code: who finds no room gives way to the event loop until there is some."""
+    """A semaphore for bridged code: a waiting caller yields to the event loop until a place is free."""
 
     def __init__(self, size: int) -> None:
         self._semaphore = asyncio.Semaphore(size)

@@ -3,8 +3,8 @@
 Importing this module defines the app and does nothing else, so that any process may import it: settings are read when Celery first asks for
 its configuration, and what a worker needs (hooks, signal handlers, threads; `celery_worker`) is installed when a worker starts (`Loader`).
 
-The row comes first: when a run ends badly, the wait and the attempt are already committed in the table before Celery
-hears of it; Celery's own retry only shortens short waits.
+The task's row is written first: when a run fails, the attempt and the next time are committed in the table before Celery learns of the
+failure. Celery's own retry only shortens short waits.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from .decide.retry import RetryPolicy, wait_s
 from .engine.runs import TheseTasks
 from .errors import ProviderBusy, StoreUnavailable
 
-# What waits longer than this waits in the row alone, and the steward dispatches it when it is due.
+# Longer waits are kept in the task's row only; the steward dispatches the task when it is due.
 LONGEST_BROKER_WAIT_S = 10.0
 
 
 class Loader(AppLoader):  # type: ignore[misc]
-    """Celery's own, which also makes this process a worker of ours when Celery starts one."""
+    """Celery's loader; when Celery starts a worker, it also installs embedq's hooks (`celery_worker.begin_worker`)."""
 
     def on_worker_init(self) -> None:
         begin_worker(app)
 
 
-# Not the process's current app until a worker runs: a web process that imports it may have one of its own.
+# Not set as the process's current app on import: a web process that imports this module may have its own Celery app.
 app = lazy_app(broker_url, set_as_current=False, loader=Loader)
 app.add_defaults(lambda: {"worker_concurrency": settings().concurrent_workers})
 
 
 class RetriedLikeTheRow(Task):  # type: ignore[misc]
-    """Celery's autoretry, waiting as long as the row says instead of a random time of its own.
+    """Celery's autoretry with the wait that the task's row has, instead of Celery's own random wait.
 
-    On RabbitMQ nothing is sent with a countdown: it would take up a thread's place in every worker that meets it. A wait for
-    the provider is the row's alone; a message that could not be looked up goes back to its queue after the wait.
+    On RabbitMQ nothing is sent with a countdown, because each such message occupies a prefetch slot in the worker that holds it. Waits for
+    the provider are kept in the row only. When PostgreSQL could not be asked, the message is requeued after the wait.
     """
 
     @property
@@ -69,7 +69,7 @@ class RetriedLikeTheRow(Task):  # type: ignore[misc]
     autoretry_for=(ProviderBusy, StoreUnavailable),
 )
 def embed(self: Task, task_ids: list[int]) -> None:
-    """Embed these tasks, as far as they are still to be embedded."""
+    """Embed those of these tasks that are still pending."""
     engine = None
     try:
         engine = worker().parts().engine
@@ -87,7 +87,7 @@ def embed(self: Task, task_ids: list[int]) -> None:
 
 
 class Ends(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Every way out of Celery's loop closes its steps: TERM, `control shutdown`, an unexpected error."""
+    """Stop the worker's bootsteps however Celery's loop ends: TERM, `control shutdown`, an unexpected error."""
 
     def close(self, parent: Any) -> None:
         worker().ending.begin()

@@ -1,4 +1,4 @@
-"""A process of Celery's that works for embedq: its hooks, its registration, its end. Installed by `celery_app.Loader` when Celery starts a worker."""
+"""embedq's part of a Celery worker process: hooks, registration, shutdown. Installed by `celery_app.Loader` when Celery starts a worker."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ from .wiring import WorkerParts, agreed_model, worker_parts
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-# billiard's logger, which Celery gives a handler of its own.
+# billiard's logger; Celery installs a separate handler for it.
 OF_THE_POOL = "multiprocessing"
 
 
 def _or_end(make: Callable[[], T]) -> T:
-    """Started by Celery's command line, a refusal ends the process with its words: of an error that is raised to it, Celery shows the traceback."""
+    """Call `make`. Under Celery's command line an expected error is printed and the process exits with its code, because Celery would print
+    a traceback."""
     if not _is_celerys_command():
         return make()
     made: list[T] = []
@@ -66,23 +67,24 @@ def _complain(error: EmbedqError) -> None:
 
 @functools.cache
 def settings() -> Settings:
-    """This process's, read at the first call. Raises ConfigError."""
+    """The settings of this process, read at the first call. Raises ConfigError."""
     return _or_end(lambda: from_env(os.environ))
 
 
 @functools.cache
 def broker_url() -> str:
+    """The broker's URL for Celery, with its password. Raises ConfigError."""
     return _or_end(lambda: addresses(settings()).broker_url)
 
 
 @functools.cache
 def broker() -> Broker:
-    """For questions about the broker's kind; nothing is connected by it."""
+    """The broker object, for questions about its kind; it opens no connection."""
     return broker_at(broker_url())
 
 
 class WorkerProcess:
-    """What a worker's process has from its start on, and each child of a pool of processes after its fork."""
+    """State of a Celery worker process. A child of a process pool resets it after the fork (`begin_anew`)."""
 
     def __init__(self, its_settings: Settings) -> None:
         self.settings = its_settings
@@ -103,22 +105,22 @@ class WorkerProcess:
         with self._lock:
             if self._parts is None:
                 made = worker_parts(self.settings, "celery", name=self.name, queues=self.queues, concurrency=self.concurrency)
-                self._parts = made  # known to the end from its begin on, which registers it
+                self._parts = made  # set before start(), which registers the worker, so that the shutdown sees it
                 made.worker.with_each_beat.append(self._tell_queues)
                 try:
                     agreed_model(self.settings, made.store)
                     made.start(self.settings)
                 except BaseException:
                     self._parts = None
-                    made.close()  # its heartbeat would go on for a worker that does nothing
+                    made.close()  # else the heartbeat thread would keep an idle worker registered
                     raise
-                if self.ending.begun.is_set():  # meanwhile: the end may have looked before it was registered
+                if self.ending.begun.is_set():  # the shutdown began during the start, and may have run before the registration
                     made.worker.stopping.set()
                     made.store.workers.leave(made.worker.id)
             return self._parts
 
     def _tell_queues(self) -> None:
-        """The register has the queues that Celery consumes now: `cancel_consumer` and `add_consumer` change them."""
+        """Update the registered queues: `cancel_consumer` and `add_consumer` change what Celery consumes."""
         made, now = self._parts, sorted(self.celerys.app.amqp.queues.consume_from) if self.celerys else self.queues
         if made is not None and list(now) != list(self.queues):
             self.queues, made.worker.queues = now, [*now] or [NO_QUEUE]
@@ -134,19 +136,20 @@ class WorkerProcess:
         return self._parts
 
     def log_as_the_settings_say(self, logger: logging.Logger, **_: Any) -> None:
-        """Our own lines as in every other process; Celery's own have their level from its `--loglevel`."""
+        """embedq's loggers use EMBEDDING_LOG_LEVEL as in every other process; Celery's use its `--loglevel`."""
         logging.getLogger("embedq").setLevel(self.settings.log_level.upper())
         for handler in (*logger.handlers, *logging.getLogger(OF_THE_POOL).handlers):
             handler.setFormatter(logs.formatter(self.settings.log_format, handler.formatter))
 
     def remember(self, sender: str, instance: Any, **_: Any) -> None:
         self.name, self.celerys = sender, instance
-        # As the command line has them; the settings are only the default.
+        # The values of Celery's command line; embedq's settings are only their defaults.
         self.concurrency, self.in_threads = instance.concurrency, instance.pool_cls is ThreadPool
         queues = instance.app.amqp.queues
         self.queues = sorted(queues.consume_from)
         if not self.claims:
-            # What a message names would wait until it is missed, each time it comes here: messages are left to workers that claim.
+            # A worker that may not claim would acknowledge messages without effect, and their tasks would wait until the steward misses
+            # them. So it consumes nothing.
             log.warning("%s", CLAIMS_NOTHING)
             queues.deselect(list(self.queues))
 
@@ -157,7 +160,7 @@ class WorkerProcess:
             self._start_when_possible()
 
     def _start_when_possible(self) -> None:
-        """Register and take part in the steward's election from the start, not from the first message on; PostgreSQL may come later."""
+        """Register and run for steward now instead of at the first message; retried until PostgreSQL answers."""
         begun = threading.Event()
 
         def begin() -> None:
@@ -174,9 +177,10 @@ class WorkerProcess:
     # The end -----------------------------------------------------------------------------------------------------------------------
 
     def _end_on_signals(self) -> None:
-        """Before whatever Celery does on a signal: on QUIT it waits first, on HUP it says nothing to anybody.
+        """Begin embedq's shutdown before Celery's signal handlers: on QUIT Celery waits first, on HUP it sends no shutdown signal.
 
-        Without a HUP of Celery's (on a terminal) the default would end the process in mid-batch: then HUP is TERM. One that is ignored stays so.
+        Where Celery handles no HUP (on a terminal), the default action would kill the process in the middle of a batch: then HUP acts as
+        TERM. A HUP that is ignored stays ignored.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             usual = signal.getsignal(number)
@@ -191,24 +195,24 @@ class WorkerProcess:
         usual(number, frame)
 
     def _leave_at_once(self) -> None:
-        """Threads that hang would keep the process for as long as they do."""
+        """Exit without joining threads, because a thread that hangs would keep the process alive. After HUP, restart."""
         if self._restarts:
             celerys_worker._reload_current_worker()
         os._exit((self.celerys.exitcode or 0) if self.celerys is not None else 0)
 
     def stop_claiming(self, **_: Any) -> None:
-        """What is being embedded settles, what was claimed and not sent yet is handed back, nothing new is claimed."""
+        """Begin the shutdown: no new claims; batches at the provider settle; tasks claimed and not sent yet are handed back."""
         self.ending.begin()
 
     def leave(self, **_: Any) -> None:
-        """At the exit too: after QUIT Celery sends no signal that the worker has shut down."""
+        """Finish the shutdown. Also registered with atexit, because Celery sends no `worker_shutdown` signal after QUIT."""
         self.ending.finish()
 
     def begin_in_child(self, **_: Any) -> None:
         self.ending.watch(self.made, lambda: os._exit(0))
 
     def begin_anew(self) -> WorkerParts | None:
-        """After a fork (`--pool processes`, and a child that takes the place of one that ended)."""
+        """Reset the state in a forked child (`--pool processes`, also for a child that replaces one that ended)."""
         inherited, self._parts, self._lock = self._parts, None, threading.Lock()
         self._whose = None
         self._own.clear()
@@ -220,12 +224,13 @@ _worker: WorkerProcess | None = None
 
 
 def worker() -> WorkerProcess:
+    """This worker process's state; `begin_worker` must have run."""
     assert _worker is not None, "this process is no Celery worker of embedq's"
     return _worker
 
 
 def begin_worker(app: Celery) -> None:
-    """Make this process a worker of this app: called once, before Celery has made a connection or a thread."""
+    """Install embedq's hooks in this worker process. Called once, before Celery opens a connection or starts a thread."""
     global _worker
     if _worker is not None:
         return
@@ -248,7 +253,7 @@ def _connect(made: WorkerProcess) -> None:
     signals.worker_ready.connect(made.begin)
     signals.worker_shutting_down.connect(made.stop_claiming)
     signals.worker_process_init.connect(made.begin_in_child)
-    # The second of a child that has done its number of tasks, or has grown too large, or is not needed any more.
+    # worker_process_shutdown: sent in a child that reached its task or memory limit, or that a smaller pool does not need.
     for each in (signals.worker_shutdown, signals.worker_process_shutdown):
         each.connect(made.leave)
 
@@ -265,8 +270,8 @@ def _reserved() -> list[int]:
 
 
 def _say_only_where_it_is_read() -> None:
-    """Celery announces its end on stdout, from within the signal handler and before it does anything else. Where the reader of that pipe is
-    gone (`embedq up` was killed, or `celery worker | tee`), the error would take the place of the end: the worker would go on for ever."""
+    """Ignore write errors when Celery announces its shutdown on stdout. It does so first in its signal handler: if the reader of the pipe
+    is gone (`embedq up` was killed, or `celery worker | tee`), the error would abort the shutdown and the worker would run for ever."""
     usual = celerys_worker.safe_say
 
     def say(message: str, *out: Any) -> None:

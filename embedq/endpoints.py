@@ -1,4 +1,4 @@
-"""Settings -> the addresses of PostgreSQL and the broker: those that are set, else the embedded servers that run."""
+"""The addresses of PostgreSQL and the broker: those of the settings, else those of the running embedded servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .settings import Settings, home_of
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where PostgreSQL and the broker are: the settings' word, else the embedded servers that run."""
+    """The addresses of PostgreSQL and the broker."""
 
     database_url: Address
     broker_url: Address
@@ -47,5 +47,5 @@ def broker_address(settings: Settings) -> Address | None:
 
 
 def embedded_servers(settings: Settings) -> Running | None:
-    """The embedded servers that these settings use, when they run."""
+    """The running embedded servers that these settings use, or None."""
     return None if settings.database_url else running_for(home_of(settings))

@@ -2,20 +2,20 @@
 
 EmbedqError
 ├── ConfigError          the settings are wrong: nothing was started                      exit 2
-├── InputError           what was handed in is wrong: nothing was written                 exit 2
+├── InputError           the given input is wrong: nothing was written                    exit 2
 ├── NotFound             there is no such article, task, model or procedure               exit 1
-├── NotWell              it was checked, and it is not well                               exit 3
+├── NotWell              a check found a problem, or the state does not allow it          exit 3
 │   ├── TakenOver        this procedure was taken over by another, and stops
 │   └── RerankerFailed   the reranker that was asked for failed; the search without it may succeed
 ├── StoreUnavailable     PostgreSQL cannot be reached or is not set up; try again later   exit 1
 │   ├── StoreMissing     PostgreSQL answers, and embedq's schema is not in the database
-│   └── StoreRefused     PostgreSQL answers and refuses: a right, room, another program's table
-├── BrokerUnavailable    the broker cannot be reached; work goes on from the table        exit 1
-├── SystemRefused        the operating system refuses: a file, room, memory, a package    exit 1
-├── Unexpected           a mistake of embedq's, which was written to a file               exit 70
+│   └── StoreRefused     PostgreSQL answers and refuses: a missing right, a full disk, another program's table
+├── BrokerUnavailable    the broker cannot be reached; tasks stay in the table            exit 1
+├── SystemRefused        the operating system refuses: a file, disk space, memory, a package   exit 1
+├── Unexpected           a bug of embedq; its details were written to a file              exit 70
 └── Fault                a provider call did not give vectors
     ├── ProviderBusy     the same call may succeed later: no attempt is charged (G6)
-    └── InputRefused     this input will never be embedded: its task alone is charged
+    └── InputRefused     the provider will never embed this input: only its task is charged
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 
 class EmbedqError(Exception):
-    """`hint` says what to do next, and is required. `lines`: what belongs below the message, one line each."""
+    """`hint` says what to do next, and is required. `lines`: details to print below the message, one line each."""
 
     exit_code = 1
     lines: Sequence[str] = ()
@@ -108,7 +108,7 @@ class Unexpected(EmbedqError):
 
 
 class Fault(EmbedqError):
-    """`cause` is one of `providers.faults.Cause`, or empty for a fault that a plug-in's provider raised."""
+    """`cause`: a value of `providers.faults.Cause`; empty for a fault raised by a plug-in's provider."""
 
     cause: str = ""
 
@@ -116,9 +116,8 @@ class Fault(EmbedqError):
 class ProviderBusy(Fault):
     """The provider did not answer as it should; the same call may succeed later.
 
-    `retry_after_s` is the provider's own wish (Retry-After), or None when it named none. `suspect_input` is true when
-    the inputs may be to blame (a 500, a time-out, a malformed answer): the engine then asks with a canary text before
-    it decides who pays.
+    `retry_after_s`: the wait that the provider asked for (Retry-After), or None. `suspect_input`: the inputs may be the cause (a 500, a
+    time-out, a malformed answer); the engine then sends a canary text to decide whether tasks are charged.
     """
 
     def __init__(self, message: str, *, hint: str, retry_after_s: float | None = None, suspect_input: bool = False) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-# Kept for as long as the child lives, so that nothing closes what the parent goes on using.
+# References that keep inherited objects alive in the child: their finalizers would close connections that the parent still uses.
 _of_the_parent: list[object] = []
 
 
 def in_each_child(begin_anew: Callable[[], object]) -> None:
-    """Called in the child after every fork of this process; what it returns is the parent's. Where there is no fork, never."""
+    """Register a function to run in the child after each fork. It returns the inherited object, which is kept and never closed. No effect
+    on systems without fork."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: _of_the_parent.append(begin_anew()))

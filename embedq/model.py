@@ -1,4 +1,4 @@
-"""The values everything is made of. No behaviour beyond what the words themselves mean."""
+"""Value types that all rooms use: modes, priorities, models, articles, tasks, outcomes. No input or output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Delivery(StrEnum):
 
 
 class Priority(StrEnum):
-    """Most urgent first. The names are also the names of the broker's queues."""
+    """Most urgent first. The values are also the names of the broker's queues."""
 
     URGENT = "urgent"
     HIGH = "high"
@@ -50,7 +50,7 @@ STORAGES = ("vector", "halfvec")
 
 
 class Role(StrEnum):
-    """What a text is embedded for: to be found, or to find."""
+    """Whether a text is embedded as a stored document or as a search query."""
 
     DOCUMENT = "document"
     QUERY = "query"
@@ -58,11 +58,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What a model's inputs are made of: part of the model, because vectors of inputs that were made otherwise cannot be compared.
+    """How a model's inputs are built from texts. Part of the model's identity: vectors of differently built inputs cannot be compared.
 
-    `document`, `query`: put before a text that is stored, before a question. `document_parameters`, `query_parameters`: further fields of
-    the request, a JSON object; empty for none. `chunk_tokens`, `chunk_overlap`: None where the settings of each process decide.
-    `headings`: whether a chunk has the headings above it before it. `asked_as`: the server's name for the model, where it is registered under another one.
+    `document`, `query`: prefixes of stored texts and of queries. `document_parameters`, `query_parameters`: additional fields of the
+    request, a JSON object; empty for none. `chunk_tokens`, `chunk_overlap`: None: each process uses its settings. `headings`: chunks are
+    prefixed with the headings above them. `asked_as`: the name to send to the server, where the registered name differs.
     """
 
     document: str = ""
@@ -98,13 +98,13 @@ class Model:
 
     @property
     def asked_as(self) -> str:
-        """The name that the server knows."""
+        """The model's name in requests to the server."""
         return self.preparation.asked_as or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class ArticleDraft:
-    """An article as a caller gives it. Without an id, the slug (within its tenant) says which article is meant."""
+    """An article as a caller gives it. Without an id, tenant and slug identify the article."""
 
     title: str
     content: str
@@ -131,11 +131,11 @@ class Article:
 
 
 class Claimed(NamedTuple):
-    """A task in a worker's hands, with the article's text as it was when it was claimed.
+    """A claimed task, with the article's text as it was at the claim.
 
-    `claim` is the fencing number: only the settle that names the task's latest claim changes anything. `text` is None
-    when the article is gone. `stored_hash` is the hash that the model's stored vector was made from, if there is one; `forced`
-    says that it is to be made anew all the same. `traceparent` (W3C) names the trace of the write, if it was traced.
+    `claim`: the fencing number; a settle with an older number changes nothing. `text`: None when the article was deleted. `stored_hash`:
+    hash of the text that the stored vector was made from, or None; `forced`: embed even if that hash is the same. `traceparent` (W3C): the
+    trace of the write, or None.
     """
 
     id: int
@@ -157,7 +157,7 @@ class Claimed(NamedTuple):
 
     @property
     def text(self) -> str | None:
-        """What is embedded: the title, an empty line, the content."""
+        """The text to embed: title, empty line, content."""
         if self.title is None or self.content is None:
             return None
         return f"{self.title}\n\n{self.content}".strip()
@@ -185,8 +185,8 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A table whose rows are kept embedded. `state`: filling, following, behind or orphaned; of the latter two `problem` says why, and `next` which
-    command mends it. `seen`: rows that the present comparison with the table has looked at, None between two."""
+    """A table whose rows are kept embedded. `state`: filling, following, behind or orphaned; for behind and orphaned `problem` gives the
+    reason and `next` the command that repairs it. `seen`: rows that the running comparison has read; None when none is running."""
 
     name: str
     table: str
@@ -231,7 +231,7 @@ class Stored(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What was bought for one task: its share of requests, inputs asked for and reused, tokens charged, and their cost."""
+    """Usage of one task: its share of requests, inputs sent and reused, tokens charged, and their cost."""
 
     requests: float = 0.0
     inputs: int = 0
@@ -241,7 +241,7 @@ class Usage(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one claimed task ended. A status of pending is a wait (`wait_s`, seconds) or, with 0, a handing back.
+    """How one claimed task ended. Status pending: it waits `wait_s` seconds; with 0 it is handed back.
 
     `charged` says whether it counts as one of the task's attempts.
     """

@@ -1,4 +1,4 @@
-"""The database worker: threads that ask the table for what is due. NOTIFY shortens their wait, polling is the truth."""
+"""The database worker: threads that poll the table for due tasks. NOTIFY only shortens the wait; correctness depends on polling."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .wiring import WorkerParts
 
 log = logging.getLogger(__name__)
 
-# In hybrid mode the dispatcher goes first: a poller takes a free task only when it has been due for so long, or when Celery's workers are
-# behind; it looks after `HELP_S` whether they are.
+# In hybrid mode the dispatcher has precedence: a poller claims a free task only when it has been due for this long, or when Celery's
+# workers have a backlog, which it checks every `HELP_S`.
 GRACE_S = 2.0
 HELP_S = 0.2
 
 
 class Poller:
-    """Works from `start()` until `stop()`. Batches under way are settled; what was claimed and not yet sent is handed back. With
+    """Runs from `start()` until `stop()`, which settles batches at the provider and hands back tasks that were claimed and not sent. With
     SEMANTIC_SEARCH_ENABLED=false it does nothing.
 
-    `queues`: the priorities it takes; others are left to other pollers.
+    `queues`: the priorities it claims.
     """
 
     def __init__(self, parts: WorkerParts, settings: Settings, queues: Sequence[Priority] = tuple(Priority)) -> None:
@@ -38,7 +38,7 @@ class Poller:
         self.turns = 0
 
     def start(self) -> bool:
-        """Whether it claims."""
+        """Start the threads. False: the settings forbid claims, and nothing was started."""
         if not claims_here(self.settings.switches):
             log.warning("%s", CLAIMS_NOTHING)
             return False
@@ -62,7 +62,7 @@ class Poller:
         )
 
     def stop(self, timeout_s: float) -> bool:
-        """Let what is under way settle for at most `timeout_s`; True when everything did."""
+        """Wait up to `timeout_s` for batches to settle; True when all did."""
         self.parts.worker.announce_end()
         deadline = time.monotonic() + timeout_s
         for thread in self.threads:
@@ -72,7 +72,7 @@ class Poller:
         return done
 
     def once(self) -> int:
-        """Claim, embed and settle one batch; how many tasks it had."""
+        """Claim, embed and settle one batch; returns its number of tasks."""
         self.turns += 1
         mine = [priority for priority in order(self.turns) if priority in self.queues]
         report = self.parts.engine.run(NextDue(mine, grace_s=self._grace_s))
@@ -85,7 +85,7 @@ class Poller:
         return min(GRACE_S, self.settings.fallback_after_s)
 
     def _nap_s(self, since_s: float) -> float:
-        """Until the next poll, or until the first task is due that was not yet when we looked, `since_s` ago (a retry after 50 ms)."""
+        """Seconds until the next poll, or until the earliest task that was not due at the last look, `since_s` ago (a retry after 50 ms)."""
         poll_s = self.settings.worker_interval_s * random.uniform(0.75, 1.0)
         grace_s = self._grace_s if pollers_stand_back(self._live_mode()) else 0.0
         due_s = self.parts.store.tasks.next_due_s(since_s + grace_s, self.queues)

@@ -1,6 +1,6 @@
-"""What keeps a worker from starting, found in one place: workers ask before they begin, `config check` asks and begins nothing.
+"""Checks that keep a misconfigured worker from starting. Workers run them first; `config check` runs them alone.
 
-A server that does not answer is no such thing: workers wait for it.
+A server that does not answer is not a problem here: workers start and wait for it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .settings import Settings
 if TYPE_CHECKING:
     from .store import Store
 
-# They outrank what embedq tells Celery, for workers alone: `celery --broker` sets the first of them.
+# Variables that override embedq's broker address in Celery workers only; `celery --broker` sets the first of them.
 CELERYS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 WAIT_S = 1.0
 
 
 @dataclass(slots=True)
 class Found:
-    """`problems`: with them no worker starts. `away`: what could not be asked, and why."""
+    """`problems`: each keeps a worker from starting. `away`: checks that could not be made, with the reason."""
 
     problems: list[EmbedqError] = field(default_factory=list)
     away: list[str] = field(default_factory=list)
@@ -43,12 +43,12 @@ class Found:
 
 
 def refuse(settings: Settings, env: Mapping[str, str]) -> None:
-    """Raises ConfigError, with all problems, where a worker of these settings must not start."""
+    """Raises ConfigError, listing all problems, if a worker with these settings must not start."""
     tell(look(settings, env).problems)
 
 
 def tell(problems: list[EmbedqError]) -> None:
-    """Raises ConfigError when there are any."""
+    """Raises ConfigError, listing all problems, if there are any."""
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -61,6 +61,7 @@ def tell(problems: list[EmbedqError]) -> None:
 
 
 def look(settings: Settings, env: Mapping[str, str]) -> Found:
+    """Run all checks. Raises nothing; a server that does not answer is noted in `away`."""
     found = Found()
     found.look("Celery's variables", lambda: _of_celery(settings, env))
     found.look("the broker", lambda: _of_broker(settings))
@@ -83,7 +84,7 @@ def _of_celery(settings: Settings, env: Mapping[str, str]) -> None:
         given = env.get(name, "")
         if given and ours and given != ours.secret:
             raise ConfigError(
-                f"{name} names the broker {shown(given)} to Celery's workers, and everybody else publishes to {ours.shown}",
+                f"{name} names the broker {shown(given)} to Celery's workers, and all other processes publish to {ours.shown}",
                 hint=f"unset {name} (`celery --broker` sets it too), and name the broker in EMBEDDING_BROKER_URL for every process",
             )
 
@@ -100,7 +101,7 @@ def _agreed(settings: Settings, store: Store) -> None:
 
 
 def _model(settings: Settings, store: Store) -> Model:
-    """The one that a worker would embed with; where the settings name another than the database has, the settings' one."""
+    """The model that a worker would embed with; the settings' model where it contradicts the database's active model."""
     with suppress(EmbedqError):
         if store.models.active() is not None:
             return wiring.agreed_model(settings, store)

@@ -1,4 +1,4 @@
-"""What a process of embedq does to its own memory, once, at its start."""
+"""Memory settings that each process of embedq makes once, at its start."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ M_ARENA_MAX = -8
 
 
 def share_memory() -> None:
-    """One heap for all threads: glibc would keep what a thread has freed for that thread alone, several megabytes for each.
+    """Use one malloc arena for all threads: with glibc's arena per thread, memory that a thread frees stays reserved for it, several megabytes each.
 
-    To be called before the first thread starts. Source: mallopt(3), M_ARENA_MAX. Other C libraries lack it, and need it less.
+    Call it before the first thread starts. Source: mallopt(3), M_ARENA_MAX. No effect with other C libraries.
     """
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

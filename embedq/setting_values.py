@@ -1,4 +1,4 @@
-"""How the text of an environment variable becomes the value of a setting. Each raises ValueError, which says what is wrong and does not repeat a secret."""
+"""Parsers of environment variables. Each raises ValueError, whose message says what is wrong and contains no secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def folder(raw: str) -> str:
-    """As the system has it. A user's folder (~, ~NAME) must be known."""
+    """A path; ~ and ~NAME are expanded. Raises ValueError when that user is unknown."""
     try:
         Path(raw).expanduser()
     except RuntimeError:
@@ -29,6 +29,8 @@ def boolean(raw: str) -> bool:
 
 
 def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """Parser of whole numbers from `least` to `most`."""
+
     def parse(raw: str) -> int:
         try:
             number = int(raw)
@@ -49,6 +51,8 @@ def mode_of(raw: str) -> Mode:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
+    """Parser of one of these words, in any case."""
+
     def parse(raw: str) -> str:
         if raw.lower() not in words:
             raise ValueError(f"must be one of: {', '.join(words)}")
@@ -58,7 +62,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def checked(check: Callable[[str], Any]) -> Callable[[str], str]:
-    """Text that must be understood, and is kept as it was written."""
+    """Check the text with a parser, and keep it as written."""
 
     def parse(raw: str) -> str:
         check(raw)
@@ -74,7 +78,7 @@ MAKE_A_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
 def token_of(raw: str) -> str:
-    """It is sent in a header, and must be hard to guess."""
+    """A token: must fit into an HTTP header and be hard to guess."""
     if len(raw) < TOKEN_MIN:
         raise ValueError(f"must have at least {TOKEN_MIN} characters; make one: {MAKE_A_TOKEN}")
     if not (raw.isascii() and raw.isprintable()) or " " in raw:

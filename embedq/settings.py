@@ -185,7 +185,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        """An address that was given as a string is one from here on, so that it does not print either."""
+        """Turn addresses given as plain strings into `Address`, so that they print without passwords."""
         for each in fields(self):
             if isinstance(each.default, Address):
                 object.__setattr__(self, each.name, Address(getattr(self, each.name)))
@@ -212,7 +212,8 @@ class Settings:
 
     @property
     def provider_timeout_s(self) -> float:
-        """Bound of one provider request: a tenth of the hold on the tasks, so that a batch can be halved down to its culprit within it."""
+        """Time limit of one provider request: a tenth of the time for which a worker may hold tasks, so that a refused batch can be halved
+        down to the refused input within that time."""
         return self.provider_timeout_ms / 1000 or min(60.0, self.worker_timeout_s / 10)
 
     @property
@@ -254,7 +255,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
     return settings
 
 
-# Names that are tried, whose letters are nearer to a setting of another meaning.
+# Likely wrong names, with the setting that is meant: by spelling alone, a different setting would be suggested.
 MEANT: Mapping[str, str] = {
     "EMBEDDING_ASYNC": "EMBEDDING_MODE",
     "EMBEDDING_SYNC": "EMBEDDING_MODE",
@@ -268,7 +269,7 @@ MEANT: Mapping[str, str] = {
 
 
 def unknown_names(env: Mapping[str, str]) -> list[str]:
-    """EMBEDDING_* and EMBEDQ_* names that mean nothing, each with the nearest name that does."""
+    """Unknown EMBEDDING_* and EMBEDQ_* names, each with the nearest known name."""
     known, found = list(by_env()), []
     for name in sorted(env):
         if name.startswith(("EMBEDDING_", "EMBEDQ_")) and name not in known and not name.startswith("EMBEDQ_TEST_"):
@@ -278,7 +279,7 @@ def unknown_names(env: Mapping[str, str]) -> list[str]:
 
 
 def contradictions(settings: Settings) -> list[str]:
-    """Settings that are each fine and together are not."""
+    """Settings that are valid each and contradict each other."""
     found = []
     if settings.retry_backoff_base_ms > settings.retry_backoff_max_ms:
         found.append("EMBEDDING_RETRY_BACKOFF_BASE must not exceed EMBEDDING_RETRY_BACKOFF_MAX")

@@ -1,7 +1,6 @@
-"""The loop of every thread that lasts as long as its process: no exception ends it, and one that fails again and again is seen.
+"""The loop of every thread that runs as long as its process. No exception ends it; repeated failures are reported.
 
-Each failure is a line in the log, from the `SERIOUS`th in a row on an error. A worker tells with its heartbeat which of its threads fail like
-that, and `embedq health` names them.
+Each failure is logged, from the `SERIOUS`th in a row on as an error. A worker's heartbeat reports such threads, and `embedq health` names them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ AWAY = (EmbedqError, psycopg.Error)
 
 
 class Lasting:
-    """What a thread does until `stop` is set. `failures`: how often in a row it has failed; `why`: what the last one said."""
+    """A thread's loop, until `stop` is set. `failures`: consecutive failures; `why`: the message of the last one."""
 
     def __init__(self, name: str, stop: threading.Event) -> None:
         self.name, self.stop = name, stop
@@ -34,17 +33,17 @@ class Lasting:
 
     @property
     def fails(self) -> bool:
-        """Again and again."""
+        """Whether it has failed `SERIOUS` times in a row or more."""
         return self.failures >= SERIOUS
 
     def start(self, once: Callable[[], object]) -> threading.Thread:
-        """A daemon thread that calls `once()` again and again."""
+        """Start a daemon thread that calls `once()` in a loop."""
         thread = threading.Thread(target=self.keep_on, args=(once,), name=self.name, daemon=True)
         thread.start()
         return thread
 
     def keep_on(self, once: Callable[[], object]) -> None:
-        """Call `once()` again and again, with a pause after a failure."""
+        """Call `once()` in a loop, with a pause after a failure."""
         while not self.stop.is_set():
             with self.attempt():
                 once()
@@ -53,7 +52,7 @@ class Lasting:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Whatever the block raises is said in the log, and counted."""
+        """Log and count whatever the block raises."""
         try:
             yield
             self.failures = 0
@@ -74,5 +73,5 @@ def _told(failed: Exception, refused: EmbedqError | None) -> str:
     try:
         words = f"{refused}; next: {refused.hint}" if refused is not None else str(failed)
         return f"{type(failed).__name__}: {words}"
-    except Exception:  # of an exception that cannot say what it is, its class must do
+    except Exception:  # str() of the exception failed: its class is all there is
         return type(failed).__name__

@@ -39,7 +39,7 @@ def block(text: str) -> str:
 
 
 def in_json(document: str) -> str:
-    """The same JSON document. Outside of strings, where JSON has no escapes, only ends of lines and tabs are allowed, and they stay."""
+    """The same JSON document, escaped within its strings. Outside of strings JSON allows only line ends and tabs of these characters; they stay."""
     return _IN_A_BLOCK.sub(lambda found: _utf16(found[0]), document)
 
 

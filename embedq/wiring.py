@@ -1,4 +1,4 @@
-"""Settings -> parts. The only place where concrete classes meet."""
+"""Builds the parts of a process from its settings. The only module that combines concrete classes of several rooms."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 def store(settings: Settings, *, size: int = 2, name: str = "embedq", by_index: bool = False) -> Store:
+    """The store for these settings. `size`: connections; `by_index`: its sessions avoid sequential scans. Connects at the first statement."""
     return Store(Database(addresses(settings).database_url, size=size, name=name, by_index=by_index))
 
 
@@ -48,7 +49,7 @@ def broker(settings: Settings) -> Broker:
 
 
 def wanted_model(settings: Settings) -> Model:
-    """The model that the settings name, with its provider's usual name and dimensions where they name none."""
+    """The model that the settings name; name and dimensions default to the provider's."""
     from .providers.registry import default_model, known_model
 
     name, dimensions = settings.model, settings.dimensions
@@ -68,7 +69,7 @@ def wanted_model(settings: Settings) -> Model:
 def prepared_model(
     settings: Settings, model: Model, prefixes: str = "", size: ChunkSize | None = None, *, headings: bool = False
 ) -> Model:
-    """With the preparation that it is to be registered with: what is said here, else what is known of it."""
+    """The model with its preparation for registration: prefixes as given, else those known for the model."""
     known = known_preparation_of(model)
     given = prefixes_of(prefixes)
     chosen = size or chunk_size(settings, model)
@@ -80,12 +81,12 @@ def prepared_model(
 
 
 def model_named(settings: Settings) -> bool:
-    """Whether the settings say anything about the model, or leave it to the database."""
+    """Whether the settings name a model; if not, the database's active model is used."""
     return bool(settings.model or settings.dimensions or settings.provider != Settings().provider)
 
 
 def trial_model(settings: Settings) -> Model:
-    """The first model of an installation for trying out: what the settings name, else a real one where the extra `local` is installed."""
+    """The first model of a trial installation: the settings' model, else the `local` model where that extra is installed, else `hashing`."""
     if model_named(settings):
         return wanted_model(settings)
     from .providers.local import installed
@@ -103,7 +104,7 @@ def agreed_model(settings: Settings, store: Store) -> Model:
 
 
 def _refuse_another_preparation(settings: Settings, active: Model) -> None:
-    """Settings that would make other inputs than the stored vectors were made of. Where they name another model, they are not about this one."""
+    """Refuse settings whose preparation differs from that of the active model. Settings that name another model are not compared."""
     if model_named(settings) and wanted_model(settings).asked_as != active.asked_as:
         return
     registered, said = active.preparation, prefixes_of(settings.prefixes)
@@ -141,13 +142,13 @@ def _another(active: Model, setting: str, options: str) -> ConfigError:
 
 
 def budget(settings: Settings, store: Store, model: Model) -> Budget | None:
-    """The budget of the model's provider; None when the settings limit nothing."""
+    """The rate limit of the model's provider; None when the settings set none."""
     rates = Rates(int(number_for(settings.requests_per_minute, model)), int(number_for(settings.tokens_per_minute, model)))
     return Budget(store.database, model.provider, rates) if rates else None
 
 
 def chunk_size(settings: Settings, model: Model) -> ChunkSize:
-    """As the model is registered; of one that was registered without a size, as the settings have it, else the usual one."""
+    """The model's registered chunk size; if it has none, that of the settings, else the default."""
     registered = model.preparation
     if registered.chunk_tokens is not None:
         return ChunkSize(registered.chunk_tokens, registered.chunk_overlap or 0)
@@ -155,7 +156,7 @@ def chunk_size(settings: Settings, model: Model) -> ChunkSize:
 
 
 def _size_said(settings: Settings, model: Model) -> ChunkSize | None:
-    """None where the settings say nothing of this model: what is usual is what nobody has said."""
+    """The chunk size that the settings give for this model; None when they give none."""
     usual = Settings()
     pairs = ((settings.chunk_tokens, usual.chunk_tokens), (settings.chunk_overlap, usual.chunk_overlap))
     said = any(raw != default and named_for(raw, model) is not None for raw, default in pairs)
@@ -173,9 +174,9 @@ def _size_of(settings: Settings, model: Model) -> ChunkSize:
 def set_up(
     settings: Settings, store: Store, revision: str = "head", first: Model | None = None
 ) -> tuple[str | None, str | None, Model]:
-    """Schema, first mode and first model, as the settings want them: the revisions before and after, and the active model.
+    """Create or upgrade the schema, and set the first mode and model from the settings. Returns the revisions before and after, and the active model.
 
-    `first`: the model of a database that has none yet, instead of the settings' one.
+    `first`: the model for a database that has none yet, instead of the settings' model.
     """
     from .store import grants, schema
 
@@ -191,7 +192,7 @@ def set_up(
 
 
 def provider_factory(settings: Settings, role: Role = Role.DOCUMENT) -> Callable[[Model], Provider]:
-    """Makes the provider of a model, for texts that are stored or for questions: a model may want something else before each."""
+    """Returns a function that makes the provider of a model for stored texts or for queries, because their prefixes may differ."""
     from .providers import ProviderSettings
     from .providers.prepared import prepared
     from .providers.registry import make
@@ -213,7 +214,8 @@ def provider_factory(settings: Settings, role: Role = Role.DOCUMENT) -> Callable
 
 
 def server_of(settings: Settings, model: Model) -> str:
-    """Host and port that this process asks for the model: the rest of an address may hold a secret. Empty for what has no server."""
+    """Host and port that this process sends the model's requests to (the rest of the address may hold a secret); empty for providers
+    without a server."""
     from .providers.openai import OPENAI_URL
 
     addresses = {"openai": settings.openai_base_url.secret or OPENAI_URL, "ollama": settings.ollama_base_url.secret}
@@ -225,7 +227,7 @@ def server_of(settings: Settings, model: Model) -> str:
 
 
 def asks(settings: Settings, model: Model) -> str:
-    """What this process asks for the model: host, port and which key, as it tells it to others."""
+    """Host, port and fingerprint of the key that this process uses for the model, for its heartbeat."""
     from .providers.secrets import fingerprint
 
     server = server_of(settings, model)
@@ -237,7 +239,7 @@ def asks(settings: Settings, model: Model) -> str:
 
 @dataclass(slots=True)
 class WorkerParts:
-    """What a process that embeds is made of."""
+    """The parts of a process that embeds."""
 
     store: Store
     broker: Broker
@@ -246,8 +248,8 @@ class WorkerParts:
     steward: Steward
 
     def start(self, settings: Settings) -> None:
-        """Register the worker; show its metrics where the settings want them. Raises ConfigError where PostgreSQL is behind a pooler
-        that keeps no session."""
+        """Register the worker and serve its metrics if the settings name a port. Raises ConfigError when PostgreSQL is behind a pooler that
+        does not keep sessions."""
         self.store.database.demand_session()
         self.worker.start()
         self.engine.prepare()
@@ -264,13 +266,14 @@ class WorkerParts:
 
 
 def policy(settings: Settings) -> RetryPolicy:
+    """The retry policy of the settings, in seconds."""
     return RetryPolicy(settings.max_retries, settings.retry_backoff_base_ms / 1000, settings.retry_backoff_max_ms / 1000)
 
 
 def worker_parts(
     settings: Settings, delivery: str, *, name: str | None = None, queues: Sequence[str] = (), concurrency: int | None = None
 ) -> WorkerParts:
-    """Everything a worker needs, not yet started. Each thread may hold one connection; four more are for heartbeat, LISTEN, steward and looks."""
+    """The parts of a worker, not yet started. The pool has one connection per thread, and four for heartbeat, LISTEN, steward and short look-ups."""
     from .engine.engine import Engine
     from .engine.worker import BROKER, Worker
     from .steward.steward import Steward

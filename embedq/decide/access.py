@@ -1,4 +1,4 @@
-"""Who may do what: scopes of tokens, and what a path or a tool needs. Values in, values out (docs/reference/tokens.rst)."""
+"""Permissions: scopes of tokens, and what a path or a tool requires. Pure functions (docs/reference/tokens.rst)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Scope(StrEnum):
 
 
 class Area(StrEnum):
-    """A part of the service. `operator`: what shows or changes the queue of all tenants. `search`: what can be limited to one source."""
+    """A part of the service. `operator`: shows or changes the queue of all tenants. `search`: can be limited to one source."""
 
     ARTICLES = "articles"
     SEARCH = "search"
@@ -39,7 +39,7 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a path or a tool asks of a token."""
+    """What a path or a tool requires of a token."""
 
     scope: Scope
     area: Area
@@ -47,7 +47,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most so many requests in any stretch of so many seconds."""
+    """At most this many requests in any period of this many seconds."""
 
     requests: int
     seconds: float
@@ -59,7 +59,8 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `tenant`, `source`: None for all of them. `token`: its row in `embedding_tokens`, 0 for what the settings admit."""
+    """The caller. `tenant`, `source`: None for all. `token`: id of its row in `embedding_tokens`; 0 for tokens of the settings and for
+    access without one."""
 
     name: str
     scope: Scope
@@ -70,25 +71,25 @@ class Principal:
 
 
 EVERYWHERE: Final = frozenset(Area)
-# What has not come through a gate may do nothing, and is of no tenant.
+# The default before authentication: no permission, no tenant.
 NOBODY: Final = Principal("nobody", Scope.READ, frozenset(), tenant="")
-# No token is needed: the service is on loopback, and neither of its two tokens is set.
+# The caller when no token is needed: the service is on loopback, and neither token of the settings is set.
 ANYBODY: Final = Principal("admin", Scope.ADMIN, EVERYWHERE)
-# The two tokens of the settings open what they opened before there were others, and MCP.
+# The two tokens of the settings keep the permissions that they had before named tokens existed, and open MCP.
 BY_AUTH_TOKEN: Final = Principal("AUTH_TOKEN", Scope.WRITE, frozenset({Area.ARTICLES, Area.SEARCH, Area.MCP}))
 BY_ADMIN_TOKEN: Final = Principal("admin", Scope.ADMIN, frozenset({Area.OPERATOR, Area.MCP}))
 
 
 def areas_of(tenant: str | None, source: str | None) -> frozenset[Area]:
-    """What is open to a named token. The operator's area shows all tenants, so a token of one tenant is kept out of it; a token of one
-    source may search it, and is kept out of everything that is not limited to a source."""
+    """The areas open to a named token. The operator's area shows all tenants, so it is closed to a token of one tenant. A token of one
+    source may only search it."""
     if source is not None:
         return frozenset({Area.SEARCH})
     return EVERYWHERE if tenant is None else EVERYWHERE - {Area.OPERATOR}
 
 
 def why_not(principal: Principal, need: Need) -> str | None:
-    """Why it may not; None: it may."""
+    """The reason why the principal may not; None if it may."""
     if need.area not in principal.areas:
         return _closed(principal, need.area)
     if not principal.scope.includes(need.scope):
@@ -105,7 +106,7 @@ def _closed(principal: Principal, area: Area) -> str:
 
 
 def tenant_for(principal: Principal, given: str | None, otherwise: str) -> str:
-    """The tenant that a request is about. Raises PermissionError when it names another than the token's."""
+    """The tenant of a request. Raises PermissionError if it names another than the token's."""
     if principal.tenant is None:
         return given or otherwise
     if given is not None and given != principal.tenant:
@@ -114,7 +115,7 @@ def tenant_for(principal: Principal, given: str | None, otherwise: str) -> str:
 
 
 def source_for(principal: Principal, given: str | Sequence[str] | None) -> str | Sequence[str] | None:
-    """The source, or sources, that a search is about. Raises PermissionError when it names another than the token's."""
+    """The source or sources of a search. Raises PermissionError if it names another than the token's."""
     if principal.source is None:
         return given
     if given is not None and given != principal.source and list(given) != [principal.source]:
@@ -123,7 +124,7 @@ def source_for(principal: Principal, given: str | Sequence[str] | None) -> str |
 
 
 def check_new_token(name: str, scope: Scope, tenant: str | None, source: str | None) -> None:
-    """Raises InputError when no such token can be made."""
+    """Raises InputError for an invalid name, or if scope, tenant and source cannot be combined."""
     if not (0 < len(name) <= MAX_NAME and name.isprintable() and name == name.strip()):
         raise InputError(
             f"the name has {len(name)} characters, or characters that do not print",

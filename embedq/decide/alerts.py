@@ -1,4 +1,4 @@
-"""Alerts: the rules of `health` by name, and what only an alert looks at. Values in, values out."""
+"""Alerts: the rules of `health` by name, and rules that only alerts have. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEAD_LETTERS_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What waits for a review: rejected messages, failed tasks and their size (bytes, about)."""
+    """What waits for a review: rejected messages, failed tasks and their approximate size in bytes."""
 
     rejected: int = 0
     dead_letters: int = 0
@@ -22,7 +22,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One rule, evaluated. `what` and `next` say nothing while it is silent."""
+    """The result of one rule. `what` and `next` are empty if it does not fire."""
 
     name: str
     firing: bool
@@ -30,13 +30,13 @@ class Alert:
     next: str = ""
 
 
-# Of the rules of `health`, those that can find a problem; the others are told there as notes.
+# The rules of `health` that can find a problem; the others find notes only.
 OF_HEALTH = (NO_PROGRESS, *(name for name in RULES if name not in NOTES))
 NAMES = (*OF_HEALTH, "rejected-messages", "dead-letters-size")
 
 
 def evaluated(facts: Facts, kept: Kept) -> list[Alert]:
-    """Every rule, those that fire first; a note of `health` is no alert."""
+    """The results of all rules, firing ones first. Notes of `health` are not alerts."""
     found = findings(facts)
     alerts = [_of_health(name, [each for each in found if each.rule == name]) for name in OF_HEALTH]
     alerts += [rejected_messages(kept), dead_letters_large(kept)]
@@ -44,7 +44,7 @@ def evaluated(facts: Facts, kept: Kept) -> list[Alert]:
 
 
 def database_away(why: str, hint: str) -> list[Alert]:
-    """The one alert there can be when PostgreSQL does not answer."""
+    """The only alert that can be evaluated if PostgreSQL does not answer."""
     return [Alert("database-away", True, why, hint)]
 
 

@@ -1,4 +1,4 @@
-"""What a program is given as an argument or a variable, as text."""
+"""Checks arguments and environment variables as text."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-# PostgreSQL's bigint; and of seconds thirty years, which no clock and no wait overflows.
+# The range of PostgreSQL's bigint; and thirty years in seconds, which overflow no clock and no wait.
 LARGEST: Final = 2**63 - 1
 LONGEST_S: Final = 1e9
 
 
 def checked(given: Any) -> Any:
-    """Text as text, and numbers that can be counted with; of several values each. Paths stay as the system has them. Raises ValueError, which
-    repeats nothing of it."""
+    """Check a value, or each of several: text must be valid, numbers within range; paths are unchanged. Raises ValueError, whose message
+    contains no part of the value."""
     match given:
         case str():
             return as_text(given)
@@ -31,13 +31,13 @@ def checked(given: Any) -> Any:
 
 
 def path_in_text(path: str | os.PathLike[str]) -> str:
-    """A path to be stored or sent: bytes that are not UTF-8 as escapes."""
+    """A path as text to store or send: bytes that are not UTF-8 become escapes."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def as_text(given: str) -> str:
-    """Python hands on bytes that are not of the locale as surrogates: they are read as UTF-8, whatever the locale is. Not for paths, which
-    go back to the system as they came. Raises ValueError, which repeats nothing of it."""
+    """Decode as UTF-8 the bytes that Python passed on as surrogates because they are invalid in the locale. Not for paths, which must
+    return to the system unchanged. Raises ValueError, whose message contains no part of the text."""
     if "\0" in given:
         raise ValueError("has a NUL, which no text may have")
     try:
@@ -47,14 +47,14 @@ def as_text(given: str) -> str:
 
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# They belong to the connection and to the body, which are made by what sends them.
+# Headers of the connection and the body, which the HTTP client sets.
 _NOT_THEIRS: Final = frozenset(
     ("host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding", "accept")
 )
 
 
 def headers_of(raw: str) -> Mapping[str, str]:
-    """HTTP headers as a JSON object of strings; nothing: none. Raises ValueError, which repeats no value."""
+    """HTTP headers from a JSON object of strings; none for an empty text. Raises ValueError, whose message contains no value."""
     try:
         found = json.loads(raw) if raw else {}
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which way back? Facts in, one recommendation out, with the finding that decided it."""
+"""Which rollback procedure is advisable: from facts to one recommendation, with the finding that decided it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEVERAL = 3
 
 
 class Way(StrEnum):
-    """What to do, the mildest first."""
+    """The possible recommendations, mildest first."""
 
     NOTHING = "nothing"
     FIX_IN_PLACE = "fix in place"
@@ -32,11 +32,11 @@ EXIT_CODES = {Way.NOTHING: 0, Way.FIX_IN_PLACE: 3, Way.PARTIAL: 10, Way.PLANNED:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was seen. Times in seconds; `None` where the broker did not answer. Counts of the last hour end in `_lately`.
+    """The measured facts. Times in seconds; `None` where the broker did not answer. Counts of the last hour end in `_lately`.
 
-    `celery_done_s_ago`: since Celery's workers last completed a task; None: not within the hour. `lost_messages_lately`: what nothing but the
-    broker can have lost. `integrity_compromised`: what is stored does not fit the articles, so search may answer wrongly. `broker_refuses`: why
-    a broker that answers takes no message.
+    `celery_done_s_ago`: since Celery's workers last completed a task; None: not within the hour. `lost_messages_lately`: messages that only
+    the broker can have lost. `integrity_compromised`: stored vectors do not match the articles, so search may return wrong results.
+    `broker_refuses`: why a broker that answers accepts no message.
     """
 
     mode: Mode
@@ -65,7 +65,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: what was seen, and what it argues for."""
+    """The result of one check: what was seen, and which recommendation it supports."""
 
     about: str
     evidence: str
@@ -74,7 +74,7 @@ class Finding:
 
 
 def assess(facts: Facts) -> list[Finding]:
-    """Every finding, in the order in which they are looked at."""
+    """All findings, in the order of the checks."""
     return [
         _broker(facts),
         _consumption(facts),
@@ -88,7 +88,7 @@ def assess(facts: Facts) -> list[Finding]:
 
 
 def recommended(findings: Sequence[Finding]) -> Finding:
-    """The finding that asks for the most decides; of equals, the first."""
+    """The finding with the strongest recommendation decides; among equals, the first."""
     ways = list(Way)
     return max(findings, key=lambda finding: ways.index(finding.way))
 
@@ -106,7 +106,7 @@ def _broker(facts: Facts) -> Finding:
             Way.FIX_IN_PLACE if covered else Way.EMERGENCY,
             "pollers carry on; give it memory, or rights, or its role back"
             if covered
-            else "work goes on from the table within seconds",
+            else "tasks are claimed from the table within seconds",
         )
     if facts.broker_answers:
         seconds = facts.broker_answers_in_s or 0.0
@@ -126,7 +126,7 @@ def _broker(facts: Facts) -> Finding:
             Way.FIX_IN_PLACE,
             "repair or restart the broker",
         )
-    return Finding("broker", "it does not answer", Way.EMERGENCY, "work goes on from the table within seconds")
+    return Finding("broker", "it does not answer", Way.EMERGENCY, "tasks are claimed from the table within seconds")
 
 
 def _consumption(facts: Facts) -> Finding:
@@ -138,7 +138,7 @@ def _consumption(facts: Facts) -> Finding:
         return Finding(
             "consumers",
             f"the queues have no consumers: {seen}",
-            # Its workers may well run and wait: with the cause known, there is no need to leave Celery.
+            # Celery's workers may be running and waiting: the cause is known, so it is no reason to leave Celery.
             Way.FIX_IN_PLACE if facts.queues_of_another_kind else Way.EMERGENCY,
             "or start `celery -A embedq worker`, if it only was not started",
         )
@@ -196,7 +196,7 @@ def _losses(facts: Facts) -> Finding:
 def _provider(facts: Facts) -> Finding:
     if facts.provider_fault is None:
         return Finding("provider", "no fault is known", Way.NOTHING)
-    return Finding("provider", facts.provider_fault, Way.FIX_IN_PLACE, "no rollback helps: tasks wait until it is well")
+    return Finding("provider", facts.provider_fault, Way.FIX_IN_PLACE, "no rollback helps: tasks wait until it works again")
 
 
 def _stopped(facts: Facts) -> Finding:

@@ -1,4 +1,4 @@
-"""Stretches of a text that lose their meaning when they are cut: code blocks and tables, of Markdown and HTML."""
+"""Finds the parts of a text that should not be cut: code blocks and tables, of Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-# Where a block may begin or end: a line of Markdown that fences code, and HTML's tags. It begins with a class of characters, which is looked for
-# eight times as fast as one of several beginnings.
+# Where a block may begin or end: code fences of Markdown, and tags of HTML. The pattern begins with a character class, which is searched
+# eight times faster than alternatives.
 _MARKS: Final = re.compile(
     r"[`~<](?:(?<=`)`{2,}|(?<=~)~{2,}|(?<=<)(?P<closing>/?)(?P<tag>[pP][rR][eE]|[tT][aA][bB][lL][eE])\b[^<>\n]*>)"
 )
-# Where a line begins, before what stands within four characters of it.
+# The line's beginning, for a mark that is indented by fewer than four characters.
 _LINE_BEGINS: Final = re.compile(r"(?:\A|.*\n) {0,3}", re.DOTALL)
 _TABLE: Final = re.compile(r"(?:^[ \t]*\|[^\n]*\|[ \t\r]*(?:\n|\Z)){2,}", re.MULTILINE)
 
 
 class Block(NamedTuple):
-    """Characters. `is_code`: what looks like a heading in it is none."""
+    """The block text[starts_at:ends_at]. `is_code`: lines in it that look like headings are not headings."""
 
     starts_at: int
     ends_at: int
@@ -26,7 +26,7 @@ class Block(NamedTuple):
 
 
 def blocks(text: str) -> list[Block]:
-    """In their order; none lies in another. In time proportional to the text."""
+    """The blocks of a text in order, not nested. Takes time in proportion to the text's length."""
     if "```" not in text and "~~~" not in text and "|" not in text and "<" not in text:
         return []
     lines = _TABLE.finditer(text) if "|" in text else ()
@@ -39,8 +39,8 @@ def blocks(text: str) -> list[Block]:
 
 
 def _marked(text: str) -> Iterator[Block]:
-    """From a mark to the next that ends it: a fence of the same kind, not shorter and with nothing behind it, or a closing tag. A fence that nothing ends
-    lasts to the end of the text, as Markdown has it; a tag that nothing ends begins nothing."""
+    """Blocks from an opening mark to its end: a fence of the same kind, at least as long and alone on its line, or a closing tag. An
+    unclosed fence extends to the end of the text, as in Markdown; an unclosed tag opens no block."""
     begun: re.Match[str] | None = None
     for mark in _MARKS.finditer(text):
         if not mark["tag"] and not _LINE_BEGINS.fullmatch(text, max(0, mark.start() - 4), mark.start()):
@@ -51,7 +51,7 @@ def _marked(text: str) -> Iterator[Block]:
             yield Block(begun.start(), mark.end(), not begun["tag"] or begun["tag"].lower() == "pre")
             begun = None
         elif begun["tag"] and not mark["tag"]:
-            begun = mark  # no page of HTML: what looked like a tag was text
+            begun = mark  # not HTML: what looked like a tag was text
     if begun is not None and not begun["tag"]:
         yield Block(begun.start(), len(text.rstrip()), True)
 
@@ -65,6 +65,6 @@ def _ends(begun: re.Match[str], mark: re.Match[str]) -> bool:
 
 
 def block_around(found: Sequence[Block], position: int) -> Block | None:
-    """The one that a cut at this character would part."""
+    """The block that a cut at this character would split, or None."""
     place = bisect_right(found, position, key=lambda each: each.starts_at) - 1
     return found[place] if place >= 0 and found[place].starts_at < position < found[place].ends_at else None

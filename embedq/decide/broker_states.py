@@ -1,4 +1,4 @@
-"""States of a broker in which it answers, and yet loses or refuses messages: rules over what it says of itself (Redis: INFO). Values in, values out."""
+"""States of a broker in which it answers but loses or refuses messages, derived from what it reports (Redis: INFO). Pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ OF_ITS_OWN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:
-    """`what` follows "the broker". `refuses`: messages do not get where they belong; otherwise they get lost now and then, which costs time only."""
+    """`what` completes a sentence that begins "the broker". `refuses`: messages cannot be published or delivered; otherwise some may be
+    lost, which only delays tasks."""
 
     what: str
     next: str
@@ -31,7 +32,7 @@ def parsed(info: str) -> dict[str, str]:
 
 
 def states(info: Mapping[str, str], shared: str = "") -> Sequence[BrokerState]:
-    """`shared`: the names of the installations that use it, while there are several."""
+    """`shared`: names of the installations that use the broker, if there are several."""
     return [*shared_by(shared), *_replica(info), *_full(info), *_evicts(info), *_cannot_save(info), *_loads(info)]
 
 
@@ -44,7 +45,7 @@ def shared_by(names: str) -> Iterator[BrokerState]:
 
 
 def in_alarm(told: str) -> Iterator[BrokerState]:
-    """RabbitMQ's, in its own words."""
+    """The state while RabbitMQ reports a resource alarm."""
     if told:
         yield BrokerState(
             f"is in an alarm and takes no messages ({told})",
@@ -85,7 +86,7 @@ def _evicts(info: Mapping[str, str]) -> Iterator[BrokerState]:
 
 
 def _cannot_save(info: Mapping[str, str]) -> Iterator[BrokerState]:
-    """With stop-writes-on-bgsave-error, which is the default, it refuses writes then; a failed append-only file always does that."""
+    """Redis then refuses writes if stop-writes-on-bgsave-error is on (the default); after a failed write of the append-only file it always does."""
     if "err" in (info.get("rdb_last_bgsave_status"), info.get("aof_last_write_status")):
         yield BrokerState(
             "could not save its data to disk, and refuses messages (MISCONF)",

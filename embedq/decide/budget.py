@@ -1,7 +1,7 @@
-"""How fast a provider may be asked, and what a worker does when it may not yet. Values in, values out.
+"""The rate limit of a provider, and what a worker does while it is used up. Pure functions.
 
-A provider's limit is so many a minute; some count any sixty seconds, so what leaves in any sixty seconds must stay below
-it: burst + reserve + sixty seconds' worth of the rate. The reserve is what only the urgent may draw on.
+A provider limits requests and tokens per minute. Some count any sixty seconds, so burst + reserve + sixty seconds at the rate must stay
+below the limit. Only urgent tasks may use the reserve.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Final
 RATE_SHARE: Final = 0.93
 RESERVE_SHARE: Final = 0.04
 BURST_SHARE: Final = 0.01
-# One request carries many tokens: it must fit the bucket.
+# One request has many tokens and must fit into the bucket.
 TOKEN_BURST_SHARE: Final = 0.05
-# A worker waits so long for its place in line with tasks in its hands; for longer it hands them back.
+# A worker waits at most this long with claimed tasks; if the wait would be longer, it hands them back.
 PATIENCE_S: Final = 2.0
-# How much before its time a place is looked for again: claiming takes a moment too.
+# Claims resume this much before a place is free, because claiming takes time too.
 EARLY_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What the operator allows, a minute; 0 is no limit."""
+    """The operator's limits per minute; 0: no limit."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
@@ -33,7 +33,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`rate_s` a second flow in, up to `burst` for everybody and `reserve` for the urgent. A rate of 0 is no limit."""
+    """A token bucket: filled at `rate_s` per second, up to `burst` for all priorities and `reserve` for urgent only. A rate of 0: no limit."""
 
     rate_s: float = 0.0
     burst: float = 0.0
@@ -49,7 +49,7 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """No place is near enough; one is free in `wait_s` seconds."""
+    """The wait for a place is too long; one is free in `wait_s` seconds."""
 
     wait_s: float
 
@@ -58,7 +58,8 @@ Place = Here | Later
 
 
 def rates_of(per_minute: float, *, burst_share: float = BURST_SHARE) -> Bucket:
-    """The bucket for a limit. In any sixty seconds burst + reserve + 60 rate_s leave it, which is less than the limit from 2 on."""
+    """The bucket for a limit. At most burst + reserve + 60 rate_s leave it in any sixty seconds, which is below the limit for limits of 2
+    and more."""
     if per_minute <= 0:
         return Bucket()
     reserve = RESERVE_SHARE * per_minute
@@ -68,10 +69,10 @@ def rates_of(per_minute: float, *, burst_share: float = BURST_SHARE) -> Bucket:
 
 
 def place_of(wait_s: float) -> Place:
-    """What the store's answer means: minus the seconds when there is no place."""
+    """Interpret the store's answer: negative if no place was taken, then minus the seconds to wait."""
     return Later(-wait_s) if wait_s < 0 else Here(wait_s)
 
 
 def leave_alone_s(wait_s: float) -> float:
-    """For how long claims may as well stop when a place is `wait_s` away: until one can be waited for."""
+    """How long claims pause when the next place is `wait_s` away: until the rest can be waited for with claimed tasks."""
     return max(0.0, wait_s - PATIENCE_S + EARLY_S)

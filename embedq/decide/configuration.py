@@ -1,6 +1,6 @@
-"""A configuration that can be kept and compared: every setting by name, secrets only as whether they are set and a salted digest.
+"""Configurations as stored and compared: every setting by name; of secrets only whether they are set, and a salted digest.
 
-The digest notices a change and gives nothing away: its salt is the version's own, it is slow to make, and it is cut short.
+The digest detects changes and does not reveal the secret: it has a salt per version, a slow hash, and is truncated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Setting:
 
     @property
     def hides(self) -> bool:
-        """Whether it holds something that must not be shown: a secret, or an address with a user or password in it."""
+        """Whether the value must not be shown: a secret, or an address with a user or password."""
         return bool(self.value) and (self.secret or "@" in self.text or secret_of(self.text) != str(self.text))
 
     @property
@@ -42,12 +42,12 @@ class Setting:
 
     @property
     def text(self) -> str:
-        """As it was given: an Address is a string that shows what may be shown."""
+        """The value as text. An Address prints only the part that is safe to show."""
         return self.value if isinstance(self.value, str) else str(self.value)
 
 
 def kept(settings: list[Setting]) -> dict[str, Any]:
-    """As a version keeps them: values, or {"set", "digest"} for what hides something. Only what the environment names."""
+    """Settings as a version stores them: values, or {"set", "digest"} for hidden ones. Only settings that the environment names."""
     salt = secrets.token_hex(16)
     found = {each.name: _kept(each, salt) for each in settings if each.given}
     return {"salt": salt, "settings": found}
@@ -60,11 +60,12 @@ def _kept(setting: Setting, salt: str) -> Any:
 
 
 def digest(name: str, value: str, salt: str) -> str:
+    """The salted, slow and truncated digest of a secret setting."""
     return hashlib.pbkdf2_hmac("sha256", value.encode(), f"{salt}:{name}".encode(), ROUNDS).hex()[:DIGITS]
 
 
 class Change(NamedTuple):
-    """One setting that differs. `then` and `now` are fit to be shown; None: the environment does not name it."""
+    """One setting that differs. `then` and `now` are safe to show; None: the environment does not name it."""
 
     name: str
     then: Any
@@ -73,7 +74,7 @@ class Change(NamedTuple):
 
 
 def differences(version: Mapping[str, Any], settings: list[Setting]) -> list[Change]:
-    """What differs between a version and the environment as it is."""
+    """Differences between a version and the current environment."""
     then, now = version["settings"], {each.name: each for each in settings if each.given}
     changes = []
     for name in sorted({*then, *now}):
@@ -97,7 +98,7 @@ def _shown(old: Any) -> Any:
 
 
 def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What differs between two versions. Their salts differ: of a secret it is only known whether it was set."""
+    """Differences between two versions. Their salts differ, so secrets are compared only by whether they were set."""
     changes = []
     for name in sorted({*old["settings"], *new["settings"]}):
         then, now = _shown(old["settings"].get(name)), _shown(new["settings"].get(name))
@@ -107,7 +108,7 @@ def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 
 def environment_lines(changes: list[Change]) -> list[str]:
-    """What to put into the environment to have the version again; a secret has to come from where secrets are kept."""
+    """Lines for the environment that restore a version; secrets must be filled in by the operator."""
     return [_line(change) for change in changes]
 
 
@@ -121,5 +122,5 @@ def _line(change: Change) -> str:
 
 
 def live_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """What differs in the live row: mode, throttle, pauses."""
+    """Differences in the live row: mode, throttle, pauses."""
     return [Change(name, then.get(name), now.get(name)) for name in LIVE if then.get(name) != now.get(name)]

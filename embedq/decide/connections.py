@@ -11,13 +11,13 @@ MOST: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`per_peer`: for one address, so that the other half is left to the others."""
+    """`per_peer`: limit for one client address, so that half of the connections stay available to others."""
 
     total: int
     per_peer: int
 
 
 def limits(files: int, reserved: int) -> Limits:
-    """`files`: how many the process may open (RLIMIT_NOFILE). `reserved`: those that it needs for anything else."""
+    """`files`: how many files the process may open (RLIMIT_NOFILE). `reserved`: how many it needs for other purposes."""
     total = max(LEAST, min(MOST, files - reserved))
     return Limits(total, max(1, total // 2))

@@ -1,7 +1,7 @@
-"""Remote control of Celery workers: the commands that a worker of ours obeys, and of which type each argument has to be.
+"""Remote control of Celery workers: the commands that embedq's workers accept, and the type of each argument.
 
-`celery -A embedq control|inspect` and Flower send them over the broker, so anything may arrive there. A command is made anew from
-what is named here; what is not in order is ignored. Sources: celery 5.6, `worker/control.py`, `app/control.py`; kombu 5.7, `pidbox.py`.
+`celery -A embedq control|inspect` and Flower send them over the broker, so anything may arrive there. A command is rebuilt from the fields
+named here; an invalid one is ignored. Sources: celery 5.6, `worker/control.py`, `app/control.py`; kombu 5.7, `pidbox.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _one_or_many(value: Any) -> bool:
 
 
 _FLAG, _NAME, _FEW = optional(flag), optional(text(SHORT)), count(64)
-# Commands, and the arguments that are handed on to them. Those in NEEDED must be there, others may be missing.
+# Commands, and their arguments that are passed on. Those in NEEDED are required, the others optional.
 _KNOWN: Sequence[tuple[str, Mapping[str, Check]]] = (
     ("ping stats clock report revoked dump_revoked scheduled dump_schedule reserved dump_reserved active_queues", {}),
     ("heartbeat enable_events disable_events shutdown", {}),
@@ -52,14 +52,14 @@ NEEDED = ("ids", "task_id", "task_name", "rate_limit", "queue")
 _FIELDS: Mapping[str, Check] = {
     "destination": optional(many(text(SHORT), 10_000)),
     "pattern": _NAME,
-    # No regular expressions: some take for ever.
+    # No regular expressions, because some take exponential time.
     "matcher": optional(one_of("glob")),
     "ticket": _NAME,
 }
 
 
 def command_of(body: bytes | str) -> dict[str, Any] | str:
-    """The command as the worker may obey it, or why it does not."""
+    """The command as passed to the worker, or the reason why it is ignored."""
     found = _json(body)
     if not isinstance(found, dict):
         return "it is no JSON object"
@@ -81,13 +81,13 @@ def command_of(body: bytes | str) -> dict[str, Any] | str:
 
 
 def clock_of(headers: object) -> int:
-    """The sender's logical clock; 0 where it is none."""
+    """The sender's logical clock; 0 if missing or invalid."""
     value = headers.get("clock") if isinstance(headers, dict) else None
     return value if type(value) is int and 0 <= value <= LARGEST_CLOCK else 0
 
 
 def made_anew(data: bytes, tag: str) -> bytes | str:
-    """What Redis hands to a worker as a remote command, made anew; or why it is ignored."""
+    """A remote command from Redis, rebuilt; or the reason why it is ignored."""
     envelope = _json(data)
     if not isinstance(envelope, dict) or not isinstance(envelope.get("body"), str):
         return "it is no message"
@@ -127,7 +127,7 @@ def _arguments(given: object, checks: Mapping[str, Check]) -> dict[str, Any] | s
 
 
 def _is_reply_to(value: object) -> bool:
-    """An answer goes to a reply exchange of Celery's, and never into a queue of ours."""
+    """Whether replies go to a reply exchange of Celery, and not into one of embedq's queues."""
     if value is None:
         return True
     if not isinstance(value, dict) or value.keys() != {"exchange", "routing_key"}:

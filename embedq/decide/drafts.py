@@ -1,4 +1,4 @@
-"""Whether an article can be taken as it was handed in: by a file, by HTTP, by a caller. Nothing is repaired in silence."""
+"""Checks that an article can be stored as given by a file, HTTP or a caller. Nothing is corrected silently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_SLUG: Final = 500
 MAX_METADATA_DEPTH: Final = 64
 _MAX_PATH: Final = 100
 
-# An id is a part of an address (/api/articles/ID); a slug may be a path.
+# An id is part of a URL (/api/articles/ID); a slug may be a path.
 _NOT_IN_AN_ID: Final = re.compile(r"[\s/\\?#%\x00-\x1f\x7f-\x9f]")
 _NOT_IN_A_SLUG: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]|^\s|\s$")
 
@@ -29,8 +29,8 @@ FIELDS: Final = (*_TEXT_FIELDS, "metadata")
 
 
 def check_draft(draft: ArticleDraft) -> None:
-    """Raises InputError, with `field` set, when PostgreSQL could not store the draft, or its id could not be used in a URL, or there is
-    nothing to embed. A draft that passes is stored exactly as it is."""
+    """Raises InputError, with `field` set, if PostgreSQL could not store the draft, its id could not be used in a URL, or there is nothing
+    to embed. A draft that passes is stored unchanged."""
     check_characters("title", draft.title)
     check_characters("content", draft.content)
     if not draft.title.strip() and not draft.content.strip():
@@ -42,9 +42,9 @@ def check_draft(draft: ArticleDraft) -> None:
 
 
 def draft_from(record: object, tenant_id: str) -> ArticleDraft:
-    """The draft that a JSON object describes; `tenant_id` is for an object that names none. A key whose value is null
-    counts as absent; without a title the first line of the content is it. Raises InputError for what is no object, for
-    unknown keys and wrong types, and as check_draft does."""
+    """The draft that a JSON object describes; `tenant_id` is for an object that names none. A key whose value is null counts as absent;
+    without a title the first line of the content is used. Raises InputError if the value is not an object, for unknown keys and wrong
+    types, and as check_draft does."""
     if not isinstance(record, dict):
         raise InputError(f"this is {_type_name(record)}, not an object", hint='write {"title": …, "content": …}')
     given = {key: value for key, value in record.items() if value is not None}
@@ -105,7 +105,7 @@ def _check_name(field: str, name: str | None, longest: int, forbidden: re.Patter
 
 
 def check_characters(field: str, text: str, part: str = "") -> None:
-    """Raises InputError when PostgreSQL could not store the text; `part` names it more closely than its field."""
+    """Raises InputError if PostgreSQL could not store the text; `part` names the part of the field."""
     name = part or field
     if (position := text.find("\0")) >= 0:
         raise InputError(
@@ -141,7 +141,7 @@ def _parts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, object, int]]:
     while waiting:
         path, value, depth = waiting.pop()
         yield path, value, depth
-        path = path[:_MAX_PATH]  # each part has its own copy of where it is
+        path = path[:_MAX_PATH]  # each part has a separate copy of its path
         if isinstance(value, dict):
             waiting += [(f"a key of {path}", key, depth) for key in value]
             waiting += [

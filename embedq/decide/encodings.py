@@ -1,8 +1,8 @@
 """The bytes of a text file -> its characters. A file whose encoding is uncertain is refused: a wrong guess would be embedded, and not be found.
 
 In this order: the encoding that the caller names; a byte order mark; UTF-8; what the document declares; UTF-16 without a mark; what
-charset-normalizer takes for possible and `LETTERS` for likely. (UTF-8 comes before the declaration because bytes that are valid UTF-8 by
-chance are rare, and declarations that nobody has changed are not.)
+charset-normalizer finds possible and `LETTERS` finds likely. (UTF-8 comes before the declaration because bytes that are valid UTF-8 by
+chance are rare, and wrong declarations copied from templates are not.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from ..errors import InputError
 
-# What browsers take a declared name for (WHATWG, Encoding): the larger set that people mean by it.
+# The encoding that browsers use for a declared name (WHATWG, Encoding): usually a superset.
 MEANT: Final[Mapping[str, str]] = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
@@ -28,7 +28,7 @@ MEANT: Final[Mapping[str, str]] = {
     "iso8859-11": "cp874",
     "big5": "big5hkscs",
 }
-# Text to Python, encodings of no page to the world; punycode takes hours for ten megabytes.
+# Python codecs that no document uses; punycode takes hours for ten megabytes.
 NOT_OF_PAGES: Final = frozenset(("punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined"))
 MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -38,7 +38,7 @@ MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-# What other programs' files begin with, whatever they are named.
+# The first bytes of binary file formats.
 SIGNATURES: Final = (
     (b"%PDF-", "a PDF"),
     (b"\x89PNG\r\n", "a PNG image"),
@@ -66,15 +66,16 @@ SIGNATURES: Final = (
 _CONTAINERS: Final = ((b"RIFF", 8), (b"ftyp", 4))
 
 SAMPLE: Final = 100_000
-# Controls that no text has; tabulator, line feed, form feed, return and escape (of terminals' colours) occur in some.
+# Control characters that no text has. Tab, line feed, form feed, carriage return and escape (terminal colours) are not among them.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _MOST_CONTROLS: Final = 0.01
 
 
 def text_of(raw: bytes, *, declared: str | None = None, named: str | None = None) -> str:
-    """The text, with line ends as "\\n". `declared`: what the document says of itself; `named`: what the caller says, which is final.
+    """The text, with line ends as "\\n". `declared`: the encoding that the document declares; `named`: the encoding that the caller names,
+    which is final.
 
-    Raises InputError for what is no text, and for bytes whose encoding cannot be told; the hint names the remedy.
+    Raises InputError if the bytes are not text or their encoding is uncertain; the hint names the remedy.
     """
     refuse_binary(raw)
     text = _decoded(raw, named) if named else next((text for text in _readings(raw, declared) if text is not None), None)
@@ -86,7 +87,7 @@ def text_of(raw: bytes, *, declared: str | None = None, named: str | None = None
 
 
 def refuse_binary(raw: bytes) -> None:
-    """Raises InputError for the file of another program, by what it begins with."""
+    """Raises InputError for binary files, recognised by their first bytes."""
     kind = next((kind for signature, kind in SIGNATURES if raw.startswith(signature)), None)
     if (kind is None and any(raw[at : at + 4] == signature for signature, at in _CONTAINERS if at == 4)) or raw[:4] == b"RIFF":
         kind = "a sound or a film"
@@ -105,7 +106,7 @@ def _unreadable(named: str | None) -> InputError:
 
 
 def known(encoding: str) -> str:
-    """The name of an encoding of texts as Python has it. Raises ValueError."""
+    """Python's name of a text encoding. Raises ValueError for an unknown one."""
     try:
         name = codecs.lookup(encoding).name
     except (LookupError, ValueError):
@@ -121,7 +122,7 @@ def _encodes_text(name: str) -> bool:
     except LookupError:
         return False
     except ValueError:
-        pass  # half a character of an encoding of texts
+        pass  # an incomplete multi-byte character, so it is a text encoding
     return True
 
 
@@ -133,7 +134,7 @@ def _decoded(raw: bytes, encoding: str) -> str | None:
 
 
 def _readings(raw: bytes, declared: str | None) -> Iterator[str | None]:
-    """One after the other what it can be, the likeliest first."""
+    """The possible readings, the likeliest first."""
     mark = next((encoding for mark, encoding in MARKS if raw.startswith(mark)), None)
     if mark:
         yield _decoded(raw, mark)
@@ -151,7 +152,7 @@ def _readings(raw: bytes, declared: str | None) -> Iterator[str | None]:
 
 # Detection
 
-# The letters that make up most of a text, or, for Latin scripts, those beside a to z that one language has.
+# The most frequent letters of a script or, for Latin scripts, the letters of one language besides a to z.
 CYRILLIC, GREEK, HEBREW = "оеаинтсрвл", "αοιετσνηυρ", "יוהלארתשבמ"
 ARABIC, THAI = "اليمنترودب", "านรอกเงมยล่้วิีตดชให"
 WESTERN: Final = tuple(
@@ -181,7 +182,7 @@ LETTERS: Final = {
     "cp1256": ARABIC,
     "cp874": THAI,
 }
-# The narrow codec finds what the wide one would read as something rare; the text is read by the wide one.
+# The narrow codec is used for detection, because the wide one maps more bytes to rare characters; the text is decoded with the wide one.
 EASTERN: Final = {"shift_jis": "cp932", "euc_jp": "euc_jp", "euc_kr": "cp949", "gb2312": "gb18030", "big5": "big5hkscs"}
 LIKELY: Final = 0.4
 CLEARLY: Final = 0.1
@@ -190,7 +191,7 @@ MOST_CHAOS, MORE_CHAOS = 0.2, 0.05
 
 
 def _detected(raw: bytes) -> str | None:
-    """None: nothing is likely, or two readings are."""
+    """The only likely reading; None if there is none or more than one."""
     from charset_normalizer import from_bytes
 
     matches = list(from_bytes(raw[:SAMPLE], cp_isolation=[*LATIN, *LETTERS, *_WIDE], threshold=MOST_CHAOS))
@@ -210,7 +211,7 @@ _WIDE: Final = ("cp932", "euc_jp", "cp949", "gb18030", "big5")
 
 
 def _share(raw: bytes, encoding: str, letters: str) -> float:
-    """Which part of the characters beside ASCII are common letters; 0 when there are too few to tell, or capitals stand where none belong."""
+    """The share of common letters among the non-ASCII characters; 0 if there are too few, or capitals in unlikely places."""
     text = _decoded(raw[:SAMPLE], encoding) or ""
     found = [letter for letter in text if letter > "\x7f" and not letter.isspace()]
     if (
@@ -223,13 +224,13 @@ def _share(raw: bytes, encoding: str, letters: str) -> float:
     return sum(map(lower.count, letters)) / len(found)
 
 
-# What no word of a Latin script has: a sign after two letters.
+# A sign after two letters, which no word of a Latin script has.
 _NO_WORD: Final = re.compile(r"[^\W\d_]{2}[\x80-\xbf]")
 MOST_MARKED: Final = 0.35
 
 
 def _in_alphabet(raw: bytes, encoding: str, alphabets: tuple[frozenset[str], ...]) -> str | None:
-    """The text, when its letters beside a to z are all of one language, and are few enough for a Latin script."""
+    """The decoded text if its letters besides a to z all belong to one language and are few enough for a Latin script, else None."""
     text = _decoded(raw, encoding) or ""
     letters = [letter for letter in text.lower() if letter.isalpha()]
     marked = {letter for letter in letters if letter > "\x7f"}
@@ -239,12 +240,12 @@ def _in_alphabet(raw: bytes, encoding: str, alphabets: tuple[frozenset[str], ...
 
 
 def _has_odd_capital(text: str) -> bool:
-    """A capital after a small letter, unless both are of a to z, as in names of programs."""
+    """Whether a capital follows a small letter, unless both are a to z, as in names of programs."""
     return any(one.islower() and two.isupper() and max(one, two) > "\x7f" for one, two in pairwise(text))
 
 
 def _eastern(raw: bytes) -> str | None:
-    """Which of the encodings with two bytes for a character it is. Their bytes overlap: the same may be common in one and rare in others."""
+    """The likeliest of the two-byte encodings. The same bytes may be a common character in one and a rare one in another."""
     for narrow, wide in EASTERN.items():
         text = _narrowly(raw, narrow)
         if text and _is_usual(narrow, [letter for letter in text if letter > "\x7f"]):
@@ -253,7 +254,7 @@ def _eastern(raw: bytes) -> str | None:
 
 
 def _narrowly(raw: bytes, narrow: str) -> str | None:
-    """A sample may end within a character."""
+    """Decode a sample, which may end within a character."""
     try:
         return codecs.getincrementaldecoder(narrow)().decode(raw)
     except ValueError:
@@ -277,5 +278,5 @@ def _is_usual(narrow: str, letters: list[str]) -> bool:
             ) > 0.9 * len(han)
 
 
-# Where the rarer characters begin, by the first byte.
+# First bytes from which the rarer characters begin.
 LEVEL_ONE: Final = {"gb2312": 0xD8, "big5": 0xC9}

@@ -1,8 +1,8 @@
-"""What Celery reads of a message around its body, and of which type and size each field has to be.
+"""The fields of a message's envelope that Celery reads, and the type and size that each must have.
 
-Checked before Celery sees a message: one wrong type in a header ends a Celery worker. A field that is not named here is never
-handed to Celery at all (`messages.for_celery` makes its message anew). Sources: celery 5.6, `app/amqp.py` (as_task_v2),
-`worker/request.py`, `worker/strategy.py`, `app/task.py` (Context); kombu 5.7, `transport/virtual/base.py`, `transport/redis.py`.
+Checked before Celery sees a message, because a wrong type in a header ends a Celery worker. Fields that are not named here are not passed
+on (`messages.for_celery` rebuilds the message). Sources: celery 5.6, `app/amqp.py` (as_task_v2), `worker/request.py`, `worker/strategy.py`,
+`app/task.py` (Context); kombu 5.7, `transport/virtual/base.py`, `transport/redis.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Check = Callable[[Any], bool]
 
 SHORT, LONG = 255, 65_536
 LARGEST_COUNT = 1_000_000_000
-# With a longer wait a message would sit in a worker's memory; the table keeps such a wait.
+# Longest countdown of a message; longer waits are kept in the table, because Celery keeps such a message in a worker's memory.
 LONGEST_ETA_S = 60.0
 
 
@@ -25,7 +25,7 @@ def text(longest: int) -> Check:
 
 
 def count(most: int = LARGEST_COUNT) -> Check:
-    """A whole number from 0 on; true and false are none."""
+    """Whether the value is a non-negative integer; true and false are not."""
     return lambda value: type(value) is int and 0 <= value <= most
 
 
@@ -50,7 +50,7 @@ def seconds(value: Any) -> bool:
 
 
 def identifier(value: Any) -> bool:
-    """Names a message in logs, in Redis and to people: printable ASCII, no blanks."""
+    """Whether the value can be an id in logs, in Redis and on screens: printable ASCII without blanks."""
     return isinstance(value, str) and 0 < len(value) <= SHORT and value.isascii() and value.isprintable() and " " not in value
 
 
@@ -59,7 +59,7 @@ def moment(value: Any) -> bool:
 
 
 def moment_of(value: str) -> datetime | None:
-    """The moment that an ISO 8601 text names, in UTC; None when it names none."""
+    """The time of an ISO 8601 text, in UTC; None if it is invalid."""
     try:
         found = datetime.fromisoformat(value)
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
@@ -122,7 +122,7 @@ CONTENT_ENCODINGS = ("utf-8", "UTF-8", "utf8", "us-ascii", "ascii", "binary")
 
 
 def flaw(envelope: Mapping[str, Any]) -> str | None:
-    """Which field Celery could not read, and None when it could read them all. A field that is missing is no flaw."""
+    """The field that Celery could not read, or None. A missing field is not a flaw."""
     headers, properties = envelope.get("headers"), envelope.get("properties")
     if not isinstance(headers, dict | None) or not isinstance(properties, dict | None):
         return "its headers or properties are no JSON object"

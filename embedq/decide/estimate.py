@@ -1,4 +1,4 @@
-"""When will a task be embedded? An estimate from what is ahead of it and how fast the queue moves, or the reason why there is none."""
+"""Estimates when a task will be embedded, from the tasks ahead of it and the rate of the queue; otherwise the reason why there is no estimate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..model import Priority
 
 
 class Estimate(NamedTuple):
-    """Seconds, or None with what is waited for."""
+    """Seconds; or None, with the reason."""
 
     eta_s: float | None
     waits_for: str | None = None
@@ -18,8 +18,8 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The queue at a glance. `waiting`: open tasks by priority. `per_s`: tasks settled a second lately. `workers`: live processes
-    of deliveries that the mode lets claim."""
+    """The state of the queue. `waiting`: open tasks by priority. `per_s`: recently settled tasks per second. `workers`: living processes of
+    deliveries that may claim in this mode."""
 
     waiting: dict[str, int]
     per_s: float

@@ -1,4 +1,4 @@
-"""Why is this article not searchable yet? The reasons, most decisive first. Values in, values out."""
+"""The reasons why an article is not searchable yet, most decisive first. Pure functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One article's task and what surrounds it. Without a task `status` is None. Times are seconds; `due_in_s` may be negative.
+    """An article's task and the related state. Without a task `status` is None. Times are seconds; `due_in_s` may be negative.
     `celery_workers` counts those that consume the task's queue."""
 
     ready: bool
@@ -50,12 +50,12 @@ class Case:
 
     @property
     def named(self) -> str:
-        """The task as a command takes it."""
+        """The task's key as a command accepts it."""
         return "TASK" if self.task is None else str(self.task)
 
 
 def reasons(case: Case) -> list[Finding]:
-    """Never empty: the last resort says that it is about to be done."""
+    """The reasons; never empty: the last one says that the task is about to be claimed."""
     if case.ready:
         return [Finding(Level.NOTE, "it is searchable: the newest text has its vector", "nothing to do")]
     match case.status:

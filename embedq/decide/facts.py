@@ -1,4 +1,4 @@
-"""What was seen of the queue, and what a rule finds wrong in it."""
+"""The input and output types of the health rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sameness import Swapped
 
 
 class Level(StrEnum):
-    """A problem makes `embedq health` fail; a note is worth knowing."""
+    """A problem makes `embedq health` fail; a note is information only."""
 
     PROBLEM = "problem"
     NOTE = "note"
@@ -33,15 +33,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was seen. `broker` is None when it was not looked at; `broker_why` says why it did not answer; `broker_states` why it
-    may lose or refuse messages; `of_another_kind` names queues
-    in it that are not declared as ours are. `waiting`: pending tasks by priority. `consumed`, `polled`: queues that a living
-    Celery worker or poller serves. `oldest_due_s`: how long the longest waiting task has been due, None when none has been for long.
-    `failing`: threads of workers that fail again and again. `broker_refuses`: why a broker that answers takes no message; `unpublished`: why workers
-    cannot publish. `clock_behind_s`: how far PostgreSQL's clock stands before what was written. `losing`: tasks in work that have lost their worker more
-    than once; `died_young`: workers that died soon after their start.
+    """The measured state. `broker`: None if it was not checked; `broker_why`: why it did not answer; `broker_states`: why it may lose or
+    refuse messages; `of_another_kind`: queues in it that are declared with other arguments than embedq's. `waiting`: pending tasks by
+    priority. `consumed`, `polled`: queues that a living Celery worker or poller serves. `oldest_due_s`: for how long the oldest task has
+    been due; None if no task has been due for long.
+    `failing`: repeatedly failing threads of workers. `broker_refuses`: why a broker that answers accepts no message; `unpublished`: why
+    workers cannot publish. `clock_behind_s`: by how much PostgreSQL's clock is behind the newest rows. `losing`: tasks in work whose
+    workers died more than once; `died_young`: workers that died soon after their start.
     `failed` and `settled` are of the last hour, `failed_ever` of all time. `sources`: those that are behind their table, have rows that cannot be
-    read, or have lost it. `swapped`: models that make other vectors than before."""
+    read, or have lost it. `swapped`: models whose server returns vectors of another model."""
 
     mode: Mode
     live_row_missing: bool = False
@@ -83,15 +83,15 @@ class Facts:
 
     @property
     def workers(self) -> int:
-        """Workers that may claim in this mode."""
+        """Number of living workers that may claim in this mode."""
         return able(self.mode, self.celery_workers, self.pollers)
 
     @property
     def covered(self) -> bool:
-        """Whether living pollers do what the broker does not deliver."""
+        """Whether living pollers claim tasks that the broker does not deliver."""
         return pollers_take_over(self.mode) and self.pollers > 0
 
     @property
     def has_work(self) -> bool:
-        """Whether workers are needed: there are tasks, or there will be."""
+        """Whether workers are needed: there are tasks, or the mode makes them."""
         return makes_tasks(self.mode) or self.backlog > 0

@@ -1,9 +1,9 @@
-"""Whether a search may ask for these values of the metadata.
+"""Checks the metadata filter of a search.
 
-A filter is a mapping of keys to what is wanted: a string, number, true or false, compared as a whole; a list of them, any of which
-will do; a mapping of comparisons (`{"$gte": 2020, "$lt": 2024}`); or a mapping of keys of a nested object. `$and` and `$or` take
-lists of filters, `$not` takes one. Of an article itself there are `@created_at` and `@updated_at` (ISO 8601, UTC), `@id`, `@slug`
-and `@title`. Where the metadata has a list, one of its values that fits is enough.
+A filter maps keys to wanted values: a string, number, true or false, compared for equality; a list of them, any of which matches; a mapping
+of comparisons (`{"$gte": 2020, "$lt": 2024}`); or a mapping of keys of a nested object. `$and` and `$or` take
+lists of filters, `$not` takes one. Fields of the article itself are `@created_at` and `@updated_at` (ISO 8601, UTC), `@id`, `@slug`
+and `@title`. A list in the metadata matches if one of its values does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_FILTER_VALUES: Final = 200
 MAX_FILTER_DEPTH: Final = 5
 MAX_FILTER_CHARACTERS: Final = 1000
 OWN: Final = ("@created_at", "@updated_at", "@id", "@slug", "@title")
-# What joins the conditions of a list, as a JSON path has it.
+# The JSON path operators that join the conditions of a list.
 JOINS: Final = {"$and": " && ", "$or": " || "}
 COMPARISONS: Final = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
 
@@ -33,12 +33,12 @@ def check_filter(wanted: Mapping[str, Any]) -> None:
 
 
 def is_condition(key: str, value: Any) -> bool:
-    """Whether it is more than a key of the metadata and the value that it must have."""
+    """Whether the entry is a condition, and not a key with the value that it must equal."""
     return key in JOINS or key == "$not" or key in OWN or isinstance(value, (Mapping, list, tuple))
 
 
 def _keys(wanted: Any) -> int:
-    """Of all levels. What is too deep is not looked at: that is refused for its depth."""
+    """The number of keys of all levels, down to the allowed depth; deeper filters are refused anyway."""
     level, found = [wanted], 0
     for _ in range(MAX_FILTER_DEPTH + 1):
         found += sum(len(each) for each in level if isinstance(each, Mapping))
@@ -103,7 +103,8 @@ def _wrong(field: str, what: str) -> InputError:
 
 
 def is_number_or_truth(value: object) -> bool:
-    """As in drafts: longer integers than that are no numbers to anybody who reads the JSON."""
+    """Whether the value is a number or a boolean. As in drafts, integers of more than 4,096 bits are refused, because JSON readers may not
+    parse them."""
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, int) and value.bit_length() <= 4096

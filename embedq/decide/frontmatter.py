@@ -1,4 +1,4 @@
-"""The head of a Markdown file that is data: YAML between lines of ---, TOML between lines of +++."""
+"""Front matter of a Markdown file: YAML between lines of ---, or TOML between lines of +++."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import date, datetime, time
 from typing import Any, Final, NamedTuple
 
 LONGEST: Final = 65_536
-# So deep and so wide may it be: YAML that is nested a thousand times ends the parser.
+# Limits of depth and number of values: YAML nested a thousand levels deep crashes the parser.
 DEEPEST, MOST_VALUES = 32, 10_000
 
 _HEAD: Final = re.compile(r"(?P<mark>---|\+\+\+)[ \t]*\n(?P<data>.*?)^(?P=mark)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -17,7 +17,7 @@ _TITLE: Final = re.compile(r"^title[ \t]*[:=][ \t]*(.+)$", re.MULTILINE)
 
 
 class FrontMatter(NamedTuple):
-    """`data`: what JSON can hold of it, dates as ISO 8601. `rest`: the text below. `title` is empty when it names none."""
+    """`data`: the values that JSON can represent, dates as ISO 8601. `rest`: the text below. `title`: empty if there is none."""
 
     data: Mapping[str, Any]
     title: str
@@ -25,8 +25,8 @@ class FrontMatter(NamedTuple):
 
 
 def front_matter(text: str) -> FrontMatter:
-    """Of a text without one, or whose head is no data, everything is `rest`. What begins like a head and cannot be parsed is left where it is;
-    a line `title:` in it is heard all the same."""
+    """Split off the front matter. Without one everything is `rest`. Front matter that cannot be parsed stays in `rest`, but a line `title:`
+    in it is used."""
     head = _HEAD.match(text[: LONGEST + 10])
     if head is None:
         return FrontMatter({}, "", text)
@@ -47,7 +47,7 @@ def _parsed(source: str, *, is_yaml: bool) -> dict[str, Any] | None:
 
 
 def _yaml(source: str) -> object:
-    """Raises ValueError, also for aliases: a few of them stand for millions of values."""
+    """Parse YAML. Raises ValueError, also for aliases, because a few of them can expand to millions of values."""
     import yaml
 
     try:
@@ -69,7 +69,7 @@ class _Room:
 
 
 def _plain(value: object, room: _Room, depth: int = 0) -> Any:
-    """As JSON has it. Raises ValueError for what is nested too deep, or too much."""
+    """The value as JSON types. Raises ValueError if it is nested too deep or has too many values."""
     room.take()
     if depth > DEEPEST:
         raise ValueError("nested too deep")

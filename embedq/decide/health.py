@@ -1,4 +1,4 @@
-"""What is wrong, and which command helps: rules over facts that the caller has gathered. Values in, values out."""
+"""The rules of `embedq health`: from facts to problems and the commands that help. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AFTER_FAILURES = (
 
 
 def findings(facts: Facts) -> list[Finding]:
-    """Problems first, in the order in which they are worth looking at; before all others, that due work does not move."""
+    """The findings: problems first, by importance; that due tasks make no progress comes before all others."""
     found = [each._replace(rule=name) for name, rules in RULES.items() for rule in rules for each in rule(facts)]
     found.sort(key=lambda finding: finding.level is not Level.PROBLEM)
     return [*_nothing_moves(facts, found), *found]
@@ -44,11 +44,12 @@ def _nothing_moves(facts: Facts, found: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def is_well(found: Sequence[Finding]) -> bool:
+    """Whether there is no problem among the findings; notes are allowed."""
     return not any(finding.level is Level.PROBLEM for finding in found)
 
 
 def without_database(why: str, hint: str) -> list[Finding]:
-    """All that can be said when PostgreSQL does not answer."""
+    """The only finding if PostgreSQL does not answer."""
     return [Finding(Level.PROBLEM, why, hint, "database-away")]
 
 
@@ -85,7 +86,7 @@ def broker_away(facts: Facts) -> Iterator[Finding]:
 
 
 def broker_in_a_bad_state(facts: Facts) -> Iterator[Finding]:
-    """It answers, and loses messages, or will refuse them; that it does now is `broker_refuses`'s."""
+    """The broker answers and loses messages, or will refuse them. (That it refuses them now: `broker_refuses`.)"""
     if not dispatches(facts.mode):
         return
     for state in facts.broker_states:
@@ -96,7 +97,7 @@ def broker_in_a_bad_state(facts: Facts) -> Iterator[Finding]:
 
 
 def broker_refuses(facts: Facts) -> Iterator[Finding]:
-    """It answers, and nothing can be published: full, a replica, without the right to write."""
+    """The broker answers and nothing can be published: it is full, a replica, or denies writing."""
     refused = [why for why in (facts.broker_refuses, *facts.unpublished) if why]
     if refused and facts.broker is not False and dispatches(facts.mode):
         level = Level.NOTE if facts.covered or not facts.has_work else Level.PROBLEM
@@ -111,7 +112,7 @@ def broker_refuses(facts: Facts) -> Iterator[Finding]:
 
 
 def queues_of_another_kind(facts: Facts) -> Iterator[Finding]:
-    """Before whatever it is the cause of: no task reaches the broker and no Celery worker can begin while they are there."""
+    """Queues declared differently. Listed before its consequences: no task reaches the broker, and no Celery worker can start."""
     if not facts.of_another_kind:
         return
     covered = facts.covered or not (dispatches(facts.mode) and facts.has_work)
@@ -210,8 +211,8 @@ def threads_fail(facts: Facts) -> Iterator[Finding]:
 def provider_in_trouble(facts: Facts) -> Iterator[Finding]:
     for trouble in facts.troubles:
         pause = f"paused for {trouble.left_s:.0f} s more" if trouble.left_s else "about to be asked again"
-        what = f"provider {trouble.name} has not answered well for {trouble.for_s:.0f} s ({pause}): {trouble.why}"
-        step = "`embedq provider check` shows what it answers; tasks wait, none of them is charged, and go on when it is back"
+        what = f"provider {trouble.name} has not answered correctly for {trouble.for_s:.0f} s ({pause}): {trouble.why}"
+        step = "`embedq provider check` shows what it answers; tasks wait, none of them is charged, and they continue when it is back"
         yield Finding(Level.PROBLEM, what, step)
 
 
@@ -246,7 +247,7 @@ def paused(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.NOTE, f"paused tenants: {', '.join(facts.paused_tenants)}", "embedq resume")
 
 
-# By the name that alerts and metrics use, in the order in which they are worth looking at.
+# The rules by the name that alerts and metrics use, by importance.
 RULES: Mapping[str, Sequence[Callable[[Facts], Iterator[Finding]]]] = {
     "database-read-only": (database_read_only,),
     "clock": (clock_is_behind,),
@@ -266,7 +267,7 @@ RULES: Mapping[str, Sequence[Callable[[Facts], Iterator[Finding]]]] = {
     "paused": (paused,),
 }
 NOTES = ("switched-off", "paused")
-# While one of these is a problem, a rate of the past says nothing about the end.
+# While one of these is a problem, the past rate gives no estimate of the remaining time.
 HALTS = (
     NO_PROGRESS,
     "database-read-only",

@@ -1,4 +1,4 @@
-"""What a broker message means to us, from its bytes alone. Nothing is ever unpickled.
+"""Interprets broker messages from their bytes. Nothing is unpickled.
 
 A message as Redis keeps it: a JSON object with `body` (base64 if `properties.body_encoding` says so, compressed if
 `headers.compression` says so), `headers` and `content-type`. An unacknowledged one is kept as `[message, exchange,
@@ -22,9 +22,9 @@ from typing import Any
 from .envelope import LONGEST_ETA_S, PROPERTIES, flaw, moment_of
 
 OWN = "embedq.embed"
-# A header: the identity of the installation that the task ids are of. Version 0.1.0 writes none.
+# Header with the identity of the installation that the task ids belong to. Version 0.1.0 does not write it.
 OF = "embedq_installation"
-# Of ours the largest has 10,000 ids (EMBEDDING_BATCH_SIZE), 0.3 MB. More is neither parsed nor decompressed.
+# Largest message that is parsed or decompressed. embedq's largest has 10,000 ids (EMBEDDING_BATCH_SIZE), 0.3 MB.
 LARGEST_BYTES = 4 << 20
 MOST_IDS = 10_000
 LONGEST_ARTICLE_ID = 2000
@@ -52,7 +52,7 @@ DECOMPRESS: dict[Any, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class NamesTasks:
-    """One of ours: tasks to be embedded. `flaw`: why Celery must not get it all the same."""
+    """A message of embedq: tasks to embed. `flaw`: why Celery must not get it, or None."""
 
     ids: tuple[int, ...]
     flaw: str = ""
@@ -60,7 +60,7 @@ class NamesTasks:
 
 @dataclass(frozen=True, slots=True)
 class NamesArticles:
-    """Another program's wish to embed something: what in it may be the id of an article."""
+    """A message of another program that names articles to embed: the values that may be article ids."""
 
     task: str
     candidates: tuple[str, ...]
@@ -68,6 +68,8 @@ class NamesArticles:
 
 @dataclass(frozen=True, slots=True)
 class NotUnderstood:
+    """A message that cannot be interpreted, with the reason."""
+
     reason: str
 
 
@@ -79,7 +81,7 @@ class _Unclear(Exception):
 
 
 def understand(raw: bytes) -> Meaning:
-    """Never raises: what cannot be understood is an answer too."""
+    """Interpret a message; never raises. A message that cannot be interpreted has its own result type."""
     try:
         return _meaning(_envelope(raw))
     except _Unclear as why:
@@ -87,9 +89,9 @@ def understand(raw: bytes) -> Meaning:
 
 
 def for_celery(raw: bytes, queue: str, tag: str, now: datetime) -> dict[str, Any] | None:
-    """The message that Celery gets in place of this one, made anew from what was checked; None when Celery must not get it.
+    """The message for Celery, rebuilt from checked fields only; None if Celery must not get it.
 
-    It is one of ours, each field that it has can be read, and it has an id. `tag`: its delivery tag from now on.
+    Only for messages of embedq whose fields are all valid and that have an id. `tag`: the new delivery tag.
     """
     meaning, envelope = understand(raw), envelope_of(raw)
     if not isinstance(meaning, NamesTasks) or meaning.flaw or envelope is None:
@@ -142,7 +144,7 @@ def _made_anew(ids: tuple[int, ...], headers: Mapping[str, Any], queue: str, tag
 
 
 def is_restorable(raw: bytes) -> bool:
-    """Whether kombu can put back what it finds unacknowledged in Redis: `[message, exchange, routing key]`, of any program."""
+    """Whether kombu can requeue this unacknowledged entry of Redis: `[message, exchange, routing key]`, of any program."""
     try:
         found = _json(raw, "it")
     except _Unclear:
@@ -167,7 +169,7 @@ def envelope_of(raw: bytes) -> Mapping[str, Any] | None:
 
 
 def escaped(value: str | bytes) -> str:
-    """Text that may have come from anybody, for people: printable ASCII, anything else as a Python escape."""
+    """Untrusted text made safe to display: printable ASCII, everything else as Python escapes."""
     known = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     return "".join(each if each.isascii() and each.isprintable() else ascii(each)[1:-1] for each in known)
 
@@ -196,7 +198,8 @@ ARTICLE_KEYS = ("article_id", "articleId", "node_id", "nodeId")
 
 
 def _of_a_plain_list(found: Mapping[str, Any]) -> Meaning | None:
-    """What programs without Celery keep in lists: a JSON object that names its article, alone or below `data` or `payload`."""
+    """A message of a program without Celery, from a Redis list: a JSON object that names its article, at the top level or below `data` or
+    `payload`."""
     if "body" in found or "headers" in found:
         return None
     places = [found, *(found[name] for name in ("data", "payload") if isinstance(found.get(name), dict))]

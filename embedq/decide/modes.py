@@ -1,11 +1,11 @@
-"""What a process does in which mode. The one place that decides it; everybody else asks.
+"""What a process does in which mode. Every such decision is made here.
 
-Two things have a say. The *live state* is the row `embedding_worker_status`, the same for every process. The *process's
-own settings* can only take away: `EMBEDDING_QUEUE_ENABLED=false` makes this process's writes embed before they return,
-`SEMANTIC_SEARCH_ENABLED=false` makes it do nothing about embedding at all. The stronger word holds: `off` before `sync`
-before the others, and of two that say the same the setting is named, because it will still hold after the next switch.
+Two inputs decide. The *live state* is the row `embedding_worker_status`, the same for every process. The *process's own settings* can only
+restrict it: `EMBEDDING_QUEUE_ENABLED=false` makes this process's writes embed before they return, `SEMANTIC_SEARCH_ENABLED=false` turns
+embedding off in it. The more restrictive one applies: `off` before `sync` before the others. If both say the same, the setting is reported,
+because it still applies after the next switch.
 
-Neither setting gives a worker a claim that the live mode denies: a mode is a fence (G5), and no environment moves it.
+Neither setting allows a worker to claim what the live mode forbids (G5).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PollerClaims(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The row `embedding_worker_status`: what the operator has ordered, for every process. The fields are its columns.
+    """The row `embedding_worker_status`: the operator's settings for all processes. The fields are its columns.
 
     `missing`: the row is gone (MISSING).
     """
@@ -59,11 +59,11 @@ class LiveState:
 
     @classmethod
     def of(cls, row: Mapping[str, Any] | None) -> LiveState:
-        """From a row of the table, or those of its columns that were read; None is a row that is gone."""
+        """From a row of the table, or some of its columns; None: the row is missing."""
         return MISSING if row is None else cls(**{name: TYPED.get(name, _as_is)(row[name]) for name in COLUMNS if name in row})
 
     def columns(self) -> dict[str, Any]:
-        """The values as the table keeps them."""
+        """The values as stored in the table."""
         lists = {"paused_priorities": [*self.paused_priorities], "paused_tenants": [*self.paused_tenants]}
         return {name: getattr(self, name) for name in COLUMNS} | lists | {"throttle": self.throttle.data()}
 
@@ -87,7 +87,7 @@ def _as_is(value: Any) -> Any:
 
 
 COLUMNS = tuple(each.name for each in fields(LiveState) if each.name != "missing")
-# A hand may have written the jsonb columns: what makes no sense there counts as not said.
+# The jsonb columns may have been edited by hand: invalid values are ignored.
 TYPED: Mapping[str, Callable[[Any], Any]] = {
     "mode": Mode,
     "paused_priorities": tuple,
@@ -95,7 +95,7 @@ TYPED: Mapping[str, Callable[[Any], Any]] = {
     "throttle": throttle_of,
     "maintenance": lambda window: window if isinstance(window, Mapping) else None,
 }
-# Without the row no claim finds its gate open, and the triggers make tasks as in the mode of a row that is made anew.
+# The state while the row is missing: no claim is allowed, and the triggers make tasks as in the mode of a recreated row.
 MISSING = LiveState(
     Mode.CELERY,
     is_running=False,
@@ -117,7 +117,7 @@ class Decision:
     """What this process does.
 
     `makes_tasks`: a write leaves a task. `embeds_on_write`: a write embeds before it returns. `dispatches`: tasks are
-    published to the broker. `celery_claims`, `poller_claims`: what a worker of each delivery may claim here.
+    published to the broker. `celery_claims`, `poller_claims`: what a worker of each delivery may claim in this process.
     """
 
     mode: Mode
@@ -151,14 +151,14 @@ def _mode(live: LiveState, process: ProcessEnv) -> tuple[Mode, Source]:
 
 
 def mode_of_process(process: ProcessEnv) -> Mode | None:
-    """The mode that its own settings ask for; None: the live mode's."""
+    """The mode that the process's settings force; None: the live mode applies."""
     if not process.search_enabled:
         return Mode.OFF
     return None if process.queue_enabled else Mode.SYNC
 
 
 def claims_here(process: ProcessEnv) -> bool:
-    """Whether a worker process with these settings may claim in any live mode. One that may not leaves dispatch to others as well."""
+    """Whether a worker process with these settings may claim in any live mode. If not, it does not dispatch either."""
     return mode_of_process(process) is not Mode.OFF
 
 
@@ -176,7 +176,7 @@ def _reason(live: LiveState, source: Source) -> str:
 
 
 def _of_mode(mode: Mode, source: Source, reason: str) -> Decision:
-    """The table of docs/reference/modes.rst, one row a case, while everything runs."""
+    """The table of docs/reference/modes.rst, one case per row, while nothing is stopped or paused."""
     match mode:
         case Mode.CELERY:
             return Decision(mode, source, reason, True, False, True, True, PollerClaims.NOTHING, True)
@@ -185,7 +185,7 @@ def _of_mode(mode: Mode, source: Source, reason: str) -> Decision:
         case Mode.HYBRID:
             return Decision(mode, source, reason, True, False, True, True, PollerClaims.UNDELIVERED, True)
         case Mode.SYNC:
-            # What is left is dispatched too: with Celery workers alone, and no poller, it would wait for ever.
+            # Remaining tasks are dispatched too: with Celery workers only, and no poller, they would wait for ever.
             return Decision(mode, source, reason, False, True, True, True, PollerClaims.DRAIN, True)
         case Mode.OFF:
             return Decision(mode, source, reason, False, False, False, False, PollerClaims.NOTHING, False)
@@ -194,7 +194,7 @@ def _of_mode(mode: Mode, source: Source, reason: str) -> Decision:
 
 
 def _claims_of_live_mode(decision: Decision, live: LiveState) -> Decision:
-    """`sync` by a setting changes what this process's writes do; who may claim stays the live mode's word."""
+    """`sync` by a setting changes only this process's writes; claims follow the live mode."""
     allowed = _of_mode(live.mode, decision.source, decision.reason)
     return replace(
         decision, dispatches=allowed.dispatches, celery_claims=allowed.celery_claims, poller_claims=allowed.poller_claims
@@ -202,8 +202,8 @@ def _claims_of_live_mode(decision: Decision, live: LiveState) -> Decision:
 
 
 def _stopped_and_paused(decision: Decision, live: LiveState) -> Decision:
-    """`is_running = false` stops claims, and the dispatch of tasks that no worker could claim; a write in `sync` claims nothing and
-    goes on. While submissions are paused an article is saved, and found stale afterwards."""
+    """`is_running = false` stops claims and dispatch; writes in `sync` claim nothing and continue. While submissions are paused an article
+    is saved, and found stale afterwards."""
     if not live.is_running:
         decision = replace(decision, dispatches=False, celery_claims=False, poller_claims=PollerClaims.NOTHING)
     if not live.submissions_accepted:
@@ -211,7 +211,7 @@ def _stopped_and_paused(decision: Decision, live: LiveState) -> Decision:
     return decision
 
 
-# What a mode means for all, while everything runs ----------------------------------------------------------------------------------
+# What a mode means for all processes, while nothing is stopped ----------------------------------------------------------------------------------
 
 
 def usual(mode: Mode) -> Decision:
@@ -231,26 +231,27 @@ def dispatches(mode: Mode) -> bool:
 
 
 def makes_tasks(mode: Mode) -> bool:
+    """Whether a write leaves a task in this mode."""
     return usual(mode).makes_tasks
 
 
 def pollers_take_over(mode: Mode) -> bool:
-    """Whether pollers claim what the broker was trusted with and does not deliver."""
+    """Whether pollers claim dispatched tasks that the broker does not deliver."""
     return dispatches(mode) and Delivery.POLLER in deliveries(mode)
 
 
 def pollers_stand_back(mode: Mode) -> bool:
-    """Whether pollers leave what is free to the dispatcher for a while."""
+    """Whether pollers leave free tasks to the dispatcher for a short time first."""
     return usual(mode).poller_claims is PollerClaims.UNDELIVERED
 
 
 def able(mode: Mode, celery_workers: int, pollers: int) -> int:
-    """Of so many living workers, those that may claim in this mode."""
+    """The number of these living workers that may claim in this mode."""
     alive = {Delivery.CELERY: celery_workers, Delivery.POLLER: pollers}
     return sum(alive[delivery] for delivery in deliveries(mode))
 
 
-# As parameters of the statements that claim and dispatch.
+# Parameters of the SQL statements that claim and dispatch.
 CLAIMING = {delivery: [mode for mode in Mode if delivery in deliveries(mode)] for delivery in Delivery}
 DISPATCHING = [mode for mode in Mode if dispatches(mode)]
 TAKING_OVER = [mode for mode in Mode if pollers_take_over(mode)]

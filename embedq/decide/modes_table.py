@@ -11,7 +11,7 @@ from .modes import Decision, LiveState, ProcessEnv, decide
 
 
 class Row(NamedTuple):
-    """One line of the table: what was asked, what was decided."""
+    """One line of the table: the inputs and the decision."""
 
     live: LiveState
     process: ProcessEnv

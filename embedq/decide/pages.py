@@ -1,4 +1,4 @@
-"""The bytes of a document -> its title, its text and its metadata. Plain text, Markdown, reStructuredText, HTML, notebooks."""
+"""Extracts title, text and metadata from a document: plain text, Markdown, reStructuredText, HTML, notebooks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_TITLE: Final = 200
 
 
 class Page(NamedTuple):
-    """What a document says. `title` has at most MAX_TITLE characters, and is empty when no line has a word in it. `metadata`: what its
-    front matter says beside the title."""
+    """The extracted document. `title` has at most MAX_TITLE characters, and is empty if no line has a word. `metadata`: its front matter
+    without the title."""
 
     title: str
     text: str
@@ -26,7 +26,7 @@ class Page(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What a reader finds. Without a heading the first line with a word in it is the title."""
+    """The result of a format's reader. Without a heading the first line with a word becomes the title."""
 
     heading: str | None
     text: str
@@ -34,8 +34,8 @@ class Read(NamedTuple):
 
 
 def page_from(raw: bytes, suffix: str, encoding: str | None = None) -> Page:
-    """The page in a file whose name ends in `suffix` (".md"); an ending that no reader knows is read as plain text. `encoding`: what the
-    caller says of it. Raises InputError for what is no text, and for an encoding that cannot be told."""
+    """The page in a file whose name ends in `suffix` (".md"); an unknown suffix is read as plain text. `encoding`: as named by the caller,
+    or None. Raises InputError if the file is not text or its encoding is uncertain."""
     declared = DECLARED.search(raw[:2048]) if suffix.lower() in PAGES else None
     text = text_of(raw, declared=declared[1].decode("ascii", "replace") if declared else None, named=encoding)
     found = READERS.get(suffix.lower(), plain)(text)
@@ -43,7 +43,7 @@ def page_from(raw: bytes, suffix: str, encoding: str | None = None) -> Page:
 
 
 def title_of(text: str, heading: str | None = None) -> str:
-    """The heading, or else the first line with a word in it; on one line, and shortened."""
+    """The heading, else the first line with a word; on one line, and shortened."""
     title = " ".join((heading or _first_line(text)).split())
     return title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1].rstrip()}…"
 
@@ -65,7 +65,7 @@ RST_RULE: Final = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}\s*")
 COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 HTML_HEADING: Final = re.compile(r"<h[1-6](?=[\s>])[^>]*>(.*?)</h[1-6]\s*>", re.DOTALL | re.IGNORECASE)
 TAG: Final = re.compile(r"<[^>]*>")
-# What is data and no text: pictures and fonts written into the page, programs, styles.
+# Embedded data that is not text: images and fonts as data URLs, scripts, styles.
 INLINE_DATA: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.-]+)*;base64,[A-Za-z0-9+/=%\s]*+")
 PROGRAM: Final = re.compile(r"<(script|style)(?=[\s/>]).*?(?:</\1[^>]*>|\Z)", re.DOTALL | re.IGNORECASE)
 MDX_STATEMENT: Final = re.compile(r"^(?:import|export)\s[^\n]*\n", re.MULTILINE)
@@ -83,7 +83,7 @@ def markdown(text: str) -> Read:
 
 
 def mdx(text: str) -> Read:
-    """Markdown with statements of JavaScript, which are left out."""
+    """Markdown with JavaScript statements, which are removed."""
     head = front_matter(text)
     found = markdown(_outside_code(head.rest, lambda part: MDX_STATEMENT.sub("", part)))
     return Read(head.title or found.heading, found.text, head.data)
@@ -99,7 +99,7 @@ def _outside_code(text: str, change: Callable[[str], str]) -> str:
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
-    """The text in stretches: (stretch, whether it is outside a fenced block of code)."""
+    """The text in parts: (part, whether it is outside a fenced code block)."""
     end = 0
     for block in FENCE.finditer(text):
         yield text[end : block.start()], True
@@ -109,7 +109,7 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _html_heading(text: str) -> str | None:
-    """Before anything of Markdown: many readmes begin with a heading in HTML, to centre it."""
+    """A heading in HTML before any Markdown: many readmes begin with one, to centre it."""
     found = HTML_HEADING.match(text.lstrip())
     heading = " ".join(unescape(TAG.sub(" ", found[1])).split()) if found else ""
     return heading or None
@@ -153,7 +153,7 @@ BLOCKS: Final = frozenset((*HEADINGS, *SECTIONS, *PARTS, "table", "tr", "ul"))
 AROUND: Final = {"br": "\n", "td": " ", "th": " "}
 
 # The standard library's HTMLParser takes quadratic time for an unclosed tag or comment that is repeated: a page of 400 kB
-# kept it busy for a minute. Here whatever is unclosed reaches to the end, so every alternative matches where it begins.
+# kept it busy for a minute. In this pattern an unclosed tag or comment extends to the end, so every alternative matches where it begins.
 MARKUP: Final = re.compile(
     r"""
       <!--.*?(?:-->|\Z)
@@ -178,7 +178,7 @@ def html(source: str) -> Read:
 
 
 class _HtmlText:
-    """Collects what a reader of the page would see, and what names it."""
+    """Collects the visible text of a page, and its title and first heading."""
 
     def __init__(self) -> None:
         self.title: list[str] = []
@@ -193,7 +193,7 @@ class _HtmlText:
         return re.sub(r"\n{3,}", "\n\n", without_trailing_spaces).strip()
 
     def turn(self, tag: str, is_start: bool) -> None:
-        """A tag begins or ends."""
+        """Handle an opening or closing tag."""
         if tag in SILENT:
             self._silent = max(0, self._silent + (1 if is_start else -1))
         name = "heading" if tag in HEADINGS else tag
@@ -203,7 +203,7 @@ class _HtmlText:
         self._say("\n\n" if tag in BLOCKS else AROUND.get(tag, "") if is_start else "")
 
     def read(self, source: str) -> None:
-        """What stands between two tags."""
+        """Handle the text between two tags."""
         if self._silent or not source:
             return
         data = unescape(source)
@@ -215,7 +215,7 @@ class _HtmlText:
         self._say(data if self._inside["pre"] else re.sub(r"\s+", " ", data))
 
     def _say(self, text: str) -> None:
-        """Outside <pre>, a space at the start of a line or after another space says nothing."""
+        """Append text; outside <pre>, white space is collapsed."""
         is_at_space = not self._said or self._said[-1].endswith(("\n", " "))
         if not self._inside["pre"] and is_at_space:
             text = text.removeprefix(" ")
@@ -224,7 +224,7 @@ class _HtmlText:
 
 
 def notebook(source: str) -> Read:
-    """The texts and the programs of its cells; what these have printed and drawn is left out. Raises InputError for what is no notebook."""
+    """The text and code cells without their outputs. Raises InputError if the file is not a notebook."""
     try:
         cells = json.loads(source)["cells"]
         parts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]

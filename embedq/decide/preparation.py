@@ -1,4 +1,4 @@
-"""What a model's inputs are made of (`model.Preparation`): read from settings and from the register, and compared. Values in, values out."""
+"""A model's preparation (`model.Preparation`): parsed from settings and from the database, and compared. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PREFIXES: Final = ("document", "query")
 PARAMETERS: Final = ("document_parameters", "query_parameters")
 EXAMPLE: Final = '{"document": "passage: ", "query": "query: "}'
 LONGEST: Final = 2000
-# What a provider writes into a request itself.
+# Fields that a provider sets in its requests.
 NOT_THEIRS: Final = frozenset(("model", "input", "dimensions", "encoding_format", "truncate"))
 
 
 def prefixes_of(raw: str) -> Preparation | None:
-    """What stands in `EMBEDDING_PREFIXES` and `--prefixes`; None: nothing, or `known`. `{}` is a model without any. Raises ValueError."""
+    """Parse `EMBEDDING_PREFIXES` and `--prefixes`; None if empty or `known`. `{}`: a model without prefixes. Raises ValueError."""
     if not raw or raw == KNOWN:
         return None
     try:
@@ -50,23 +50,23 @@ def _parameters(name: str, value: object) -> str:
 
 
 def fields(**values: Any) -> str:
-    """Fields of a request as `Preparation` keeps them: the same fields are the same text."""
+    """Request fields as canonical JSON, so that equal fields are equal texts."""
     return json.dumps(values, sort_keys=True) if values else ""
 
 
 def of_register(data: Mapping[str, Any]) -> Preparation:
-    """From the register's column; what a later version has added is left out."""
+    """From the database column; unknown keys (of a later version) are ignored."""
     known = {each: data[each] for each in asdict(Preparation()) if each in data}
     return Preparation(**known)
 
 
 def for_register(preparation: Preparation) -> dict[str, Any]:
-    """What is not as usual."""
+    """The values that differ from the defaults, for the database column."""
     return {name: value for name, value in asdict(preparation).items() if value not in ("", None) and value is not False}
 
 
 def alike(one: Preparation, other: Preparation) -> bool:
-    """Whether they make the same inputs, whatever the names that the models are registered under."""
+    """Whether both make the same inputs, whatever name the models are registered under."""
     return replace(one, asked_as="") == replace(other, asked_as="")
 
 
@@ -80,7 +80,7 @@ def same_prefixes(one: Preparation, other: Preparation) -> bool:
 
 
 def wants_the_same(preparation: Preparation) -> bool:
-    """Whether texts and questions are asked for in the same way."""
+    """Whether prefixes and parameters are the same."""
     document, query = Role.DOCUMENT, Role.QUERY
     return (preparation.prefix(document), preparation.parameters(document)) == (
         preparation.prefix(query),
@@ -89,7 +89,7 @@ def wants_the_same(preparation: Preparation) -> bool:
 
 
 def told(preparation: Preparation) -> str:
-    """For people: what is put before texts, and the size of chunks; empty when nothing is known of either."""
+    """Text for display: prefixes and chunk size; empty if neither is set."""
     said = [f"{name} {getattr(preparation, name)!r}" for name in PREFIXES if getattr(preparation, name)]
     said += [f"{name} {getattr(preparation, name)}".replace("_", " ") for name in PARAMETERS if getattr(preparation, name)]
     if preparation.chunk_tokens is not None:

@@ -1,4 +1,4 @@
-"""Numbers that an operator gives by model, and what a day may cost. `0.02` is for all; `openai=500,ollama/bge-m3=60` by name."""
+"""Parses numbers per model, and the daily spending cap. `0.02` applies to all models; `openai=500,ollama/bge-m3=60` by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOKENS: Final = "tokens"
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """What may be spent in a day (UTC): money in the price table's currency, or tokens."""
+    """The spending limit of a day (UTC): money in the currency of the price table, or tokens."""
 
     limit: float
     in_tokens: bool = False
@@ -27,7 +27,7 @@ class Cap:
 
 
 def numbers(raw: str) -> dict[str, float]:
-    """`provider`, `provider/name` or `provider/name/dimensions` -> number; the empty name is for all. Raises ValueError."""
+    """`provider`, `provider/name` or `provider/name/dimensions` -> number; the empty name applies to all. Raises ValueError."""
     found: dict[str, float] = {}
     for part in raw.split(","):
         if part.strip():
@@ -37,12 +37,12 @@ def numbers(raw: str) -> dict[str, float]:
 
 
 def number_for(raw: str, model: Model) -> float:
-    """The number of the longest name that means this model; 0 when none does."""
+    """The number of the most specific name that matches this model; 0 if none does."""
     return named_for(raw, model) or 0.0
 
 
 def named_for(raw: str, model: Model) -> float | None:
-    """The same; None when none does."""
+    """As `number_for`; None if no name matches."""
     known = numbers(raw)
     asked = f"{model.provider}/{model.asked_as}"
     names = (str(model), f"{model.provider}/{model.name}", f"{asked}/{model.dimensions}", asked, model.provider, "")
@@ -50,12 +50,12 @@ def named_for(raw: str, model: Model) -> float | None:
 
 
 def cost(tokens: int, price: float) -> float:
-    """`price`: of a million tokens."""
+    """The cost of these tokens; `price` per million."""
     return tokens * price / PER_TOKENS
 
 
 def cap_of(raw: str) -> Cap | None:
-    """`12.50` (money) or `5000000 tokens`; nothing: no cap. Raises ValueError."""
+    """Parse `12.50` (money) or `5000000 tokens`; None for an empty text: no cap. Raises ValueError."""
     if not raw:
         return None
     number, _, unit = raw.partition(" ")

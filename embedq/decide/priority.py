@@ -1,4 +1,4 @@
-"""In which order a worker looks at the priorities."""
+"""The order in which a worker claims priorities."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ URGENT_FIRST = tuple(Priority)
 
 
 def order(turn: int) -> tuple[Priority, ...]:
-    """The most urgent first; every sixteenth turn the other way round, so that `low` is never starved."""
+    """Most urgent first; every sixteenth turn in reverse, so that `low` is not starved."""
     return URGENT_FIRST[::-1] if turn % LAST_FIRST_EVERY == 0 else URGENT_FIRST

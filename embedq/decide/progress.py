@@ -1,17 +1,17 @@
-"""Whether due work moves, and what is known of what keeps it. Values in, values out."""
+"""Whether due tasks make progress, and the known causes if not. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# What a dead worker's lease, the rescue of its tasks and a settle may take beyond one call to a provider.
+# Margin beyond one provider call, for the lease of a dead worker, the rescue of its tasks and a settle.
 MARGIN_S = 15.0
-# A clock that is behind by less is not told: two machines may differ by that much.
+# A clock behind by less is not reported, because clocks of two machines may differ by that much.
 CLOCK_S = 30.0
-# So many workers that died within `YOUNG_S` of their start are a crash loop.
+# This many workers that died within `YOUNG_S` of their start are reported as a crash loop.
 YOUNG_S, LOOP = 60.0, 3
-# A worker tells with its heartbeat what its threads have been at for longer than this.
+# A worker's heartbeat reports stages in which its threads have been for longer than this.
 LONG_S = 2.0
 
 WAITS_FOR = {
@@ -23,12 +23,12 @@ WAITS_FOR = {
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What has moved. All times in seconds before now.
+    """Measured progress. All times are seconds before now.
 
-    `due_s`: since when a task has been due that workers may claim; None: none is. `able_s`: since when workers that may claim have been
-    alive under the present orders; None: there is none. `settled_s`: since a task last ended; `answered_s`: since a provider last answered a
-    living worker; None: not as far as is known. `call_s`: how long one call to the provider may take, with its claim and its settling;
-    `batch_s`: how long a worker may hold tasks. `known`: what is known of the cause, in words.
+    `due_s`: the oldest claimable task became due; None: there is none. `able_s`: workers that may claim have been alive under the current
+    mode and pauses; None: there are none. `settled_s`: a task last ended. `answered_s`: a provider last answered a living worker; None:
+    unknown. `call_s`: longest duration of one provider call with its claim and settle; `batch_s`: longest time that a worker may hold
+    tasks. `known`: known causes, as text.
     """
 
     due_s: float | None = None
@@ -41,9 +41,9 @@ class Progress:
 
 
 def stalled_s(seen: Progress) -> float | None:
-    """For how long (seconds) nothing has ended although it could have; None while that is not longer than it may take.
+    """For how many seconds no task has ended although one could have; None while that is within the expected time.
 
-    A batch settles when all its calls are answered: while a provider answers, the bound is that of a whole batch.
+    A batch settles when all its calls are answered: while a provider answers, the limit is `batch_s`.
     """
     if seen.due_s is None or seen.able_s is None:
         return None
@@ -53,10 +53,10 @@ def stalled_s(seen: Progress) -> float | None:
 
 
 def at_what(worker: str, under_way: Mapping[str, float]) -> list[str]:
-    """What the threads of a worker wait for, by stage and how long (seconds) the longest has."""
+    """What the threads of a worker wait for, as text; `under_way`: by stage, the longest wait in seconds."""
     return [f"{worker} has waited for {WAITS_FOR.get(stage, stage)} for {long_s:.0f} s" for stage, long_s in under_way.items()]
 
 
 def call_bound_s(request_s: float, interval_s: float, fallback_s: float) -> float:
-    """The longest time from a task's being due to the end of its call: the poll, what a poller leaves to Celery first, the call."""
+    """The longest time from a task's due time to the end of its provider call: poll interval, precedence of Celery over pollers, the call."""
     return request_s + interval_s + fallback_s + MARGIN_S

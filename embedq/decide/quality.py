@@ -1,7 +1,7 @@
-"""How good a ranking is, over questions whose right answers are known.
+"""Measures the quality of rankings with questions whose right answers are known.
 
-Measures as in the field: hit@k (a right article is among the first k), MRR (the mean of 1 / the place of the first right one,
-0 when there is none among those looked at) and nDCG@10 with binary relevance.
+The usual measures: hit@k (a right article is among the first k), MRR (the mean of 1 / rank of the first right one, 0 if none was found) and
+nDCG@10 with binary relevance.
 Source: Manning, Raghavan, Schütze, "Introduction to Information Retrieval", chapter 8.
 """
 
@@ -27,7 +27,7 @@ class Judged(NamedTuple):
     tenant_id: str | None = None
 
     def line(self) -> str:
-        """As a line of a file."""
+        """The question as a line of a judgement file."""
         tenant = {"tenant_id": self.tenant_id} if self.tenant_id else {}
         return json.dumps({"question": self.question, "articles": list(self.articles)} | tenant, ensure_ascii=False)
 
@@ -44,7 +44,7 @@ class Score(NamedTuple):
 
 
 def read(lines: Iterable[str]) -> list[Judged]:
-    """JSON lines of `question`, `articles` and perhaps `tenant_id`; empty lines are skipped. Raises InputError naming the line."""
+    """Read JSON lines of `question`, `articles` and optionally `tenant_id`; empty lines are skipped. Raises InputError naming the line."""
     return [_read(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
@@ -60,7 +60,7 @@ def _read(number: int, line: str) -> Judged:
 
 
 def judged(question: object, articles: object, tenant_id: object = None) -> Judged:
-    """Raises ValueError for what is none: a blank or very long question, no articles."""
+    """From a JSON value. Raises ValueError for a blank or very long question, or no articles."""
     if not isinstance(question, str) or not 0 < len(question.strip()) <= QUESTION_MAX:
         raise ValueError(f"a question has 1 to {QUESTION_MAX} characters")
     if not isinstance(articles, (list, tuple)) or not articles or not all(isinstance(key, str) and key for key in articles):
@@ -71,13 +71,13 @@ def judged(question: object, articles: object, tenant_id: object = None) -> Judg
 
 
 def places(ranking: Sequence[Collection[str]], right: Collection[str]) -> list[int]:
-    """The places, from 1, of the right articles. `ranking`: for each result its names (id, slug)."""
+    """The ranks, from 1, of the right articles. `ranking`: for each result its names (id, slug)."""
     wanted = set(right)
     return [place for place, names in enumerate(ranking, start=1) if not wanted.isdisjoint(names)]
 
 
 def score(found: Sequence[Sequence[int]], right: Sequence[int]) -> Score:
-    """`found`: the places of the right articles, question by question; `right`: how many there are of them."""
+    """The scores. `found`: ranks of the right articles, by question; `right`: number of right articles, by question."""
     if not found:
         return Score(0, 0.0, 0.0, 0.0, 0.0, 0.0)
     first = [min(each, default=0) for each in found]
@@ -94,7 +94,7 @@ def _ndcg(places: Sequence[int], right: int) -> float:
 
 
 def won_and_lost(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Numbers of the questions whose first right article stands higher in `other` than in `one`, and of those where it stands lower."""
+    """Number of questions whose first right article ranks higher in `other` than in `one`, and number where it ranks lower."""
     pairs = [(_first(a), _first(b)) for a, b in zip(one, other, strict=True)]
     won = [number for number, (a, b) in enumerate(pairs) if b < a]
     lost = [number for number, (a, b) in enumerate(pairs) if b > a]

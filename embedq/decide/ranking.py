@@ -1,4 +1,4 @@
-"""Two rankings made one: by meaning (cosine) and by words (BM25).
+"""Combines two rankings: by meaning (cosine) and by words (BM25).
 
 To add ranks, as reciprocal rank fusion does, costs a good model its first places: questions in a person's own words share many
 frequent words with wrong articles. So the scores are added, those of words with less weight, and words come first only for a look-up: a
@@ -84,7 +84,7 @@ def _by_ranks(near: Sequence[str], words: Mapping[str, Words]) -> dict[str, floa
 
 
 def overlap(one: Sequence[str], other: Sequence[str], k: int) -> float:
-    """Share of the first k keys that both rankings have, 0 to 1; of as many as the longer one has, when both have fewer."""
+    """Share of the first k keys that both rankings have, 0 to 1; if both have fewer than k, of the length of the longer one."""
     first, second = set(one[:k]), set(other[:k])
     most = max(len(first), len(second))
     return len(first & second) / most if most else 1.0

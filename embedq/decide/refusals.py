@@ -1,7 +1,7 @@
-"""What PostgreSQL, a broker or the operating system refuses, in embedq's words and with the next step.
+"""Translates errors of PostgreSQL, brokers and the operating system into embedq's errors, with the next step.
 
-The one place for this: the command line, the HTTP service and the workers say the same. An error that is not named here is a mistake of
-embedq's. Classes of drivers are known by name, so that a command that needs no driver imports none.
+Used by the command line, the HTTP service and the workers. An error that is not listed here is treated as a bug of embedq. Driver classes
+are matched by name, so that a command that needs no driver imports none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LONGEST: Final = 500
 
 
 class Refused(NamedTuple):
-    """`why` follows the name of what refuses; `hint` is the next step."""
+    """`why` completes a sentence that begins with the name of the system; `hint` is the next step."""
 
     why: str
     hint: str
@@ -117,12 +117,12 @@ _BROKERS: Final = ("redis.RedisError", "kombu.KombuError", "kombu.OperationalErr
 
 
 def of_sqlstate(sqlstate: str | None) -> Refused | None:
-    """None where PostgreSQL's code says nothing about its state, or is a mistake of embedq's."""
+    """The refusal for an SQLSTATE; None if the code does not describe a state of the server."""
     return SQLSTATES.get(sqlstate or "")
 
 
 def means_another_server(sqlstate: str | None) -> bool:
-    """Whether the server that answered is a primary no more, or about to go: its connections are of no use, even where they still work."""
+    """Whether the server is no longer the primary, or is shutting down: its connections must not be reused, even if they still work."""
     return sqlstate is not None and (sqlstate in ("25006", "57P01", "57P02", "57P03", "57P04") or sqlstate.startswith("08"))
 
 
@@ -131,7 +131,7 @@ def of_errno(number: int | None) -> Refused:
 
 
 def of_error(error: BaseException) -> EmbedqError | None:
-    """The refusal that an error means, to be raised or told in its place; None where it is a mistake of embedq's."""
+    """The embedq error to raise or report instead of this one; None if it is a bug of embedq."""
     match error:
         case EmbedqError():
             return error
@@ -147,14 +147,14 @@ def of_error(error: BaseException) -> EmbedqError | None:
 
 
 def of_system(error: OSError) -> SystemRefused:
-    """`what it was about: why (the system's words)`."""
+    """The error for an OSError, as `what it was about: why (the system's message)`."""
     refused, said = of_errno(error.errno), error.strerror or str(error) or type(error).__name__
     about = f"{_name(error.filename)}: " if error.filename is not None else ""
     return SystemRefused(_shortened(f"{about}{refused.why} ({said})"), hint=refused.hint)
 
 
 def of_file(error: OSError, path: object, what: str, hint: str = "") -> InputError:
-    """For a path that was named: `PATH cannot be written: …`. `hint`: what to do where the system's error tells too little."""
+    """The error for a named path: `PATH cannot be written: …`. `hint`: used if the system's error gives none."""
     refused = of_errno(error.errno)
     said = error.strerror or str(error)
     return InputError(_shortened(f"{path} cannot be {what}: {said}"), hint=f"{refused.hint}; {hint}" if hint else refused.hint)
@@ -194,7 +194,7 @@ def _of_postgres(error: BaseException, kinds: set[str]) -> EmbedqError | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Without what the address gave the driver, which it may quote."""
+    """The first line of the message, with parts of addresses masked, which drivers may quote."""
     return hide((str(error).strip().splitlines() or [type(error).__name__])[0], names=True)
 
 

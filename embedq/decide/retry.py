@@ -1,8 +1,7 @@
-"""When a failed task runs again. Values in, values out.
+"""When a failed task runs again. Pure functions.
 
-Jitter is *full jitter without its lowest tenth*: a wait is spread evenly over 10 % to 100 % of its bound. Plain full
-jitter starts at zero, and three retries that all fall on zero are spent before the fault had a chance to pass.
-`dice` is always a number in [0, 1) that the caller has thrown.
+Jitter is *full jitter without its lowest tenth*: a wait is spread evenly over 10 % to 100 % of its bound. Full jitter starts at zero, and
+three retries near zero would all happen before the fault is over. `dice` is a random number in [0, 1) from the caller.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class RetryAt:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The task has failed; `reason` is what an operator reads."""
+    """The task has failed; `reason` is shown to the operator."""
 
     reason: str
 
@@ -43,8 +42,8 @@ def wait_s(attempt: int, policy: RetryPolicy, dice: float) -> float:
 
 
 def after_failure(attempts: int, message: str, policy: RetryPolicy, now: datetime, dice: float) -> RetryAt | GiveUp:
-    """What becomes of a task whose run number `attempts` failed by its own fault. `max_retries=3` means four runs in all,
-    as Celery counts. A provider's fault never comes here (G6)."""
+    """What happens to a task whose run number `attempts` failed by its own fault. `max_retries=3` means four runs in total, as in Celery.
+    Not called for faults of a provider (G6)."""
     if attempts > policy.max_retries:
         return GiveUp(reason=f"gave up after {_runs(attempts)}: {message}")
     return RetryAt(at=now + timedelta(seconds=wait_s(attempts, policy, dice)), reason=message)
@@ -54,7 +53,7 @@ def doubling(base_s: float, number: int, cap_s: float) -> float:
     """The bound of wait number `number` (1 is the first), seconds."""
     if number < 1:
         raise ValueError(f"runs and faults are counted from 1, not {number}")
-    # Beyond 2^1000 a float overflows; every cap is reached long before.
+    # Limits the exponent, because a float overflows beyond 2^1000; every cap is reached before.
     return min(cap_s, base_s * 2.0 ** min(number - 1, 1000))
 
 

@@ -1,7 +1,7 @@
-"""Whether a provider still has the model that it had: what it makes of a harmless text (the canary) is compared with what it made before.
+"""Detects that a server has another model under the same name: its vector of a harmless text (the canary) is compared with the kept one.
 
-A server may have another model under the same name after an update or behind another address. Its vectors have the same length and mean
-something else, and no answer says so. Values in, values out; the kept vectors are in `store.canaries` (docs/why/canary.rst).
+This can happen after an update, or behind another address. The vectors have the same length but cannot be compared, and no answer shows it.
+Pure functions; the kept vectors are in `store.canaries` (docs/why/canary.rst).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import numpy as np
 
-# Rounding alone leaves 0.999 (`providers.answers.similar`). What is left to 0.97 is for the same weights in another precision, whose vectors can
-# still be compared with those that are stored.
+# Lowest cosine of the same model. Rounding alone stays above 0.999 (`providers.answers.similar`); the same weights in another precision
+# stay above 0.97, and their vectors can still be compared with stored ones.
 SAME: Final = 0.97
-# So often the canary is asked for before a vector is taken for another one: a provider may answer with noise.
+# Number of requests for the canary before a mismatch is concluded, because a provider's vectors may be noisy.
 LOOKS: Final = 3
-# A process looks so often, while it embeds (seconds); and so often again while what it found last was another vector.
+# Seconds between checks of a process while it embeds; and after a mismatch.
 LOOK_EVERY_S, LOOK_AGAIN_S = 120.0, 20.0
-# Of another process's find another process may look for itself when nobody has confirmed it for so long.
+# Seconds without confirmation after which a process may check a mismatch that another process found.
 UNCONFIRMED_S: Final = 3 * LOOK_AGAIN_S
 
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """A model that makes other vectors than before. `cosine`: of the two for the same text. `server`: host and port that the other came from, as
-    the `worker` that saw it is set up. `same_at`: when it made its usual one last, None when that is not known. Times are UTC."""
+    """A model whose vectors changed. `cosine`: between the old and new vector of the same text. `server`: host and port of the new one,
+    from the settings of `worker`, which saw it. `same_at`: time of the last matching vector, None if unknown. Times are UTC."""
 
     model_id: int
     model: str
@@ -40,7 +40,7 @@ class Swapped:
     same_at: datetime | None
 
     def told(self) -> str:
-        """What is wrong, in words."""
+        """The problem, as text."""
         return (
             f"{self.model} makes other vectors than before (cosine {self.cosine:.3f} for the same text): {self.server or 'its server'} has another model"
             f" under this name, as {self.worker or 'a worker'} saw; nothing is stored for it since {self.since:%Y-%m-%d %H:%M:%S} UTC, its tasks wait"
@@ -52,13 +52,13 @@ class Swapped:
             f"; what was embedded after {self.same_at:%Y-%m-%d %H:%M:%S} UTC may be of the other model" if self.same_at else ""
         )
         return (
-            "bring the former model back, and the tasks go on by themselves; for the new one: `embedq model add` under another name, build and activate"
+            "bring the former model back, and the tasks continue by themselves; for the new one: `embedq model add` under another name, build and activate"
             f" it. When it is the same model after all: `embedq model accept {self.model_id}`{suspect}"
         )
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two vectors of shape (dimensions,); 0 when one of them has no length, or their lengths differ."""
+    """The cosine of two vectors of shape (dimensions,); 0 if one is all zeros or their sizes differ."""
     import numpy as np
 
     if one.shape != other.shape:
@@ -69,12 +69,12 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def nearest(kept: np.ndarray, seen: Sequence[np.ndarray]) -> float:
-    """The cosine of the kept vector and the most similar of those that came for the same text now."""
+    """The highest cosine between the kept vector and those received now for the same text."""
     return max(cosine(kept, each) for each in seen)
 
 
 def is_same(kept: np.ndarray, seen: Sequence[np.ndarray]) -> bool:
-    """Whether what came now can be of the model that the kept vector is of. Noise is allowed for by as much as the answers themselves differ."""
+    """Whether the vectors received now can be of the kept vector's model. Differences among them are allowed for as noise."""
     found = nearest(kept, seen)
     noise = 1.0 - min((cosine(*pair) for pair in combinations(seen, 2)), default=1.0)
     return found >= SAME or 1.0 - found <= 2 * noise

@@ -1,5 +1,5 @@
 """The sections of a text: Markdown headings (`## Tea`), HTML headings (`<h2>Tea</h2>`), and titles with a line of punctuation below (Markdown,
-reStructuredText). What stands in a code block is no heading."""
+reStructuredText). Lines in code blocks are not headings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TAG: Final = re.compile(r"<[^<>]*>")
 UNDERLINE: Final = re.compile(r"([=\-~^\"'`+*#:.])\1{2,}\s*")
 
 
-# A text without any of these has no heading: most are told so at once.
+# A text that this does not match has no heading; a fast check for most texts.
 MAY_BE: Final = re.compile(r"#|<h[1-6]\b|([=\-~^\"'`+*#:.])\1{2,}", re.IGNORECASE)
-# How far behind a character the line below a title may end that still begins before it.
+# How far after a position the underline of a title that begins before it may end.
 LONGEST_LINE: Final = 1000
 
 
@@ -31,7 +31,7 @@ class Section(NamedTuple):
 
 
 def sections(text: str) -> list[Section]:
-    """In their order."""
+    """The sections of a text, in order."""
     found = _headings(text)
     ends = [
         next((later.starts_at for later in found[number + 1 :] if later.level <= each.level), len(text))
@@ -41,14 +41,14 @@ def sections(text: str) -> list[Section]:
 
 
 def section_of(text: str, title: str) -> Section | None:
-    """The first of that title, whatever its case."""
+    """The first section with that title, ignoring case; None if there is none."""
     wanted = " ".join(title.casefold().split())
     return next((each for each in sections(text) if " ".join(each.title.casefold().split()) == wanted), None)
 
 
 def path_at(text: str, position: int, longest: int = 200) -> list[str]:
-    """The titles of the sections that this character is in, the outermost first: what a reader has above it. Of more than `longest` characters the
-    outermost are left out."""
+    """The titles of the sections that contain this character, outermost first. The outermost are dropped while they have more than
+    `longest` characters together."""
     found = paths(text, position)
     titles = found[-1][1] if found else []
     while titles and sum(map(len, titles)) > longest:
@@ -57,7 +57,7 @@ def path_at(text: str, position: int, longest: int = 200) -> list[str]:
 
 
 def paths(text: str, until: int | None = None) -> list[tuple[int, list[str]]]:
-    """The character at which each section begins, and the titles that it is in from there on, its own as the last."""
+    """For each section: the character at which it begins, and the titles of the sections that contain it, its own last."""
     above: list[Section] = []
     found = []
     for each in _headings(text, until):
@@ -67,9 +67,9 @@ def paths(text: str, until: int | None = None) -> list[tuple[int, list[str]]]:
 
 
 def _headings(text: str, until: int | None = None) -> list[Section]:
-    """Without their ends; those that begin up to a character."""
+    """Headings (sections without their ends) that begin up to a character."""
     found: list[Section] = []
-    underlines: list[str] = []  # in the order in which they are first used: that is the order of their levels
+    underlines: list[str] = []  # underline characters in order of first use, which is the order of their levels
     last = len(text) if until is None else until
     if not MAY_BE.search(text, 0, last + LONGEST_LINE):
         return found
@@ -95,7 +95,7 @@ def _headings(text: str, until: int | None = None) -> list[Section]:
 
 
 def _marked(line: str, at: int) -> Section | None:
-    """A heading whose line says itself that it is one."""
+    """A heading marked on its own line."""
     if hashes := HASHES.fullmatch(line):
         return Section(hashes[2], len(hashes[1]), at, at)
     if tags := TAGS.match(line):

@@ -1,4 +1,4 @@
-"""Two verifications, before and after, compared. Values in, values out."""
+"""Compares two results of `verify`, before and after. A pure function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ COMPARED = ("wanted", "stored", "pending", "processing", "failed", "stale", "mis
 
 
 def compare(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """Two verifications: (fact, before, after) for each fact that is compared, and what must not have happened between them."""
+    """(fact, before, after) for each compared fact, and the changes that must not have happened."""
     rows = [(name, _count(before, name), _count(after, name)) for name in COMPARED]
     changed = {name: now - then for name, then, now in rows}
     problems = []

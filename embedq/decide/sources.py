@@ -1,4 +1,4 @@
-"""Sources: what state one is in, and which command mends it. Values in, values out."""
+"""Sources: the state of a source, and the command that repairs it. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from ..model import Source
 
-# SQLSTATEs as a reason ends with them: of the definition, which names what is not there any more, and not of a moment.
+# SQLSTATEs at the end of a reason that mean a wrong definition (a missing column, table or function), not a temporary error.
 OF_THE_DEFINITION = re.compile(r"\((42|0A)[0-9A-Z]{3}\)$")
 
 
 class SourceState(StrEnum):
-    """filling: the rows that were there when it was attached are being taken in. following: every write is followed. behind: a write was not,
-    and the comparison with the table has not mended it yet. orphaned: its table is gone."""
+    """filling: the rows that existed at the attach are being taken in. following: every write is followed. behind: a write was missed, and
+    the comparison has not repaired it yet. orphaned: the table was dropped."""
 
     FILLING = "filling"
     FOLLOWING = "following"
@@ -25,7 +25,7 @@ class SourceState(StrEnum):
 
 
 def state_of(source: Mapping[str, Any]) -> SourceState:
-    """`source`: a row as the store gives it."""
+    """The state of a source; `source`: a row of the store."""
     if source["table_now"] is None:
         return SourceState.ORPHANED
     if source["behind_since"] is not None:
@@ -34,7 +34,7 @@ def state_of(source: Mapping[str, Any]) -> SourceState:
 
 
 def source_of(row: Mapping[str, Any]) -> Source:
-    """As the client and the doors show it."""
+    """The source as the client, HTTP and the command line show it."""
     state, unreadable = state_of(row), int(row["outcome"].get("unreadable", 0))
     facts = {**row, "unreadable": unreadable, "example": row["outcome"].get("example")}
     wrong = state in (SourceState.BEHIND, SourceState.ORPHANED) or unreadable
@@ -57,7 +57,7 @@ def source_of(row: Mapping[str, Any]) -> Source:
 
 
 def what_is_wrong(source: Mapping[str, Any]) -> tuple[str, str]:
-    """What is wrong with a source that is orphaned, behind, or has rows that cannot be read; and the command that mends it."""
+    """The problem of a source that is orphaned, behind, or has unreadable rows; and the command that repairs it."""
     name, table = source["name"], f"{source['schema_name']}.{source['table_name']}"
     if source["table_now"] is None:
         return f"the table {table} of the source {name} is gone", f"embedq detach {name} --yes --reason …"
@@ -69,7 +69,7 @@ def what_is_wrong(source: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def command_of(given: Mapping[str, Any]) -> str:
-    """The command that attaches a table as it was attached; `given`: what was said then."""
+    """The command that attaches the table again; `given`: the options of the original attach."""
     words = [shlex.quote(str(given["table"]))]
     for option in ("title", "content", "where", "tenant", "metadata", "key", "name", "priority"):
         value = given.get(option)

@@ -1,4 +1,4 @@
-"""Spans of time as people write them."""
+"""Parses durations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds_of(age: str, field: str = "since") -> float:
-    """The seconds in 90s, 30m, 6h, 7d. Raises InputError, which names `field`."""
+    """Seconds of a duration such as 90s, 30m, 6h, 7d. Raises InputError, which names `field`."""
     try:
         seconds = float(age[:-1]) * UNITS[age[-1:]]
     except (ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""Numbers as a line of eight heights."""
+"""Draws numbers as a line of block characters of eight heights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """One character a value, scaled from zero to the largest; a blank where there is none."""
+    """One character a value, scaled from zero to the largest; a blank for None."""
     top = max((value for value in values if value is not None), default=0.0)
     return "".join(" " if value is None else BARS[_height(value, top)] for value in values)
 

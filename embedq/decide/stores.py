@@ -1,4 +1,4 @@
-"""What becomes of a task whose vectors were not stored, because the store already has vectors of a text with a higher number."""
+"""What to do with a task whose vectors were not stored because vectors of a newer text version are stored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Then(Enum):
-    """What its settle does instead."""
+    """What the settle does instead of completing the task."""
 
     CANCEL = "the article is gone"
     STORE = "it is the article's text: its numbers went back, after a restore"
@@ -15,7 +15,7 @@ class Then(Enum):
 
 
 def not_stored(mine: bytes, article: bytes | None, stored: bytes | None) -> Then:
-    """By the hashes of the text that was embedded, of the article's text now (None: it is gone) and of what is stored (None: nothing)."""
+    """Decide by three hashes: of the embedded text, of the article's current text (None: deleted) and of the stored text (None: nothing stored)."""
     if article is None:
         return Then.CANCEL
     if article == mine:

@@ -1,4 +1,4 @@
-"""What a switch from one mode to another means, from the table of modes alone."""
+"""Consequences of a switch between two modes."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def switched_off(before: Mode, after: Mode) -> frozenset[Delivery]:
 
 
 def begins_making_tasks(before: Mode, after: Mode) -> bool:
-    """What was written meanwhile has no task yet: reconcile."""
+    """Whether the switch starts making tasks; articles written before have none, so reconcile must run."""
     return makes_tasks(after) and not makes_tasks(before)

@@ -1,4 +1,4 @@
-"""How much may be done at once, and how fast, while an operator holds the work back. Values in, values out."""
+"""The operator's throttle: limits of rate, batch size and concurrency. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..errors import InputError
 
-# A rate is kept within every stretch of this length, not only over a minute: no burst of a minute's worth.
+# The rate is enforced in every period of this length, so that no burst of a minute's tasks occurs.
 STRETCH_S: Final = 10.0
 LONGEST_WAIT_S: Final = 60.0
 _SECONDS: Final = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
@@ -18,8 +18,8 @@ _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/\s*(s|sec|min|h))?")
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """`rate`: tasks claimed a minute, by all processes together. `batch`: tasks claimed at once. `concurrency`: batches under way
-    at once in one process. None: as the settings say."""
+    """`rate`: tasks claimed per minute, by all processes together. `batch`: tasks per claim. `concurrency`: concurrent batches of one
+    process. None: the settings apply."""
 
     rate: float | None = None
     batch: int | None = None
@@ -41,15 +41,15 @@ class Throttle:
         return min(wanted, self.batch) if self.batch else wanted
 
     def depth_of(self, wanted: int) -> int:
-        """How much may be with the broker: no more than one stretch, or messages would be handed back again and again."""
+        """Limit of the broker's depth: no more than one period's tasks, or messages would be handed back repeatedly."""
         return min(wanted, max(self.stretch_tasks, self.batch or 1)) if self.rate else wanted
 
     def wait_s(self, place: int) -> float:
-        """When the task at this place (1, 2, …) among those beyond the rate may be tried again."""
+        """Seconds until the task at this position (1, 2, …) among those beyond the rate may be claimed again."""
         return min(LONGEST_WAIT_S, 60.0 * place / self.rate) if self.rate else 0.0
 
     def data(self) -> dict[str, float | int]:
-        """As the live row keeps it."""
+        """The throttle as JSON for the live row."""
         named = {"rate_per_min": self.rate, "batch": self.batch, "concurrency": self.concurrency}
         return {key: value for key, value in named.items() if value is not None}
 
@@ -60,7 +60,7 @@ class Throttle:
 
 
 def throttle_of(kept: Any) -> Throttle:
-    """From the live row, which a hand may have written: what makes no sense counts as not said."""
+    """From the live row, which may have been edited by hand: invalid values are ignored."""
     given: Mapping[str, Any] = kept if isinstance(kept, Mapping) else {}
     return Throttle(_positive(given.get("rate_per_min")), _whole(given.get("batch")), _whole(given.get("concurrency")))
 
@@ -74,7 +74,7 @@ def _whole(value: Any) -> int | None:
 
 
 def rate_per_min(text: str) -> float:
-    """`600/min`, `10/s`, `5000/h`, or a bare number, which is a minute's. Raises InputError."""
+    """`600/min`, `10/s`, `5000/h`, or a bare number, per minute. Raises InputError."""
     found = _RATE.fullmatch(text.strip())
     if found is None or float(found[1]) <= 0:
         raise InputError(f"{text!r} is not a rate", hint="write 600/min, 10/s or 5000/h")

@@ -1,9 +1,9 @@
-"""How many tokens a text is likely to be. Nothing is downloaded to find out, so it is an estimate.
+"""Estimates the number of tokens of a text, without a tokenizer.
 
-English is near a quarter token per byte of UTF-8 with the vocabularies in use. What they have few words for costs more: digits, punctuation
-and capitals (identifiers, tables, encoded data), and other scripts, most of all Hangul and emoji. Sizes are counted in eighths of a token:
-two for each byte, and more for bytes of these classes. The weights were measured with the vocabularies of BERT, cl100k and o200k on twenty
-kinds of text: none of them had more than 1.7 times the estimate.
+English has about a quarter token per byte of UTF-8 with common vocabularies. Text that vocabularies cover less has more: digits,
+punctuation and capitals (identifiers, tables, encoded data), and other scripts, most of all Hangul and emoji. Sizes are counted in eighths
+of a token: two per byte, and more for bytes of these classes. The weights were measured with the vocabularies of BERT, cl100k and o200k on
+twenty kinds of text: none of them had more than 1.7 times the estimate.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 EIGHTHS: Final = 8
-# For what is counted in bytes alone, by PostgreSQL.
+# For sizes that PostgreSQL counts in bytes only.
 BYTES_PER_TOKEN: Final = 4
 _DENSE: Final = bytes(set(range(0x21, 0x7F)) - set(b"abcdefghijklmnopqrstuvwxyz"))
 _LEADS, _HANGUL, _ASTRAL = (bytes(range(*bounds)) for bounds in ((0xC3, 0xF5), (0xEA, 0xEE), (0xF0, 0xF5)))
 
 
 def _marks(*classes: tuple[bytes, int]) -> bytes:
-    """A table for bytes.translate: which class a byte is of."""
+    """A table for bytes.translate that maps a byte to its class."""
     table = bytearray(256)
     for members, number in classes:
         for member in members:
@@ -28,7 +28,7 @@ def _marks(*classes: tuple[bytes, int]) -> bytes:
 
 _OTHER, _OF_DENSE, _OF_LEAD, _OF_HANGUL, _OF_ASTRAL = range(5)
 _CLASSES: Final = _marks((_DENSE, _OF_DENSE), (_LEADS, _OF_LEAD), (_HANGUL, _OF_HANGUL), (_ASTRAL, _OF_ASTRAL))
-# What one byte of a class costs above two.
+# Eighths that a byte of each class counts in addition to two.
 _MORE: Final = {_OF_LEAD: 2, _OF_HANGUL: 6, _OF_ASTRAL: 8, _OF_DENSE: 3}
 
 
@@ -42,5 +42,5 @@ def eighths(text: str) -> int:
 
 
 def estimate_tokens(text: str) -> int:
-    """Rounded up, and at least one: an empty input is charged too."""
+    """Estimated tokens, rounded up; at least one, because providers charge for empty inputs too."""
     return max(1, -(-eighths(text) // EIGHTHS))

@@ -1,4 +1,4 @@
-"""How texts are put into requests, and how the culprits in a refused request are found. Positions in, positions out."""
+"""How texts are grouped into requests, and how the inputs that cause a refusal are found by halving. Works on positions only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Protocol, assert_never
 
 
 class Sized(Protocol):
-    """Anything that knows how many tokens it is likely to be."""
+    """Anything with an estimated number of tokens."""
 
     @property
     def tokens(self) -> int: ...
 
 
 class Verdict(Enum):
-    """How a request with a batch ended. `INTERRUPTED`: neither its inputs' merit nor their fault (the provider is busy)."""
+    """How a request with a batch ended. `INTERRUPTED`: it says nothing about the inputs (the provider is busy)."""
 
     OK = auto()
     REFUSED = auto()
@@ -25,7 +25,7 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class Found:
-    """Where each position ended. `left` is what was not decided because a request was interrupted; in order."""
+    """The result for each position. `left`: undecided because a request was interrupted; in order."""
 
     ok: list[int] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
@@ -35,8 +35,8 @@ class Found:
 def plan(items: Sequence[Sized], max_inputs: int, max_tokens: int) -> list[list[int]]:
     """Batches of positions in `items`, order kept, each position exactly once, no batch empty.
 
-    A batch holds at most `max_inputs` items and `max_tokens` estimated tokens; an item larger than that stands alone, so
-    that its refusal is charged to nobody else. Raises ValueError when a limit is below 1.
+    A batch holds at most `max_inputs` items and `max_tokens` estimated tokens; an item larger than that is a batch of its own, so that its
+    refusal is not charged to others. Raises ValueError when a limit is below 1.
     """
     batches: list[list[int]] = []
     while (begin := batches[-1][-1] + 1 if batches else 0) < len(items):
@@ -45,7 +45,7 @@ def plan(items: Sequence[Sized], max_inputs: int, max_tokens: int) -> list[list[
 
 
 def next_batch(items: Sequence[Sized], begin: int, max_inputs: int, max_tokens: int) -> list[int]:
-    """The positions of the batch that begins with `begin`, by the same limits: for a caller whose limits change on the way."""
+    """The positions of the batch that begins at `begin`, by the same limits: for callers whose limits change between batches."""
     if max_inputs < 1 or max_tokens < 1:
         raise ValueError(f"a batch must be allowed an input and a token, not {max_inputs} and {max_tokens}")
     end, room = begin + 1, max_tokens - items[begin].tokens
@@ -61,12 +61,12 @@ def halves(batch: Sequence[int]) -> tuple[list[int], list[int]]:
 
 
 def isolate(batch: Sequence[int]) -> Generator[list[int], Verdict, Found]:
-    """Sort a batch into what the provider takes and what it refuses, by halving what is refused.
+    """Find which inputs of a batch the provider accepts and which it refuses, by halving refused parts.
 
-    Yields the positions of the next request and is sent its Verdict; returns Found. The whole batch comes first, so an
-    innocent batch costs one request. Every refused position has been refused on its own: nothing is concluded from its
-    neighbours, because a request may be refused for its size and both of its halves be taken. k culprits among n cost at
-    most 1 + 2 k (1 + log2 n) requests. An interruption ends it: a busy provider is not asked for the other half.
+    Yields the positions of the next request and is sent its Verdict; returns Found. The whole batch is tried first, so a batch without a
+    refused input costs one request. A position counts as refused only when a request with it alone was refused, because a request may be
+    refused for its size and both halves be accepted. k refused inputs among n cost at most 1 + 2 k (1 + log2 n) requests. An interruption
+    ends it: a busy provider is not asked for the other half.
     """
     found = Found()
     waiting = [list(batch)] if batch else []

@@ -1,11 +1,10 @@
-"""A long text -> chunks that a model can take, each a stretch of the text as it stands.
+"""Splits a long text into chunks that fit a model; each chunk is a contiguous part of the text, unchanged.
 
-Where to cut is decided by the text around the cut and by nothing else, so that an edit changes the chunks beside it and
-leaves the others as they were, vectors included. Packing each chunk as full as it goes would move every later cut along
-with the first. Instead, of the places in the second half of the room a chunk has, the best kind is taken (before a
-heading, between paragraphs, after a sentence, at a line's end, between words), and among equals the one whose following
-text has the highest checksum. Two readings of the same text that began at different places soon meet at such a place, and
-agree from there on. The price: chunks are three quarters full on average. A code block or table that fits into a chunk is not cut.
+Content-defined cuts: a cut depends only on the text around it, so an edit changes the chunks beside it and the others keep their vectors.
+(Filling each chunk completely would move every later cut.) A cut is searched in the second half of a chunk's size: the best kind of place
+is taken (before a heading, between paragraphs, after a sentence, at a line's end, between words), and among places of one kind the one
+whose following text has the highest checksum. After an edit the cuts soon coincide with the earlier ones again. The cost: chunks are three
+quarters full on average. A code block or table that fits into a chunk is not cut.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ LINE: Final = re.compile(r"()\n")
 WORD: Final = re.compile(r"()\s")
 KINDS: Final = (HEADING, PARAGRAPH, SENTENCE, LINE, CLAUSE, WORD)
 
-# Headings take no more than this part of a chunk.
+# Largest part of a chunk that headings may take.
 PART_FOR_HEADINGS: Final = 8
 SOMETHING: Final = re.compile(r"\S")
-# How far past the room a pattern may look to see that a place at its very end is one.
+# Characters beyond the size limit that a pattern may read, so that it also matches at the limit.
 LOOK_AHEAD: Final = 130
 COMPARED: Final = 32
 COMBINING: Final = frozenset(("Mn", "Mc", "Me"))
@@ -74,9 +73,9 @@ class Chunk(NamedTuple):
 def chunk(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
     """The text in chunks of at most `max_tokens` estimated tokens (decide.tokens), in order; none for a blank text.
 
-    Everything but white space is in a chunk, and no chunk begins or ends with white space. A text that fits is one
-    chunk. From the second chunk on, each begins with up to `overlap_tokens` (at most a quarter of `max_tokens`) of the
-    one before, from the beginning of a sentence, else of a word, else, where nothing is spaced, of a character. Takes
+    All text except white space between chunks is in a chunk; no chunk begins or ends with white space. A text that fits is one chunk. From
+    the second chunk on, each begins with up to `overlap_tokens` (at most a quarter of `max_tokens`) of the
+    one before, beginning at a sentence, else at a word, else (in text without spaces) at a character. Takes
     time in proportion to the text's length. Raises ValueError when `max_tokens` is below 1 or `overlap_tokens` below 0.
     """
     if max_tokens < 1 or overlap_tokens < 0:
@@ -93,8 +92,8 @@ def chunk(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
 
 
 def chunk_with_headings(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
-    """As `chunk`; from the second on, each has the headings above it as its head, within the same size. The outermost are left out where they
-    take more than a part of it."""
+    """As `chunk`; from the second chunk on, the headings above it are its head and count towards its size. The outermost headings are
+    dropped when they would take too large a part."""
     room = max_tokens // PART_FOR_HEADINGS
     above = paths(text) if eighths(text.strip()) > max_tokens * EIGHTHS else []
     if not above:
@@ -107,7 +106,7 @@ def _head(above: Sequence[tuple[int, list[str]]], part: Chunk, room: int) -> str
     place = bisect_right(above, part.start, key=lambda section: section[0]) - 1
     titles = above[place][1] if place >= 0 else []
     if place >= 0 and above[place][0] == part.start:
-        titles = titles[:-1]  # it begins with this one itself
+        titles = titles[:-1]  # the chunk begins with this heading
     while titles and estimate_tokens(" > ".join(titles) + "\n\n") > room:
         titles = titles[1:]
     return " > ".join(titles) + "\n\n" if titles else ""
@@ -161,14 +160,14 @@ def _checksum(text: str, position: int, length: int) -> int:
 
 
 def _cut_between_characters(text: str, start: int, last: int) -> int:
-    """For a stretch without any white space: in its last quarter, the place with the highest checksum."""
+    """The cut in text without white space: in the last quarter, the place with the highest checksum."""
     first = max(start + 1, last - (last - start) // 4)
     places = [place for place in range(first, last + 1) if not _is_one_character(text[place - 1], text[place])]
     return max(places, key=lambda place: _checksum(text, place, 8), default=last)
 
 
 def _is_one_character(before: str, after: str) -> bool:
-    """Whether a reader sees one character where the text has two: an accent, a joined emoji, a flag, a surrogate pair, a Thai syllable's vowel."""
+    """Whether the code points on both sides form one visible character: an accent, a joined emoji, a flag, a surrogate pair, a Thai vowel."""
     if after < "\u0300":
         return False
     if before in VOWELS_BEFORE or after in VOWELS_BEHIND:
@@ -181,14 +180,14 @@ def _is_one_character(before: str, after: str) -> bool:
 
 
 def _overlap_start(text: str, before: int, body: int, room: int) -> int:
-    """Where the chunk whose own text begins at `body` takes up the one that began at `before`."""
+    """Where the overlap of the chunk at `body` with the chunk that began at `before` starts."""
     earliest = _first_that_fits(text, before + 1, body, room)
     for kind in (SENTENCE, WORD):
         found = kind.search(text, earliest - 1, body)
         if found and (begin := _next_character(text, found.end())) < body:
             return begin
     if WORD.search(text, earliest, body):
-        return body  # the word before is longer than the overlap: half of it would say nothing
+        return body  # the word before is longer than the overlap, and part of a word has no meaning
     while earliest < body and _is_one_character(text[earliest - 1], text[earliest]):
         earliest += 1
     return earliest

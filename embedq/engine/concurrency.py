@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from ..decide.throttle import Throttle
 
 LOOK_EVERY_S = 1.0
-# How long normal batches yield to urgent ones at most, in seconds: before they begin a batch, and before they store one, which is paid for already.
+# Longest time in seconds that normal batches yield to urgent ones: before they begin, and before they store vectors, which are paid for already.
 GIVE_WAY_S, STORE_GIVES_WAY_S = 0.1, 0.03
 
 
@@ -25,7 +25,7 @@ class Gate:
 
     @contextmanager
     def entered(self) -> Iterator[Throttle]:
-        """Yields to urgent batches, waits for a free place; yields the throttle under which this batch runs."""
+        """Waits for urgent batches (bounded), then for a free place; the context value is the throttle for this batch."""
         self.give_way(GIVE_WAY_S)
         throttle = self._wait()
         try:
@@ -66,5 +66,5 @@ class Gate:
                 if not throttle.concurrency or self.inside < throttle.concurrency or self.stopping.is_set():
                     self.inside += 1
                     return throttle
-                # With a time-out: the operator may raise the limit while a batch takes a minute.
+                # With a time-out, because the operator may raise the limit meanwhile.
                 self._changed.wait(LOOK_EVERY_S)

@@ -1,4 +1,4 @@
-"""The way of a task: claim, load, plan, embed, settle. The same for both deliveries.
+"""Claim, load, plan, embed and settle tasks; the same for both deliveries.
 
 Three short transactions and none around the provider (G8): the claim commits before the request is sent, the
 settle begins after the answer came. A settle changes only tasks whose lease and claim number are still its own.
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUSPECT_AFTER_LOSSES = 2
-# What a message names waits so long for the provider's budget before it goes back to the table.
+# Longest wait for the rate limit with tasks that a message names; then they go back to the table.
 BUDGET_PATIENCE_S = 15.0
 LONGEST_NAP_S = 2.0
 
 
 class Engine:
-    """`providers` makes the provider of a model, once per process."""
+    """`providers(model)` makes a provider; it is called once per model and process."""
 
     def __init__(
         self,
@@ -93,15 +93,15 @@ class Engine:
         return report
 
     def _give_back(self, ids: Sequence[int], report: Report, throttle: Throttle) -> None:
-        """Celery will acknowledge the message: release the tasks that this worker did not claim. What a mode, a
-        stop or a pause forbids stays as it is; the steward frees it when its message is missed."""
+        """Celery will acknowledge the message: release the tasks that this worker did not claim. Tasks that a mode, a stop or a pause
+        forbids to claim are not released here; the steward frees them when it finds no message for them."""
         if not report.claimed and (self._limited or self.worker.stopping.is_set()):
             self.store.tasks.free(ids)
         elif throttle:
             self.store.throttles.put_off(ids, throttle)
 
     def run_overdue(self, fallback_s: float, priorities: Sequence[Priority] = tuple(Priority)) -> Report:
-        """In hybrid mode, for a poller: what the broker has not delivered for `fallback_s` seconds."""
+        """In hybrid mode, for a poller: claim and embed tasks that the broker has not delivered for `fallback_s` seconds."""
         if self.worker.stopping.is_set():
             return Report()
         with self.gate.entered():
@@ -112,7 +112,7 @@ class Engine:
     def _embed_and_settle(self, claimed: Sequence[Claimed], began_ns: int) -> Report:
         report = Report(claimed=len(claimed))
         self.worker.counters["claimed"] += len(claimed)
-        # The last request begins early enough to end while the tasks are still held.
+        # Start no request that could end after the time for which tasks may be held.
         deadline = time.monotonic() + self.timeout_s - max(self.timeout_s / 10, self.request_timeout_s)
         with tracing.batch(claimed, began_ns) as batch:
             for together in _apart(claimed):
@@ -125,7 +125,7 @@ class Engine:
         return report
 
     def claim(self, request: TheseTasks | NextDue | NextUrgent) -> list[Claimed]:
-        """Claim what may be claimed now. While only the rate limit forbids it, wait for that without holding a task."""
+        """Claim what may be claimed now. If only the throttle's rate forbids it, wait without holding a task."""
         give_up = time.monotonic() + (BUDGET_PATIENCE_S if isinstance(request, TheseTasks) else LONGEST_NAP_S)
         while not (claimed := self._claim(request)) and self._limited and time.monotonic() < give_up:
             nap_s = self.store.providers.spent_s(request.ids if isinstance(request, TheseTasks) else None)
@@ -206,7 +206,7 @@ class Engine:
         return Outcome(plan.task, TaskStatus.COMPLETED, charged=True, stored=stored(plan, answers), usage=bill)
 
     def prepare(self) -> None:
-        """Make the active model's provider before the first task comes: importing an SDK takes as long as ten requests."""
+        """Make the active model's provider before the first task arrives: its imports take as long as ten requests."""
         try:
             if (active := self.store.models.active()) is not None:
                 self.asker(active.id)

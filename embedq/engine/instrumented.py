@@ -75,7 +75,7 @@ class MeasuredProvider:
 
     @property
     def limits(self) -> Limits:
-        """As they are now: a provider learns them."""
+        """The current limits; a provider lowers them when its server refuses a size."""
         return self.inner.limits
 
     def embed(self, texts: Sequence[str]) -> Embedded:
@@ -109,4 +109,5 @@ class MeasuredProvider:
 
 
 def measured(make: Callable[[Model], Provider]) -> Callable[[Model], Provider]:
+    """Wrap a provider factory, so that its providers are measured and traced."""
     return lambda model: MeasuredProvider(make(model))

@@ -1,4 +1,5 @@
-"""Whether a model may be asked and its answers stored now: its provider's circuit is closed, and it makes the vectors that it made before."""
+"""Whether requests may be sent to a model and its answers stored: its provider's circuit is closed, and its vectors are those of the
+registered model."""
 
 from __future__ import annotations
 
@@ -17,18 +18,18 @@ from .sameness import Sameness
 if TYPE_CHECKING:
     from ..store import Store
 
-# After so long what is known of the model is looked at again before vectors are stored.
+# After a batch that took longer, the state in the table is read again before vectors are stored.
 LONG_BATCH_S = 1.0
 
 
 class ModelGate:
-    """None: go ahead; otherwise the reason why tasks wait, and `report.wait_s` is set."""
+    """Each check returns None if the batch may continue; otherwise the reason why its tasks wait, and it sets `report.wait_s`."""
 
     def __init__(self, store: Store, provider: ProviderCircuit, sameness: Sameness, dice: Callable[[], float]) -> None:
         self.store, self.provider, self.sameness, self.dice = store, provider, sameness, dice
 
     def admit(self, asker: Asker, report: Report) -> str | None:
-        """Before texts are asked for."""
+        """Check before a batch is sent."""
         model = asker.provider.model
         state, swapped = self.store.providers.gate(model.provider, model.id)
         if state is not None and circuit(state) is not Circuit.CLOSED and (why := self.provider.probe(asker, state, report)):
@@ -37,7 +38,7 @@ class ModelGate:
         return self._looked(asker, report, lambda: self.sameness.hindrance(asker, known))
 
     def seen(self, asker: Asker, answers: Answers, report: Report, began: float) -> str | None:
-        """After texts were asked for: by the canary that went along, and of a batch that took long by what others have seen meanwhile."""
+        """Check after the answer: by the canary's vector in it and, after a long batch, by what other processes have recorded meanwhile."""
         if not any(had.share for had in answers.had.values()):
             return None
         try:

@@ -1,4 +1,4 @@
-"""The outcome of a task that is not embedded: without a request, after a fault, handed back."""
+"""Outcomes of tasks that are not embedded: skipped, failed, waiting, handed back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def without_asking(task: Claimed) -> Outcome | None:
 
 
 def left_over(task: Claimed, answers: Answers, wait_s: float) -> Outcome:
-    """What was not asked for: the provider is at fault, or its budget is spent, or this worker stops."""
+    """The outcome of a task without an answer: the provider is at fault, its rate limit is used up, or this worker stops."""
     if answers.busy is not None:
         return waiting(task, wait_s, str(answers.busy))
     if answers.later is not None:

@@ -22,7 +22,7 @@ class Pacer:
 
     @contextmanager
     def turn(self, stop: Callable[[], bool]) -> Iterator[bool]:
-        """Waits until fewer requests are under way than the pace allows. Yields False when `stop()` came first."""
+        """Wait until fewer requests are under way than the pace allows. The context value is False if `stop()` returned true first."""
         with self._changed:
             while not (allowed := self.inside < self.pace.at_once) and not stop():
                 self._changed.wait(LOOK_EVERY_S)

@@ -1,4 +1,4 @@
-"""The circuit breaker in front of a provider, shared by all processes: its rule is `decide/circuit_breaker`, its state `store/providers`."""
+"""The circuit breaker of a provider, shared by all processes. Its rules are in `decide/circuit_breaker`, its state in `store/providers`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ log = logging.getLogger(__name__)
 
 
 class ProviderCircuit:
+    """The circuit breakers of all providers, for the threads of one process."""
+
     def __init__(self, store: Store, worker: Worker, request_timeout_s: float, dice: Callable[[], float]) -> None:
         self.store, self.worker = store, worker
         self.request_timeout_s, self.dice = request_timeout_s, dice
 
     def probe(self, asker: Asker, state: ProviderState, report: Report) -> str | None:
-        """After a fault one process probes the provider; tasks of the others wait for the result. None: requests may be sent; otherwise
-        the reason why not, and `report.wait_s` is set."""
+        """After a fault one process probes the provider, and tasks of the others wait for the result. None: requests may be sent; otherwise
+        the reason, and `report.wait_s` is set."""
         provider = asker.provider.model.provider
         if circuit(state) is Circuit.OPEN:
             report.wait_s = state.left_s
@@ -50,10 +52,10 @@ class ProviderCircuit:
     def _recovered(self, provider: str) -> None:
         self.worker.said.pop(f"{FAULT}{provider}", None)
         if self.store.providers.well(provider):
-            self.store.audit.write("provider", f"provider {provider} is well again", provider=provider)
+            self.store.audit.write("provider", f"provider {provider} works again", provider=provider)
 
     def pause(self, provider: str, busy: ProviderBusy) -> float:
-        """Open the circuit; for how many seconds."""
+        """Open the circuit; returns for how many seconds."""
         self.worker.said[f"{FAULT}{provider}"] = str(busy)[:WORDS]
         pause_s = next_pause_s(self.store.providers.state(provider), busy.retry_after_s, self.dice())
         paused = self.store.providers.pause(provider, pause_s, f"{busy} (next: {busy.hint})")
@@ -68,11 +70,11 @@ class ProviderCircuit:
         return paused.pause_s
 
     def paused(self, tasks: Sequence[Claimed], provider: str, busy: ProviderBusy, report: Report) -> list[Outcome]:
-        """Open the circuit; the outcomes of tasks that were not asked for."""
+        """Open the circuit; returns the outcomes of the tasks that were not sent."""
         why = self.held_back(provider, busy, report)
         return [waiting(task, report.wait_s, why) for task in tasks]
 
     def held_back(self, provider: str, busy: ProviderBusy, report: Report) -> str:
-        """Open the circuit; why tasks wait."""
+        """Open the circuit; returns the reason why tasks wait."""
         report.wait_s, report.busy = self.pause(provider, busy), busy
         return str(busy)

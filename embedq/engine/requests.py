@@ -1,11 +1,11 @@
 """Requests to a provider, and which tasks are charged an attempt when it does not answer with vectors (G6).
 
-The *canary* decides: a harmless text that any provider embeds. When a request fails in a way that its inputs may be to
-blame for and the canary is embedded, the fault travels with the inputs, which are halved until the culprit stands
-alone. When the canary fails too, the provider is at fault and nobody is charged (docs/why/canary.rst).
+The *canary*, a harmless text that any provider embeds, decides. When a request fails in a way that its inputs may have caused and the
+canary is embedded, the inputs are the cause: the batch is halved until the input is found. When the canary fails too, the provider is at
+fault and no task is charged (docs/why/canary.rst).
 
-How much is asked for at once follows the provider: what its answers have taught of its limits (`providers.dialect`), and how long they
-take (`decide.pace`).
+The size of requests adapts to the provider: to the limits that its refusals name (`providers.dialect`), and to the time that answers take
+(`decide.pace`).
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ if TYPE_CHECKING:
 
 CANARY = "embedq asks whether this provider is well"
 CANARY_HOLDS_S = 5.0
-# So many texts in a row that had to be cut say something of the provider's limit, and not of the texts.
+# After this many cut texts the provider's limit is taken to be lower than its table says.
 CUTS_TEACH = 20
 
 
 class Text(NamedTuple):
-    """One input of a request, with its estimated size and that of what is put before it."""
+    """One input of a request. `tokens`: its estimated size, prefix included."""
 
     text: str
     tokens: int
 
 
 class Had(NamedTuple):
-    """The result for one position: vector of shape (dimensions,), float32; tokens charged; its share of a request, 0 when none was made."""
+    """The result for one position: vector of shape (dimensions,), float32; tokens charged; its share of a request, 0 when no request was
+    needed for it (a stored vector, an equal text)."""
 
     vector: np.ndarray
     tokens: int = 0
@@ -53,8 +54,8 @@ class Had(NamedTuple):
 
 @dataclass(slots=True)
 class Answers:
-    """What became of each position. `busy` says why `left` was not answered: the provider's fault; or `later`: its budget is spent;
-    or neither: we were stopped."""
+    """The result for each position. Why `left` was not answered: `busy` is the provider's fault; `later`: the rate limit is used up;
+    neither: `stop()`."""
 
     had: dict[int, Had] = field(default_factory=dict)
     refused: dict[int, Fault] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class Answers:
 
 
 class Asker:
-    """Asks one provider. Used by several threads; they share the time of the last successful probe."""
+    """Sends requests to one provider. Threads share it, with the time of the last successful probe."""
 
     def __init__(
         self,
@@ -88,16 +89,17 @@ class Asker:
 
     @property
     def max_input_tokens(self) -> int:
-        """Of one text, estimated: less than the provider's limits say, once several texts had to be cut."""
+        """Largest size of one text, estimated; lower than the provider's limit once several texts had to be cut."""
         longest = self.provider.limits.max_input_tokens
         return min(longest, max(self._cut_to)) if len(self._cut_to) >= CUTS_TEACH else longest
 
     def cut(self, tokens: int) -> None:
-        """A text was refused and is cut into pieces of so many tokens."""
+        """Record that a refused text is cut into pieces of `tokens` tokens."""
         self._cut_to = [*self._cut_to, tokens][-CUTS_TEACH:]
 
     def too_large(self, taken: Sequence[int], tokens: int) -> None:
-        """A batch was refused without a word about sizes, and none of its inputs was at fault; `taken`: the largest part that was answered."""
+        """Lower the batch size: a batch was refused without naming a size, and each of its inputs was accepted in a smaller one. `taken`:
+        the largest part that was answered."""
         if len(taken) > 1:
             self.batch_size = min(self.batch_size, len(taken))
         elif taken:
@@ -115,8 +117,8 @@ class Asker:
     def ask(
         self, texts: Sequence[str], stop: Callable[[], bool], priority: Priority = Priority.NORMAL, *, with_canary: bool = False
     ) -> Answers:
-        """Ask for every text, in as many requests as it takes; before each, `stop()` may end it, or the budget of this priority. `with_canary`: the
-        canary goes along, behind the first; its vector is kept here and is none of the answers."""
+        """Embed all texts, in as many requests as needed. `stop()` and the rate limit of this priority are checked before each request.
+        `with_canary`: the canary is sent as the second input; its vector is kept in `canary_vector` and is not among the answers."""
         overhead = self.provider.limits.overhead_tokens
         items = [Text(text, estimate_tokens(text) + overhead) for text in (_with_canary(texts) if with_canary else texts)]
         asking, begin = _Asking(self, items, stop, priority, beside=with_canary and self._takes_one_more), 0
@@ -128,7 +130,7 @@ class Asker:
 
     @property
     def _takes_one_more(self) -> bool:
-        """Whether a request may have one input more than a batch: the size of batches is our choice, unless the server has made it smaller."""
+        """Whether a request may have one input more than a batch: only while the configured batch size, and no limit of the server, bounds it."""
         return self.batch_size == self.wanted_inputs < self.provider.limits.max_inputs
 
     def _without_canary(self, answers: Answers) -> Answers:
@@ -142,7 +144,7 @@ class Asker:
         )
 
     def canary(self, since: float = float("inf")) -> ProviderBusy | None:
-        """None when the provider embeds a harmless text, else its fault. A probe that succeeded after `since` (wall clock) counts."""
+        """None when the provider embeds the canary, else its fault. A successful probe at or after `since` (by `clock`) is reused."""
         if self.probed_at >= since:
             return None
         try:
@@ -167,7 +169,7 @@ class Asker:
         return vector
 
     def await_place(self, tokens: int, priority: Priority) -> Later | None:
-        """Wait until the rate limit admits this request; when that is too far off, claims pause, and the answer says for how long."""
+        """Wait until the rate limit admits this request. If that takes too long, claims pause; returns for how long."""
         if self.budget is None:
             return None
         try:
@@ -182,7 +184,7 @@ class Asker:
         return place
 
     def call(self, texts: Sequence[str]) -> Embedded:
-        """The provider's `embed`; what it was not supposed to raise (a plug-in's own error) is its fault, not a crash of ours."""
+        """The provider's `embed`; any other exception (of a plug-in) becomes ProviderBusy."""
         try:
             return self.provider.embed(texts)
         except Fault:
@@ -196,7 +198,7 @@ class Asker:
             ) from surprise
 
 
-# Where the canary goes along: in the first request, unless that takes one text alone, which then is not delayed.
+# The canary's position: in the first request, but behind the first text, which is not delayed when a request takes one text only.
 BEHIND = 1
 
 
@@ -205,7 +207,7 @@ def _with_canary(texts: Sequence[str]) -> list[str]:
 
 
 def _of_text(place: int) -> int:
-    """Its place among the texts alone."""
+    """The position of a text with the canary left out."""
     return place - (place > BEHIND)
 
 
@@ -247,7 +249,7 @@ class _Asking:
             return self.asked(positions) if allowed else Verdict.INTERRUPTED
 
     def too_large(self, positions: Sequence[int]) -> bool:
-        """Whether it is known by now, as it was not when the batch was planned, that this would be refused."""
+        """Whether a limit learnt since the batch was planned says that this request would be refused."""
         tokens = [self.items[position].tokens for position in positions]
         limits = self.asker.provider.limits
         longest = limits.max_input_tokens + limits.overhead_tokens
@@ -281,7 +283,7 @@ class _Asking:
         return self.asker.call([self.items[position].text for position in positions])
 
     def keep(self, positions: Sequence[int], embedded: Embedded) -> None:
-        """The tokens that were charged are divided by the estimates, so that they add up."""
+        """Distribute the charged tokens in proportion to the estimates; the parts add up to the total."""
         estimated = sum(self.items[position].tokens for position in positions)
         share, before, told = 1 / len(positions), 0, 0
         for position, vector in zip(positions, embedded.vectors, strict=True):
@@ -291,8 +293,7 @@ class _Asking:
             self.answers.had[position] = Had(vector, tokens, share)
 
     def suspect(self, positions: Sequence[int], busy: ProviderBusy) -> Verdict:
-        """The same once more, in case it passes; then the canary decides. After a time-out it is not repeated: the server may still be busy
-        with the first."""
+        """Repeat the request once, then let the canary decide. Not repeated after a time-out, because the server may still be working on it."""
         if busy.cause == Cause.NO_ANSWER_IN_TIME:
             self.asker.pacer.timed_out(sum(self.items[position].tokens for position in positions))
         elif not self.tried_twice:
@@ -311,7 +312,8 @@ class _Asking:
         return Verdict.REFUSED
 
     def since(self, positions: Sequence[int], fault: Fault) -> float:
-        """How old a successful probe may be. Before a text is charged for what may be the provider's fault, the probe must be newer than its request."""
+        """The earliest time of a successful probe that still counts. Before a text is charged for a fault that may be the provider's, the
+        probe must be newer than its request."""
         if isinstance(fault, ProviderBusy) and len(positions) == 1:
             return self.asked_at
         return self.asker.clock() - CANARY_HOLDS_S

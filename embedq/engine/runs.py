@@ -1,4 +1,4 @@
-"""What an engine is asked to claim, and the report of a run."""
+"""What a run of the engine claims, and its report."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class NextDue:
 
 @dataclass(frozen=True, slots=True)
 class NextUrgent:
-    """What a Celery worker's thread for urgent tasks claims: also tasks that are with the broker."""
+    """What a Celery worker's thread for urgent tasks claims: also tasks whose message is with the broker."""
 
 
 @dataclass(slots=True)
 class Report:
-    """How one run went. `wait_s` is set when the provider was at fault: how long its tasks wait."""
+    """The result of one run. `wait_s`: seconds that tasks wait because the provider was at fault; None otherwise."""
 
     claimed: int = 0
     settled: Counter[str] = field(default_factory=Counter)

@@ -1,8 +1,8 @@
-"""Whether the providers of a process still have the models that they had: looked at before anything is stored (`decide.sameness`).
+"""Checks, before vectors are stored, that the server still has the model that made the stored vectors (`decide.sameness`).
 
-Each process looks at first, after each probe of its own and at times, because its server may be another than the others'. The canary goes
-along with the texts of a batch then, so that a look costs no request. What one finds holds for all: the register has it, and nothing more
-is stored for that model (docs/why/canary.rst).
+Each process checks at its start, after each of its probes and at intervals, because its server may differ from the others'. For a check the
+canary is sent in the same request as the texts of a batch, so it costs no extra request. A mismatch is written to the database and stops
+all processes from storing vectors of that model (docs/why/canary.rst).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Stored texts that are asked for again where a model has vectors and no canary yet.
+# Number of stored texts that are embedded again for comparison when a model has vectors but no canary vector.
 SAMPLES = 3
 
 
 @dataclass(slots=True)
 class Looked:
-    """What this process saw of a model last: when (its clock), and in which words it was another vector; empty: the usual one."""
+    """This process's last check of a model: its time (monotonic), and the reason if the vector differed, else empty."""
 
     at: float = float("-inf")
     words: str = ""
@@ -41,7 +41,7 @@ class Looked:
 
 
 class Sameness:
-    """`servers`: host and port that this process asks for a model."""
+    """`servers(model)`: host and port that this process uses for a model."""
 
     def __init__(
         self, store: Store, worker: str, servers: Callable[[Model], str], clock: Callable[[], float] = time.monotonic
@@ -51,12 +51,12 @@ class Sameness:
         self._lock = threading.Lock()
 
     def is_due(self, asker: Asker) -> bool:
-        """Whether the canary is to go along with the next texts."""
+        """Whether the canary is to be sent with the next texts."""
         return self._mine(asker).is_due(self.clock(), asker.probed_at)
 
     def hindrance(self, asker: Asker, swapped: Swapped | None) -> str | None:
-        """Before texts are asked for: why nothing may be stored for this model; None: nothing is known against it. `swapped`: what all processes know.
-        Raises ProviderBusy when this process looks whether the former model is back, and the provider does not answer."""
+        """Before a request: why nothing may be stored for this model, or None. `swapped`: the mismatch recorded in the database, if any.
+        Raises ProviderBusy when this process checks whether the former model is back and the provider does not answer."""
         mine = self._mine(asker)
         if asker.probed_at > mine.at or (mine.words and self.is_due(asker)):
             return self._look_alone(asker, swapped, mine)
@@ -67,7 +67,7 @@ class Sameness:
         return swapped.told()
 
     def seen(self, asker: Asker) -> str | None:
-        """After texts were answered, when a look was due: why they may not be stored. Raises ProviderBusy as above."""
+        """After an answer: why its vectors may not be stored, or None. Raises ProviderBusy as above."""
         mine = self._mine(asker)
         return self._look_alone(asker, None, mine) if self.is_due(asker) else mine.words or None
 
@@ -75,14 +75,15 @@ class Sameness:
         return self._looked.setdefault(asker.provider.model.id, Looked())
 
     def _look_alone(self, asker: Asker, swapped: Swapped | None, mine: Looked, *, for_all: bool = False) -> str | None:
-        """One thread looks; the others wait for what it sees."""
+        """One thread checks; the others wait for its result."""
         with self._lock:
             if for_all or self.is_due(asker):
                 return self._look(asker, swapped, mine, for_all=for_all)
             return mine.words or None
 
     def _look(self, asker: Asker, swapped: Swapped | None, mine: Looked, *, for_all: bool = False) -> str | None:
-        """`for_all`: what is seen ends what another process has found, as it does where both use the same server."""
+        """Compare the vectors and record the result. `for_all`: a match clears a mismatch that another process recorded, as it always does
+        if both use the same server."""
         model, before = asker.provider.model, mine.words
         unlike = self._unlike(asker, mine)
         mine.words = "" if unlike is None else self._differs(model, unlike)
@@ -98,7 +99,8 @@ class Sameness:
         return None
 
     def _unlike(self, asker: Asker, mine: Looked) -> float | None:
-        """The cosine with the vector of before, when that is of another model. A canary that was never asked for is compared by what is stored."""
+        """The cosine with the kept canary vector if it is of another model, else None. Without a kept vector, stored texts are embedded and
+        compared."""
         kept = self.store.canaries.of(asker.provider.model.id)
         if kept is not None and kept.vector is not None:
             seen = [self._probed(asker, mine)]
@@ -111,7 +113,7 @@ class Sameness:
         return unlike
 
     def _probed(self, asker: Asker, mine: Looked) -> np.ndarray:
-        """The canary's vector; one that was asked for since the last look is not asked for again."""
+        """The canary's vector; one received since the last check is reused."""
         vector = asker.canary_vector
         return asker.probe() if vector is None or asker.probed_at <= mine.at else vector
 
@@ -123,7 +125,7 @@ class Sameness:
     def _differs(self, model: Model, cosine: float) -> str:
         news = self.store.canaries.differs(model.id, cosine, self.servers(model), self.worker)
         swapped = next(iter(self.store.canaries.swapped(model.id)), None)
-        if swapped is None:  # dropped, or accepted, at this very moment
+        if swapped is None:  # the mismatch was removed or accepted in between
             return f"{model} made another vector of the same text than before (cosine {cosine:.3f})"
         if news:
             log.error("%s; next: %s", swapped.told(), swapped.next())
@@ -132,4 +134,4 @@ class Sameness:
 
     def _same_again(self, model: Model) -> None:
         if self.store.canaries.same_again(model.id):
-            self.store.audit.write("model", f"{model} makes the vectors of before again; its tasks go on", model=model.id)
+            self.store.audit.write("model", f"{model} makes the vectors of before again; its tasks continue", model=model.id)

@@ -1,4 +1,4 @@
-"""Writing outcomes to the table, also when PostgreSQL is away for a while or a writer's transaction holds the rows."""
+"""Writes outcomes to the table. Retries while PostgreSQL is away, and later when a writer's transaction holds the rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTLE_PATIENCE_S = 60.0
-# Outcomes, each with its vectors, that a process keeps while a writer's transaction holds their rows.
+# Largest number of outcomes, with their vectors, that a process keeps while a writer's transaction holds their rows.
 MOST_HELD_UP = 1000
 
 
@@ -47,13 +47,13 @@ class Settler:
         return settled.states
 
     def _record_failures(self, outcomes: Sequence[Outcome], states: Mapping[int, str]) -> None:
-        """One line of the level `error` for what failed together: monitors read the audit log."""
+        """One audit entry of level `error` for all tasks that failed together, because monitors read the audit log."""
         failed = [each for each in outcomes if states.get(each.task.id) == TaskStatus.FAILED]
         if not failed:
             return
         kinds = Counter(each.error_class or "unknown" for each in failed)
         told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-        with suppress(EmbedqError, psycopg.Error):  # they are settled; the next look finds them all the same
+        with suppress(EmbedqError, psycopg.Error):  # the tasks are settled; only the audit entry is missing
             self.store.audit.write(
                 "task",
                 f"{len(failed)} tasks failed: {told}",
@@ -65,7 +65,7 @@ class Settler:
             )
 
     def settle_held_up(self) -> None:
-        """Outcomes whose rows a writer's transaction held when they were settled: tried again with each heartbeat, until they are settled or late."""
+        """Settle kept outcomes again, after each heartbeat, until they are settled or too late."""
         with self._lock:
             held_up, self._unsettled = self._unsettled, []
         if held_up:
@@ -86,7 +86,8 @@ class Settler:
             self._unsettled = [*self._unsettled, *locked][-MOST_HELD_UP:]
 
     def _settle_when_the_store_answers(self, outcomes: Sequence[Outcome]) -> Settled:
-        """Vectors that were paid for survive a restart of PostgreSQL: the settle is tried again for a while, after renewing the lease."""
+        """Settle, retried for a limited time with a renewed lease while PostgreSQL is away, so that a restart does not lose vectors that
+        were paid for."""
         give_up, settled = time.monotonic() + SETTLE_PATIENCE_S, Settled()
         while True:
             try:

@@ -1,7 +1,6 @@
-"""A thread for urgent tasks in each worker, beside the threads for all tasks: an urgent article never waits for a free thread.
+"""A thread for urgent tasks in each worker, in addition to its other threads, so that an urgent article does not wait for a free thread.
 
-The write itself wakes it (NOTIFY), in mode celery too; the message that comes later finds the task claimed. While other threads are
-free, they are given the first chance to claim.
+The write wakes it by NOTIFY, in mode celery too; the task's message then finds it claimed. Free other threads get the first chance to claim.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ RESERVED = {Priority.URGENT, Priority.HIGH}
 
 
 def is_wanted(queues: Sequence[str]) -> bool:
-    """The queues whose tasks a worker takes as urgent, and those that an urgent task would have to wait for."""
+    """Whether a worker with these queues needs the thread: it serves urgent tasks and also less urgent ones."""
     return Priority.URGENT in queues and not RESERVED.issuperset(queues)
 
 
 class Express:
-    """`threads`: how many others the worker has. `request()`: what to claim, asked each time."""
+    """`threads`: number of the worker's other threads. `request()`: what to claim, called before each claim."""
 
     def __init__(self, engine: Engine, threads: int, request: Callable[[], NextDue | NextUrgent], poll_s: float) -> None:
         self.engine, self.worker = engine, engine.worker
@@ -41,6 +40,6 @@ class Express:
             return self.engine.run(self.request()).claimed
 
     def _nap_s(self, since_s: float) -> float:
-        """Until the next poll, or until the first urgent task is due that was not yet when we looked (a retry after 50 ms)."""
+        """Seconds until the next poll, or until the earliest urgent task that was not due at the last look (a retry after 50 ms)."""
         due_s = self.engine.store.tasks.next_due_s(since_s, [Priority.URGENT])
         return self.poll_s if due_s is None else min(self.poll_s, max(due_s, SHORTEST_NAP_S))

@@ -1,6 +1,7 @@
-"""Getting vectors: stored vectors of the same text are reused, equal texts are asked for once, and each task's tokens and requests are recorded.
+"""Gets vectors for claimed tasks: stored vectors of the same text are reused, equal texts are sent once, and each task's tokens and
+requests are recorded.
 
-Only within a tenant: one tenant must not learn that another has the same text (docs/why/reuse.rst).
+Reuse is limited to one tenant: a tenant must not learn that another has the same text (docs/why/reuse.rst).
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A text of so few estimated tokens has 128 bytes: no model is known that takes less.
+# A text of this size (128 bytes) is never cut: no known model takes less.
 NEVER_TOO_LONG_TOKENS = 32
 
 
 class Plan(NamedTuple):
-    """One article's part in a request: its chunks, the keys of their texts, and where the first stands among all positions."""
+    """One article's part of a request: its chunks, the keys of their texts, and the position of the first chunk among all."""
 
     task: Claimed
     chunks: Sequence[Chunk]
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
 def planned(
     tasks: Sequence[Claimed], max_input_tokens: int, size: ChunkSize = USUAL, *, headings: bool = False
 ) -> Iterator[Plan]:
+    """The plan of each task: its chunks and their positions."""
     first, cut = 0, chunk_with_headings if headings else chunk
     for task in tasks:
         assert task.text is not None
@@ -66,11 +68,10 @@ def buy(
     *,
     with_canary: bool = False,
 ) -> tuple[Sequence[Plan], Answers]:
-    """A vector for every position of the plans that the provider answered for. Reused ones cost nothing. `with_canary`: it is asked for as well, when
-    anything is.
+    """The vectors of all positions that the provider answered. Reused ones cost nothing. `with_canary`: also send the canary, if anything is sent.
 
-    A text that is refused is cut in two, whatever the words of the refusal, until its pieces are taken or too short to be refused for their
-    length; the plans that are returned have the pieces as chunks.
+    A refused text is halved, whatever reason was given, until its pieces are accepted or too short to be refused for their length; the
+    returned plans have the pieces as chunks.
     """
     bought: dict[TextKey, Had] = {}
     requests = 0
@@ -110,7 +111,7 @@ def _round(
 
 
 def _cuttable(plans: Sequence[Plan], answers: Answers) -> set[int]:
-    """Positions that were refused and are long enough to have been refused for their length."""
+    """Refused positions whose texts are long enough that their length may be the reason."""
     if not answers.refused:
         return set()
     chunks = {position: each for plan in plans for position, each in zip(plan.positions, plan.chunks, strict=True)}
@@ -118,8 +119,8 @@ def _cuttable(plans: Sequence[Plan], answers: Answers) -> set[int]:
 
 
 def _not_refused_yet(answers: Answers, cuttable: Set[int]) -> Answers:
-    """The end of a round came before they could be cut: their tasks wait and are not charged. A text that the provider failed on is
-    charged when time runs out, or it would be tried for ever."""
+    """The run ended before these texts could be cut: their tasks wait and are not charged. Exception: a text on which the provider failed
+    is charged when time ran out, or it would be retried for ever."""
     ours = answers.busy is not None or answers.later is not None
     for position in cuttable:
         if ours or isinstance(answers.refused[position], InputRefused):
@@ -156,7 +157,7 @@ def _known(vectors: Vectors, model_id: int, keys: Sequence[TextKey]) -> Mapping[
 
 
 def _spread(keys: Sequence[TextKey], known: Mapping[TextKey, Had], asked: Sequence[int], found: Answers) -> Answers:
-    """From distinct texts to all positions: the first position with a text carries its cost."""
+    """Copy the results of distinct texts to all positions; the first position of a text carries its cost."""
     spread = Answers(busy=found.busy, requests=found.requests, later=found.later)
     place_of = {keys[position]: place for place, position in enumerate(asked)}
     unpaid = dict(known)
@@ -185,6 +186,7 @@ def usage(plan: Plan, answers: Answers, price: float) -> Usage:
 
 
 def stored(plan: Plan, answers: Answers) -> Stored:
+    """The plan's vectors in the form that the store writes."""
     return Stored(
         vectors=[answers.had[position].vector for position in plan.positions],
         starts=[each.start for each in plan.chunks],

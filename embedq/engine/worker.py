@@ -1,7 +1,7 @@
 """A process that embeds: its row in `embedding_workers`, its heartbeat, and its wake-ups.
 
-A lease is valid while its holder's heartbeat is. The thread here writes one small row every `BEAT_S`, whatever the
-process holds; when it cannot for `LEASE_S`, others take its tasks, and what it then settles is discarded.
+A lease is valid as long as its holder's heartbeat. The heartbeat thread updates one row every `BEAT_S`, for any number of tasks. After
+`LEASE_S` without one, other workers take the tasks, and what this process then settles is discarded.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ LEASE_S = 10.0
 BEAT_S = 2.0
 SLEEP_FLAG_S = 3.0
 SHORTEST_NAP_S = 0.01
-# In the register, of a Celery worker whose consumers were all cancelled; a worker without a word serves all queues.
+# Registered for a Celery worker whose consumers were all cancelled; an empty list of queues means all queues.
 NO_QUEUE = "none"
 WORDS = 300
-# Among a worker's counters: how often in a row a thread of it has failed, where that is often.
+# Prefix of counters in the heartbeat: consecutive failures of a thread, if there are many.
 FAILING = "failing "
-# Why the last time; what its threads wait for, and for how long (seconds); since when (seconds ago) a provider answered it last; the broker that
-# it uses, and why nothing could be published there.
+# Further keys: the last failure's message; what threads wait for, and for how long (seconds); seconds since a provider last answered; the
+# broker's address; why publishing failed.
 WHY, AT, ANSWERED, BROKER, UNPUBLISHED = "why ", "at ", "answered_s", "broker", "unpublished"
-# By model, which server and which key this process asks; by provider, the last fault that it met and that was not followed by a good probe.
+# By model: the server and key that this process uses. By provider: its last fault, until a successful probe.
 ASKS, FAULT = "asks ", "fault "
 
 
 class Worker:
-    """`start()` registers the process; `id` is its lease holder's number, which changes when it was declared dead."""
+    """`start()` registers the process. `id`: its number as a lease holder; a new one after it was declared dead."""
 
     def __init__(self, store: Store, delivery: str, *, name: str | None = None, queues: Sequence[str] = ()) -> None:
         self.store = store
@@ -64,34 +64,34 @@ class Worker:
         self.with_each_beat: list[Callable[[], object]] = []
         self._lasting: list[Lasting] = []
         self.under_way = UnderWay()
-        # Further words for the heartbeat.
+        # Further entries of the heartbeat.
         self.said: dict[str, str] = {}
 
     def start(self) -> None:
         self.id = self.store.workers.register(self.delivery, self.name, self.queues, LEASE_S)
-        # The heartbeat to the very end, not only until we are asked to stop: what is under way then needs its lease to settle.
+        # The heartbeat runs until stop(), not only until a stop is requested: batches under way need their lease to settle.
         self._threads = [
             self.lasting("embedq-heartbeat", self._left).start(self._beat),
             self.lasting("embedq-listen").start(self._listen),
         ]
 
     def lasting(self, name: str, stop: threading.Event | None = None) -> Lasting:
-        """The loop of a thread of this process, until the worker stops. When it fails again and again, the heartbeat tells."""
+        """The loop of a thread of this process, until the worker stops. The heartbeat reports it when it fails repeatedly."""
         made = Lasting(name, stop or self.stopping)
         self._lasting.append(made)
         return made
 
     def announce_end(self) -> None:
-        """From now on the register counts this worker as gone; what it has in hand it may still settle."""
+        """Mark this worker as ending: it counts as gone, and may still settle the tasks that it holds."""
         self.stopping.set()
         self.ring()
         try:
             self.store.workers.end(self.id)
         except (EmbedqError, psycopg.Error) as away:
-            log.warning("the register of workers could not be told of the end: %s", away)
+            log.warning("the end could not be written to the register of workers: %s", away)
 
     def stop(self) -> None:
-        """Leave the register, and hand back what is still held. Safe to call twice."""
+        """Unregister, and hand back the tasks still held. Safe to call twice."""
         if self._left.is_set():
             return
         self.stopping.set()
@@ -113,9 +113,9 @@ class Worker:
                 also()
 
     def beat(self) -> None:
-        """One heartbeat; registers anew when this worker was declared dead. Raises StoreUnavailable.
+        """Write one heartbeat; register again if this worker was declared dead. Raises StoreUnavailable.
 
-        It also renews the note that threads wait, where they wait for longer than it is valid.
+        It also renews the flag that threads wait, which expires after `SLEEP_FLAG_S`.
         """
         asleep_s = SLEEP_FLAG_S if self._sleepers else 0.0
         known = self.store.workers.heartbeat(self.id, LEASE_S, {**self.counters, **self._condition()}, asleep_s)
@@ -124,7 +124,7 @@ class Worker:
             log.warning("worker %s was declared dead; what it held was taken by others; it goes on as %s", lost, self.id)
 
     def _condition(self) -> dict[str, float | str]:
-        """What others want to know of this process beyond its counters."""
+        """The state of this process for `status` and `health`, beyond its counters."""
         failing = [each for each in [*self._lasting] if each.fails]
         answered_s = METER.since_s("provider_inputs")
         return {
@@ -136,7 +136,7 @@ class Worker:
         }
 
     def _listen(self) -> None:
-        """LISTEN on a connection of its own; polling goes on while it fails."""
+        """LISTEN on a separate connection; polling continues if it fails."""
         with self.store.database.connect(name=f"{self.store.database.name} listen") as connection:
             row = connection.execute("SELECT format('LISTEN %I', 'embedq_' || current_schema()) AS listen").fetchone()
             assert row is not None
@@ -164,7 +164,7 @@ class Worker:
             self._sleepers -= 1
 
     def announce_sleep(self) -> bool:
-        """Note in the register that a thread waits, so that writers send a NOTIFY. True when that was not noted yet: look once more before waiting."""
+        """Set the flag that a thread waits, so that writers send a NOTIFY. True if it was not set yet: look for tasks once more before waiting."""
         now = time.monotonic()
         with self._bell:
             if now < self._asleep_until - SLEEP_FLAG_S / 3:
@@ -174,9 +174,9 @@ class Worker:
         return True
 
     def work(self, once: Callable[[], int], nap_s: Callable[[float], float]) -> Callable[[], None]:
-        """The loop of a thread: `once()`, and a pause when that found nothing to do.
+        """One turn of a thread's loop: `once()`, and a pause if it found nothing to do.
 
-        `nap_s`: the longest pause, `since_s` after the last look. A wake-up ends it.
+        `nap_s(since_s)`: the longest pause, given the seconds since the last look. A wake-up ends it.
         """
 
         def turn() -> None:

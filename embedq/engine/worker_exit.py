@@ -1,11 +1,11 @@
-"""The end of a Celery worker's process: the same for every way in which it can come, and bounded.
+"""The shutdown of a Celery worker process: the same for every cause, and bounded in time.
 
     ending = Ending(within_s=20)
     ending.watch(parts, exit_code)        # in the process, and in each child of a pool of processes
     ending.begin()                        # from anywhere, also a signal handler
 
-First nothing is claimed any more, then the register says that the worker is about to end, and what is under way gets `within_s` to
-settle. What has not by then is handed back and the process ends, whatever its threads hang in: Python itself would wait for them.
+Claims stop, the worker is marked as ending, and batches under way get `within_s` to settle. Then the remaining tasks are handed back and
+the process exits without joining its threads, which may hang.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long handing back may take, and Celery's own end after it, before the process is ended without.
+# Seconds for handing back tasks and for Celery's own shutdown; then the process is ended.
 LAST_S = 5.0
 
 
 class Parts(Protocol):
-    """Of a process that embeds: what its end needs."""
+    """The parts of a worker process that its shutdown uses."""
 
     @property
     def store(self) -> Store: ...
@@ -46,20 +46,19 @@ class Parts(Protocol):
 
 
 class Ending:
-    """`begun` is set from the begin of the end on. `reserved()`: task ids of messages that are in hand and have no thread yet."""
+    """`begun` is set when the shutdown begins. `reserved()`: task ids of messages that were received and not started."""
 
     def __init__(self, within_s: float, reserved: Callable[[], Iterable[int]] = tuple) -> None:
         self.within_s, self.reserved = within_s, reserved
         self.begun = threading.Event()
         self._parts: Callable[[], Parts | None] = lambda: None
-        # The end is told over a pipe: starting a thread from within a signal handler could wait for ever, and children hear of it too,
-        # also when their parent was killed.
+        # Signalled by closing a pipe: starting a thread in a signal handler could deadlock. Children see it too, also when their parent was killed.
         heard, self._told = os.pipe()
         self._heard = [heard]
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Nothing is claimed from now on. Safe to call twice."""
+        """Begin the shutdown: no new claims. Callable from a signal handler; safe to call twice."""
         self.begun.set()
         self.stop_claims()
         told, self._told = self._told, -1
@@ -67,14 +66,14 @@ class Ending:
             os.close(told)
 
     def stop_claims(self) -> None:
-        """Also for parts that were made after the end had begun."""
+        """Stop claims of the parts, also if they were made after the shutdown began."""
         made = self._parts()
         if made is not None:
             made.worker.stopping.set()
             made.worker.ring()
 
     def forked(self) -> Ending:
-        """The same end, in a child: its own, and that of its parent."""
+        """The object for a forked child: it begins when the child's own or the parent's shutdown begins."""
         if self._told >= 0:
             os.close(self._told)
         child = copy(self)
@@ -84,13 +83,13 @@ class Ending:
         return child
 
     def watch(self, parts: Callable[[], Parts | None], leave: Callable[[], None]) -> None:
-        """`parts`: this process's, as far as they are made; `leave` ends the process at once."""
+        """Start the thread that carries out the shutdown. `parts()`: this process's parts, or None; `leave()` ends the process at once."""
         self._parts = parts
         self._thread = threading.Thread(target=self._watch, args=(leave,), name="embedq-end", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Begin, where nothing has yet, and wait until the worker is out of the register, within the bound."""
+        """Begin the shutdown if it has not begun, and wait, within the bound, until the worker is unregistered."""
         self.begin()
         if self._thread is not None:
             self._thread.join(self.within_s + LAST_S)
@@ -108,7 +107,7 @@ class Ending:
             leave()
 
     def _settled(self) -> bool:
-        """Whether all that was under way has ended in time; either way the worker is out of the register afterwards."""
+        """Whether all batches settled in time; the worker is unregistered in either case."""
         made = self._parts()
         if made is None:
             return True

@@ -18,9 +18,9 @@ LOOPBACK = "127.0.0.1"
 
 
 class ChildServer(Child):
-    """PostgreSQL or Redis: a child with a data folder (its part's `cwd`), and one port for as long as the object lives.
+    """PostgreSQL or Redis: a child process with a data folder (its part's `cwd`) and a port that stays the same across restarts.
 
-    `start()` returns when the server answers, `stop()` when it has ended in order, `kill()` when SIGKILL has ended it.
+    `start()` returns when the server answers, `stop()` after a clean shutdown, `kill()` when SIGKILL has ended it.
     """
 
     def __init__(self, part: Part, on_line: OnLine | None, port: int, answers: Callable[[], bool]) -> None:
@@ -29,7 +29,7 @@ class ChildServer(Child):
         self._answers = answers
 
     def spawn(self) -> None:
-        """As Child.spawn, once no other process uses the data folder. EmbedqError when the port is taken."""
+        """As Child.spawn, after ending leftover processes that use the data folder. Raises EmbedqError if the port is taken."""
         from .ports import is_free
 
         end_leftovers(self.part)
@@ -39,7 +39,7 @@ class ChildServer(Child):
         super().spawn()
 
     def start(self) -> None:
-        """Nothing happens when it runs. EmbedqError, with the server's own last lines, when it does not come up."""
+        """No effect if it runs. Raises EmbedqError, with the server's last log lines, if it does not start."""
         if self.runs:
             return
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -53,7 +53,7 @@ class ChildServer(Child):
             time.sleep(LOOK_EVERY_S)
 
     def _spawn_again(self, deadline: float) -> None:
-        """What outlived a killed PostgreSQL holds its shared memory until it notices; only that passes by waiting."""
+        """Retry while processes that outlived a killed PostgreSQL still hold its shared memory; other failures are not retried."""
         self.clear_away()
         if time.monotonic() > deadline or not any("shared memory block" in line for line in self.last_lines):
             raise failed(self, how_it_ended(self.exit_code))

@@ -1,4 +1,4 @@
-"""The folder PostgreSQL keeps its data in: made whole or not at all, and cleared of what a crash left at work on it."""
+"""PostgreSQL's data folder: created atomically; leftover processes of a crash are ended."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HINTS = {
 def make_data_folder(
     folder: Path, program: Path, owner: Owner, password: str, on_line: OnLine | None, *, durable: bool
 ) -> None:
-    """Made beside its place and moved there when complete, so that an interrupted initdb leaves nothing to repair."""
+    """Created under a temporary name and renamed when complete, so that an interrupted initdb leaves nothing to repair."""
     import tempfile
     from pathlib import Path
 
@@ -58,12 +58,12 @@ def _clear_abandoned(home: Path) -> None:
     for abandoned in home.glob("postgres.new-*"):
         give_up = time.monotonic() + LEFTOVER_TIMEOUT_S
         while abandoned.exists() and time.monotonic() < give_up:
-            shutil.rmtree(abandoned, ignore_errors=True)  # an orphaned initdb's own children write for a moment longer
+            shutil.rmtree(abandoned, ignore_errors=True)  # children of an orphaned initdb may still write for a moment
             time.sleep(0.02)
 
 
 def _initdb(folder: Path, program: Path, owner: Owner, password: str, on_line: OnLine | None, *, durable: bool) -> None:
-    """The superuser's password goes in as its verifier, by a file: neither argv nor the file contains a password to log in with."""
+    """The superuser's password is passed as its SCRAM verifier in a file: neither argv nor the file contains the password."""
     secret = folder.parent / "initdb.password"
     argv = [str(program.with_name("initdb")), "-D", str(folder), "-U", ADMIN, "--auth=scram-sha-256", f"--pwfile={secret}"]
     argv += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
@@ -88,9 +88,9 @@ def _initdb(folder: Path, program: Path, owner: Owner, password: str, on_line: O
 
 
 def set_admin_password(folder: Path, program: Path, owner: Owner, password: str) -> None:
-    """While no server runs there, in PostgreSQL's single-user mode: it asks for no password, and accepts no other connection.
+    """Set the superuser's password in PostgreSQL's single-user mode, which needs no password and accepts no connections. No server may be running.
 
-    For a home that an earlier version made, or whose passwords were lost.
+    Used for a home that an earlier version made, or whose passwords were lost.
     """
     from subprocess import PIPE, STDOUT, TimeoutExpired, run
 
@@ -119,7 +119,7 @@ def set_admin_password(folder: Path, program: Path, owner: Owner, password: str)
 
 
 def end_leftovers(part: Part) -> None:
-    """What a killed embedq left at work on the part's folder, orphaned or shutting down: two servers there would ruin it."""
+    """End orphaned or stopping servers of a killed embedq that use the part's folder: two servers would corrupt it."""
     import psutil
 
     left = [process for process in psutil.process_iter() if _works_on(process, part, if_hidden=False)]
@@ -134,7 +134,7 @@ def end_leftovers(part: Part) -> None:
 
 
 def _forget_stale_pid(part: Part) -> None:
-    """PostgreSQL will not start when its pid file is empty, or names a living process, whatever that is by now."""
+    """Remove a stale pid file: PostgreSQL does not start if it is empty, or names a living process, even if that is another program now."""
     import psutil
 
     assert part.cwd is not None
@@ -146,7 +146,7 @@ def _forget_stale_pid(part: Part) -> None:
 
 
 def _works_on(process: psutil.Process, part: Part, *, if_hidden: bool) -> bool:
-    """A container's root may be denied the sight of another user's folder: `if_hidden` is the answer then."""
+    """Whether the process uses the folder. `if_hidden`: the result if root of a container may not read another user's process."""
     import psutil
 
     try:
@@ -164,7 +164,8 @@ def failed(child: Child, how: str) -> EmbedqError:
 
 
 def hint_for(lines: Collection[str], folder: Path | None) -> str:
+    """What to do, by the server's log lines."""
     for said, hint in HINTS.items():
         if any(said in line for line in lines):
             return hint.format(folder=folder)
-    return f"mend what it says, {OWN_SERVERS}"
+    return f"correct what it names, {OWN_SERVERS}"

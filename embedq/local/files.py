@@ -1,7 +1,7 @@
-"""Files that others may have made: only regular ones are read, in pieces of bounded size. Files that a caller has named to be written.
+"""Safe reading of untrusted files (regular files only, in pieces of bounded size), and writing of files that a caller names.
 
-Opening a FIFO waits for a writer, a device may never end, and what a path names may change between a look and the reading of it: a file
-is opened first, without waiting, and then it is looked at what was opened.
+Opening a FIFO blocks, a device may never end, and a path may be replaced between a check and its use: a file is opened without blocking
+first, and then the open file is checked.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import IO, BinaryIO, Final, NamedTuple
 
 from ..decide.refusals import of_file
 
-# One line of a file of lines, and so what one of them may take in memory.
+# Longest line in bytes, which bounds its memory.
 LONGEST_LINE: Final = 10_000_000
-# Parsed, `[],` takes twenty times its size, and `1,` four: a line of JSON above SMALL may have so many of them.
+# Limits of such values in a JSON line longer than SMALL: parsed, `[],` takes twenty times its size, and `1,` four times.
 SMALL: Final = 1_000_000
 MOST_BRACKETS: Final = 100_000
 MOST_COMMAS: Final = 1_000_000
@@ -35,27 +35,27 @@ _KINDS: Final = {
 
 
 class Version(NamedTuple):
-    """Of an open file: what changes when another process writes to it."""
+    """The identity and state of an open file; it changes when another process writes to it."""
 
     size: int
     modified_ns: int
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """The file that was named, by whatever links. Raises OSError, also for what is no regular file."""
+    """Open the named file, following links. Raises OSError, also if it is not a regular file."""
     _refuse_others(os.stat(path).st_mode)
     return _regular(os.open(path, _FLAGS))
 
 
 @contextmanager
 def written(path: Path, *, private: bool = False) -> Iterator[IO[str]]:
-    """The file, emptied, to be written as UTF-8; `private`: only its owner may read it. Raises InputError, also when a write fails. A FIFO
-    without a reader is refused: opening it would wait for a reader."""
+    """Open the file, truncated, for writing UTF-8; `private`: readable by its owner only. Raises InputError, also if a write fails. A FIFO
+    without a reader is refused, because opening it would block."""
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
         with os.fdopen(number, "w", encoding="utf-8") as sink:
             os.set_blocking(number, True)
-            if private and stat.S_ISREG(os.fstat(number).st_mode):  # a device's mode is everybody's
+            if private and stat.S_ISREG(os.fstat(number).st_mode):  # the mode of a device is not changed
                 os.fchmod(number, 0o600)
             yield sink
     except OSError as failed:
@@ -63,7 +63,7 @@ def written(path: Path, *, private: bool = False) -> Iterator[IO[str]]:
 
 
 def open_below(root: Path, path: Path) -> BinaryIO:
-    """A file of the folder `root` (as `resolve` has it). Raises OSError for what lies outside of it at this moment."""
+    """Open a file below the folder `root` (a resolved path). Raises OSError if it is outside at the time of opening."""
     real = path.resolve()
     if not real.is_relative_to(root):
         raise OSError(errno.ELOOP, "a link that leads out of the folder")
@@ -71,7 +71,7 @@ def open_below(root: Path, path: Path) -> BinaryIO:
     at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
-            # None of them may have become a link meanwhile.
+            # Refuse path components that have become links.
             inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
             os.close(at)
             at = inner
@@ -96,7 +96,7 @@ def _refuse_others(mode: int) -> None:
 
 
 def kind_of(mode: int) -> str:
-    """What is there instead of a file, in words."""
+    """The kind of a path that is not a regular file, as text."""
     return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
@@ -106,8 +106,8 @@ def version_of(file: BinaryIO) -> Version:
 
 
 def lines_of(file: BinaryIO, longest: int = LONGEST_LINE, end: int | None = None) -> Iterator[bytes | None]:
-    """Each line without its end; None for one that is too long, which is passed over piece by piece. `end`: what begins at that
-    position or later was written meanwhile, and is not read."""
+    """Each line without its line end; None for one that is too long, which is skipped piece by piece. `end`: lines that begin at this
+    position or later are not read, because they were written after the file was measured."""
     passed = len(line := file.readline(longest + 2))
     line = line.removeprefix(codecs.BOM_UTF8)
     while line:
@@ -121,6 +121,6 @@ def lines_of(file: BinaryIO, longest: int = LONGEST_LINE, end: int | None = None
 
 
 def refuse_many_values(line: bytes) -> None:
-    """Raises ValueError for JSON that takes many times its size once it is parsed."""
+    """Raises ValueError for JSON that would take many times its size when parsed."""
     if len(line) > SMALL and (line.count(b"[") + line.count(b"{") > MOST_BRACKETS or line.count(b",") > MOST_COMMAS):
         raise ValueError("more values than a line may have")

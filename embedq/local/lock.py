@@ -1,4 +1,4 @@
-"""One process at a time runs the servers of a home."""
+"""The lock that lets only one process run the servers of a home."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ LOCK_TIMEOUT_S = 1.0
 
 
 def take(home: Path) -> int | None:
-    """A file descriptor: the lock lasts until it is closed or we end, also when nothing refers to the Servers any more. None: another has it."""
+    """Take the lock; returns a file descriptor, or None if another process has it. The lock lasts until the descriptor is closed or the
+    process ends, even if the Servers object was deleted."""
     lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
-    # Not at the first refusal: running() holds the lock for an instant, too.
+    # Retried, because running() also holds the lock for an instant.
     while not locks(lock, exclusively=True):
         if time.monotonic() > deadline:
             os.close(lock)

@@ -1,6 +1,6 @@
 """The user that the servers run as. PostgreSQL refuses to run as root, so root's servers get a system user, Redis too.
 
-Folders that embedq did not make keep their mode: when that user cannot pass through one, a start is refused and says which.
+Folders that embedq did not make keep their mode: if that user cannot traverse one, the start is refused with its name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import EmbedqError
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The uid and gid to run as, for root to give; None: we are not root, and run the servers as ourselves.
+# The uid and gid for the servers, if the process is root; None: the servers run as the current user.
 Owner = tuple[int, int] | None
 
 USER = "pgserver"
@@ -24,7 +24,7 @@ OWN_SERVERS = "or set DATABASE_URL and REDIS_URL to servers of your own"
 
 
 def owner_of(folder: Path) -> Owner:
-    """As whom the servers of this data folder run: its owner, when there is one already that is not root."""
+    """The user for the servers of this data folder: the owner of existing data, unless that is root."""
     if os.geteuid() != 0:
         return None
     with suppress(FileNotFoundError):
@@ -49,7 +49,8 @@ def _system_user(name: str) -> tuple[int, int]:
 
 
 def make_home(home: Path) -> None:
-    """Closed to all others; root's lets the group of its servers' user pass through. A folder that exists is left as it is."""
+    """Make the home folder, closed to other users; root's home is traversable for the group of the servers' user. An existing folder is not
+    changed."""
     if home.is_dir():
         return
     home.mkdir(mode=0o700, parents=True)
@@ -60,20 +61,20 @@ def make_home(home: Path) -> None:
 
 
 def closed_to(owner: Owner, path: Path) -> Path | None:
-    """The first folder above `path`, from the top, that the owner may not pass through."""
+    """The first folder above `path`, from the root, that the owner may not traverse; None if there is none."""
     if owner is None:
         return None
     return next((above for above in reversed(path.parents) if not may(owner, above.stat(), stat.S_IXOTH)), None)
 
 
 def may(owner: tuple[int, int], found: os.stat_result, right: int) -> bool:
-    """Whether the mode gives the owner these rights, which are named as others have them (S_IXOTH, S_IROTH)."""
+    """Whether the mode gives the owner these rights, given as rights of others (S_IXOTH, S_IROTH)."""
     shift = 6 if found.st_uid == owner[0] else 3 if found.st_gid == owner[1] else 0
     return found.st_mode >> shift & right == right
 
 
 def require_way(owner: Owner, folder: Path) -> None:
-    """Refuses a home that the servers' user cannot reach."""
+    """Raise an error if the servers' user cannot reach the home."""
     closed = closed_to(owner, folder)
     if closed is not None:
         import pwd
@@ -91,20 +92,20 @@ def require_way(owner: Owner, folder: Path) -> None:
 
 
 def make_private(folder: Path, owner: Owner) -> None:
-    """A server's data folder: its own and closed to all others, with everything in it. What is so already costs one look."""
+    """Give a server's data folder with its content to its user, closed to all others. One check if it already is."""
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     uid = owner[0] if owner else os.geteuid()
     if stat.S_IMODE(found.st_mode) == 0o700 and found.st_uid == uid:
         return
-    # The folder last: as long as it is not private, an interrupted start is begun again.
+    # The folder last, so that an interrupted run is repeated.
     for descriptor, is_folder in [*_inside(folder)]:
         _close_to_others(descriptor, owner, is_folder)
     _close_to_others(os.open(folder, os.O_RDONLY | os.O_NOFOLLOW), owner, is_folder=True)
 
 
 def _inside(folder: Path) -> Iterator[tuple[int, bool]]:
-    """Open descriptors, so that a link put in a file's place meanwhile is not followed."""
+    """Uses open descriptors, so that a link that replaces a file is not followed."""
     for _, folders, files, at in os.fwalk(folder):
         for name in (*folders, *files):
             with suppress(OSError):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "passwords.json"
-# Iterations slow the guessing of passwords that people choose. 256 random bits cannot be guessed, and 4,096 iterations cost each connection 5 ms.
+# Iterations slow down the guessing of weak passwords. 256 random bits cannot be guessed, and 4,096 iterations would cost each connection 5 ms.
 ITERATIONS = 1
 
 
@@ -32,14 +32,14 @@ class Passwords(NamedTuple):
 
 
 def kept(home: Path) -> Passwords | None:
-    """None when this home has none yet, or the file is damaged: new ones are made then."""
+    """The stored passwords; None if there are none or the file is damaged (new ones are made then)."""
     with suppress(OSError, ValueError, TypeError):
         return Passwords(**json.loads((home / FILE).read_text()))
     return None
 
 
 def keep(home: Path) -> Passwords:
-    """This home's passwords; made now when it has none."""
+    """The passwords of this home; created if there are none."""
     found = kept(home)
     if found is None:
         found = Passwords(*(secrets.token_urlsafe(32) for _ in Passwords._fields))
@@ -48,7 +48,7 @@ def keep(home: Path) -> Passwords:
 
 
 def write_json(file: Path, value: object) -> None:
-    """The file appears whole or not at all, and only its owner may read it."""
+    """Write the file atomically, readable by its owner only."""
     write_private(file, json.dumps(value).encode())
 
 
@@ -64,7 +64,7 @@ def write_private(file: Path, content: bytes, owner: tuple[int, int] | None = No
 
 
 def verifier(password: str, salt: bytes | None = None) -> str:
-    """What PostgreSQL keeps in a password's place. It takes it as it is, so no password is in a statement, nor in a log of one.
+    """The SCRAM verifier that PostgreSQL stores for a password. Statements use it instead of the password, which then appears in no log.
 
     Source: RFC 5802 and PostgreSQL's scram-common.c, scram_build_secret.
     """
@@ -76,7 +76,7 @@ def verifier(password: str, salt: bytes | None = None) -> str:
 
 
 def is_of(stored: str | None, password: str) -> bool:
-    """Whether PostgreSQL's `stored` verifier was made by us from this password."""
+    """Whether the stored verifier was made from this password by `verifier`."""
     head, _, rest = (stored or "").partition(":")
     if head != f"SCRAM-SHA-256${ITERATIONS}":
         return False

@@ -1,4 +1,4 @@
-"""Two ports of loopback for a home's servers: the same at every start, as long as they are free."""
+"""Chooses two loopback ports for a home's servers, the same at every start if they are free."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
-# Below the ports that systems lend to outgoing connections: one of those must not take ours while a server is restarted.
+# Below the ephemeral range, so that no outgoing connection takes the port during a restart.
 PORTS = range(15_000, 32_000)
 
 
 def ports_of(home: Path) -> list[int]:
-    """For Redis and PostgreSQL: those of the last time if they are free."""
+    """The ports for Redis and PostgreSQL: those of the last start if they are free."""
     remembered: list[int] = []
     with suppress(OSError, ValueError, TypeError):
         remembered = [int(port) for port in json.loads((home / "ports.json").read_text())]

@@ -1,4 +1,4 @@
-"""Who may enter the embedded PostgreSQL: passwords for all, and for the application a role that owns its database and nothing else."""
+"""Access to the embedded PostgreSQL: passwords for all roles, and for the application a role that owns only its database."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ host all all 127.0.0.1/32 scram-sha-256
 
 
 def passwords_of(home: Path) -> Passwords:
-    """This home's passwords. When they are made anew, the process that starts the server has to set the superuser's: asks_for_passwords says so,
-    also after an interruption."""
+    """The passwords of this home. If they are new, the process that starts the server must set the superuser's; asks_for_passwords reports
+    that, also after an interruption."""
     if kept(home) is None:
         (home / "postgres" / "pg_hba.conf").unlink(missing_ok=True)
     return keep(home)
 
 
 def asks_for_passwords(folder: Path) -> bool:
+    """Whether PostgreSQL is configured to require passwords."""
     try:
         return (folder / "pg_hba.conf").read_bytes() == HBA
     except FileNotFoundError:
@@ -53,7 +54,7 @@ def answers(its_url: str) -> bool:
 
 
 def set_up(port: int, passwords: Passwords) -> None:
-    """The application's role, and its database with pgvector. One look when all of it is there."""
+    """Create the application's role and its database with pgvector. One query if all of it exists."""
     import psycopg
 
     with psycopg.connect(url(ADMIN, passwords.admin, port, "template1"), autocommit=True) as admin:
@@ -61,7 +62,7 @@ def set_up(port: int, passwords: Passwords) -> None:
         if not is_of(stored, passwords.application):
             _set_password(admin, passwords.application, new=stored is None)
         if owner is None:
-            # In template1, so that a database which is made later has it as well: only a superuser can install it.
+            # In template1, so that later databases have it too: only a superuser can install it.
             admin.execute("CREATE EXTENSION IF NOT EXISTS vector")
             admin.execute(f"CREATE DATABASE {DATABASE} OWNER {APPLICATION}")
     if owner not in (None, APPLICATION):
@@ -69,7 +70,7 @@ def set_up(port: int, passwords: Passwords) -> None:
 
 
 def _as_it_is(admin: Any) -> tuple[str | None, str | None]:
-    """The application's verifier ("" for a role without a password), and who owns its database; None for what is missing."""
+    """The verifier of the application's role ("" without a password), and the owner of its database; None for either if missing."""
     row = admin.execute(
         "SELECT (SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = %s),"
         " (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s)",

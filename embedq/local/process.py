@@ -1,8 +1,7 @@
-"""A child process: started, read, stopped. Its lines go to a callback; when we are gone, so is it.
+"""Child processes: start, read output, stop. Their output lines go to a callback; they end when this process ends.
 
-Every child leads a session of its own, so a terminal's Ctrl-C reaches its parent alone. On Linux the kernel ends the
-children when this process ends, by SIGKILL too (PR_SET_PDEATHSIG, prctl(2)). Other systems promise no such thing:
-there, children outlive a parent that SIGKILL has ended.
+Every child has its own session, so a terminal's Ctrl-C reaches only the parent. On Linux the kernel signals the children when this process
+ends, even by SIGKILL (PR_SET_PDEATHSIG, prctl(2)). On other systems children survive a parent that was killed by SIGKILL.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ PR_SET_PDEATHSIG = 1
 class Part(NamedTuple):
     """One program to keep running.
 
-    `env` is its whole environment (None: ours; a Python program needs PYTHONUNBUFFERED=1 to be heard at once). `stop_signal`
-    asks it to end, `stop_timeout_s` later it is killed; the kernel sends `orphan_signal` when we are gone. `owner`
-    is the uid and gid to run as, for root to give. `umask`: -1 is ours. `stdin` is all that it reads there: at most a pipe
+    `env`: its complete environment (None: that of this process; Python programs need PYTHONUNBUFFERED=1 for immediate output).
+    `stop_signal` requests its end, after `stop_timeout_s` it is killed; the kernel sends `orphan_signal` when this process ends. `owner`:
+    uid and gid to run as, only for root. `umask`: -1: inherited. `stdin` is all that it reads there: at most a pipe
     holds (64 KiB on Linux).
     """
 
@@ -52,7 +51,7 @@ class Part(NamedTuple):
 
 
 class Child:
-    """The process of one part. Its stdout and stderr go to `on_line(name, line)`, called from a thread of the child's own."""
+    """The process of one part. Its stdout and stderr go to `on_line(name, line)`, called from a separate thread per child."""
 
     def __init__(self, part: Part, on_line: OnLine | None = None) -> None:
         self.part = part
@@ -69,16 +68,16 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """None when it does not run."""
+        """The process id; None if it is not running."""
         return self._process.pid if self._process is not None and self.runs else None
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs or before it ever ran; minus the signal's number when a signal ended it."""
+        """The exit code, negative for a signal; None while it runs or before its first start."""
         return None if self._process is None else self._process.poll()
 
     def spawn(self) -> None:
-        """Starts the process and returns at once. OSError when the program cannot be run."""
+        """Start the process and return at once. Raises OSError if the program cannot be run."""
         self.last_lines.clear()
         self._process = popen_bound_to_us(self.part)
         self._session = self._process.pid
@@ -90,27 +89,27 @@ class Child:
             self._process.send_signal(self.part.stop_signal)
 
     def stop(self) -> None:
-        """Asks, waits as long as the part may take, then kills. Nothing happens when it does not run."""
+        """Request the end, wait for `stop_timeout_s`, then kill. No effect if it is not running."""
         self.ask_to_stop()
         self.wait(self.part.stop_timeout_s)
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL. Returns when the process is gone."""
+        """Send SIGKILL, and wait until the process has ended."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self.clear_away()
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it ended in time."""
+        """Wait for the end; returns whether it ended in time."""
         deadline = time.monotonic() + timeout_s
         while self.runs and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
         return not self.runs
 
     def clear_away(self) -> None:
-        """Once after its end: kills what it left behind in its session, and waits until its last lines are handed on."""
+        """To be called once after its end: kills the remaining processes of its session, and waits until its last lines are delivered."""
         session, self._session = self._session, None
         if session is not None and self._reader is not None:
             with suppress(ProcessLookupError, PermissionError):
@@ -124,16 +123,16 @@ class Child:
 
     def _hand_on(self, line: str) -> None:
         self.last_lines.append(line)
-        # Whatever a listener raises, reading goes on: a child whose pipe is full stands still.
+        # Errors of the callback must not stop the reading, because a child whose pipe is full blocks.
         with suppress(Exception):
             if self._on_line is not None:
                 self._on_line(self.name, line)
 
 
 def popen_bound_to_us(part: Part) -> Popen[bytes]:
-    """A process that the kernel signals when we end.
+    """Start a process that the kernel signals when this process ends.
 
-    To the kernel, "we" is the thread that forked: from a passing thread the fork is handed to one that lasts.
+    The kernel signals it when the *thread* that forked ends, so forks from short-lived threads are delegated to a permanent one.
     """
     from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
@@ -157,7 +156,7 @@ def popen_bound_to_us(part: Part) -> Popen[bytes]:
 
     made = fork() if threading.current_thread() is threading.main_thread() else _lasting_thread().submit(fork).result()
     if made.stdin is not None:
-        # A program that ended before it read this says why on its stdout.
+        # If the program ended before reading its input, its output has the reason.
         with suppress(BrokenPipeError), made.stdin as pipe:
             pipe.write(part.stdin)
     return made
@@ -171,9 +170,9 @@ def _lasting_thread() -> ThreadPoolExecutor:
 
 
 def ends_with_us(orphan_signal: int) -> Callable[[], None] | None:
-    """What a forked child calls before it becomes its program; None where the kernel has no such promise.
+    """The preexec function that requests the signal; None on other systems than Linux.
 
-    subprocess changes the user before it calls this, which matters: a change of user would cancel the promise.
+    subprocess changes the user before calling it; a later change of user would clear the request.
     """
     if sys.platform != "linux":
         return None
@@ -184,7 +183,7 @@ def ends_with_us(orphan_signal: int) -> Callable[[], None] | None:
 
     def promise() -> None:
         prctl(PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
-        # We may have ended between the fork and the promise: nobody would ever send the signal.
+        # The parent may have ended between the fork and prctl; then no signal would ever come.
         if os.getppid() != parent:
             os._exit(1)
 
@@ -192,6 +191,7 @@ def ends_with_us(orphan_signal: int) -> Callable[[], None] | None:
 
 
 def how_it_ended(exit_code: int | None) -> str:
+    """The exit code as text."""
     if exit_code is None or exit_code >= 0:
         return f"ended with exit code {exit_code}"
     names = {int(known): known.name for known in signal.Signals}

@@ -1,4 +1,4 @@
-"""Where the servers' programs are: in wheels, or on the PATH."""
+"""Finds the servers' programs: in wheels, or on the PATH."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def postgres() -> Path:
 
 
 def redis() -> RedisServer:
-    """The wheel's Valkey, unless the PATH has a newer one; a Redis from the PATH where there is no wheel.
+    """The wheel's Valkey, or a newer one on the PATH; without a wheel, a Redis on the PATH.
 
-    Not the highest number of both kinds: Redis cannot read what Valkey has written.
+    Versions of Redis and Valkey are not compared, because Redis cannot read Valkey's data.
     """
     wheel, valkey = _of_wheel(), _newest_on_path("valkey-server")
     if wheel is not None and valkey is not None:
@@ -86,7 +86,7 @@ def _on_path(name: str) -> Iterator[Path]:
 
 
 def _asked(program: Path) -> RedisServer | None:
-    """None when it does not run here, or is another program: it is asked for its version."""
+    """The program with its version; None if `--version` fails or another program answers."""
     from subprocess import DEVNULL, PIPE, SubprocessError, run
 
     with suppress(OSError, SubprocessError):
@@ -100,8 +100,8 @@ def _asked(program: Path) -> RedisServer | None:
 
 
 def within_reach(program: Path, owner: Owner, home: Path) -> Path:
-    """The program where the owner may run it: in its place, or copied into the home with its libraries when that is closed to the
-    owner (root's environment below /root, say). A new version gets a new copy.
+    """A path at which the owner may run the program: the original, or a copy in the home with its libraries if the original is not
+    accessible (for example below /root). A new version gets a new copy.
     """
     if owner is None or _is_open(program, owner):
         return program
@@ -118,12 +118,12 @@ def within_reach(program: Path, owner: Owner, home: Path) -> Path:
 
 
 def _is_open(program: Path, owner: tuple[int, int]) -> bool:
-    """All of a wheel is unpacked under one umask, so the program speaks for its libraries."""
+    """Whether the owner may read it. Checking the program is enough: a wheel's files are all unpacked with one umask."""
     return closed_to(owner, program) is None and may(owner, program.stat(), stat.S_IXOTH | stat.S_IROTH)
 
 
 def _needed(program: Path) -> tuple[Path, list[Path]]:
-    """What the program cannot run without, and the folder that all of it is below. A wheel's libraries are beside its package."""
+    """The files that the program needs, and their common folder. A wheel's libraries are beside its package."""
     if program.name != "postgres":
         return program.parent, [program]
     installed = program.parents[1]

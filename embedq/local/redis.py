@@ -1,4 +1,4 @@
-"""How the embedded Valkey or Redis is configured. The configuration goes in by standard input: no file and no argv holds it."""
+"""The configuration of the embedded Valkey or Redis. It is passed by standard input, so that no file and no argv contains the password."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
-# Everything but what reconfigures, inspects or stops the server: through CONFIG SET dir it would write files of a caller's choice.
-# Of what is dangerous only because it is slow or deletes, the application may do all: the keys are its own.
+# All commands except those that reconfigure, inspect or stop the server: CONFIG SET dir, for example, could write files anywhere.
+# Commands that are dangerous only because they are slow or delete data are allowed: all keys are the application's.
 RIGHTS = "+@all -@dangerous -@admin +info +keys +flushdb +flushall +client|setname +client|getname +client|id -config -debug -module -acl"
 
 
 def configuration(folder: Path, port: int, password: str) -> bytes:
-    """Redis keeps the password's hash only. Source: Redis documentation, "ACL" and "Configuration"."""
+    """The configuration; it contains only the password's hash. Source: Redis documentation, "ACL" and "Configuration"."""
     hashed = hashlib.sha256(password.encode()).hexdigest()
     lines = (
         f"bind {LOOPBACK}",
@@ -35,6 +35,7 @@ def _escaped(text: str) -> str:
 
 
 def answers(port: int, password: str) -> bool:
+    """Whether the server answers a PING."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=2.0) as connection:
             connection.sendall(b"AUTH %b\r\nPING\r\n" % password.encode())

@@ -1,5 +1,5 @@
--- For a home that an earlier version made: there the superuser owned everything. It is run once, as the superuser, in the database
--- embedq, in one transaction; REASSIGN OWNED refuses the role that initdb made. What belongs to an extension stays the superuser's.
+-- Transfers ownership in a home that an earlier version made, where the superuser owned everything. Run once, as the superuser, in the
+-- database embedq, in one transaction. REASSIGN OWNED refuses the role that initdb made. Objects of extensions stay the superuser's.
 DO $$
 DECLARE
     statement text;

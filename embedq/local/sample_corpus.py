@@ -1,7 +1,7 @@
-"""A few thousand real articles that every machine already has: the documentation of Python's standard library.
+"""Sample articles that need no download: the documentation of Python's standard library, a few thousand docstrings.
 
-It is read from the interpreter itself, so nothing is downloaded. Reading it means importing some four hundred modules,
-which is done in a process of its own: nothing they do at import (register handlers, warn, print, crash) reaches ours.
+Reading it imports some four hundred modules, which is done in a separate process, so that their side effects (handlers, warnings, output,
+crashes) do not affect this one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Final
 from ..errors import EmbedqError
 from ..model import ArticleDraft, Priority
 
-# What a search for a name most likely means comes first.
+# The likeliest meaning of a searched name comes first.
 PRIORITIES: Final = {
     "module": Priority.URGENT,
     "class": Priority.HIGH,
@@ -57,12 +57,12 @@ LEFT_OUT: Final = frozenset(
     )
 )
 
-# Where things are implemented, under another name than the one people write.
+# Internal modules that implement public ones.
 BEHIND_THE_SCENES: Final = frozenset(
     ("posix", "nt", "posixpath", "ntpath", "genericpath", "sre_compile", "sre_constants", "sre_parse")
 )
 
-# The root of the package comes last, so that nothing beside embedq can stand in for a module of the standard library.
+# The package's root comes last on the path, so that no file beside embedq shadows a module of the standard library.
 CHILD: Final = (
     "import sys; sys.path.append(sys.argv[1]); from embedq.local.sample_corpus import print_documented; print_documented()"
 )
@@ -70,7 +70,7 @@ CHILD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """One thing with a docstring. `kind` is a key of PRIORITIES; `module` is where it is found under `name`."""
+    """An object with a docstring. `kind`: a key of PRIORITIES; `module`: where it is found under `name`."""
 
     name: str
     kind: str
@@ -83,8 +83,8 @@ def standard_library() -> Iterator[ArticleDraft]:
     in the same order every time on the same interpreter.
 
     The slug and the title are the dotted name people write (`zlib.compress`, `asyncio.run`, `str.split`), the content is
-    the cleaned docstring, the metadata say `kind` and `module`. Modules are urgent, classes high, functions normal,
-    methods low. Raises EmbedqError when the interpreter cannot be asked.
+    the cleaned docstring, the metadata say `kind` and `module`. Modules are urgent, classes high, functions normal, methods low. Raises
+    EmbedqError if the separate process fails.
     """
     for line in _ask_interpreter().splitlines():
         thing = Documented(**json.loads(line))
@@ -112,7 +112,7 @@ def _ask_interpreter() -> str:
 
 
 def print_documented() -> None:
-    """One JSON object a line on stdout, ASCII. Meant for a process of its own."""
+    """Print one JSON object per line on stdout, in ASCII. Runs in the separate process."""
     warnings.simplefilter("ignore")
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         found = documented(_modules())
@@ -121,7 +121,7 @@ def print_documented() -> None:
 
 
 def documented(modules: Iterable[tuple[str, types.ModuleType]]) -> list[Documented]:
-    """Everything with a docstring in these (name, module) pairs, each thing once under its best name, sorted by name."""
+    """All objects with a docstring in these (name, module) pairs, each once under its best name, sorted by name."""
     named = list(modules)
     found = {name: Documented(name, "module", name, text) for name, module in named if (text := _text(module))}
     for name, thing in _best_names(named):
@@ -152,8 +152,8 @@ def _module_and_below(name: str) -> Iterator[tuple[str, types.ModuleType]]:
 def _best_names(modules: list[tuple[str, types.ModuleType]]) -> list[tuple[str, Any]]:
     """Classes and functions under the name people write, in no special order.
 
-    That is where the thing says it lives, or a package above that offers it too (`asyncio.run`, not
-    `asyncio.runners.run`), or, when it lives behind the scenes (`_io`, `posix`), the first module that offers it.
+    The best name is in its `__module__`, or in a package above that exports it too (`asyncio.run`, not `asyncio.runners.run`), or, for
+    internal modules (`_io`, `posix`), in the first module that exports it.
     """
     homes = dict(modules)
     best: dict[int, tuple[tuple[bool, bool, int, str], Any]] = {}
@@ -167,7 +167,7 @@ def _best_names(modules: list[tuple[str, types.ModuleType]]) -> list[tuple[str, 
 
 
 def _offered(module: types.ModuleType) -> Iterator[tuple[str, Any, bool]]:
-    """(name, thing, whether the module's __all__ promises it) of public classes and functions."""
+    """(name, object, whether it is in the module's __all__) of public classes and functions."""
     promised = getattr(module, "__all__", None)
     for name in sorted(promised if promised is not None else vars(module)):
         thing = getattr(module, name, None)
@@ -183,7 +183,7 @@ def _may_be_named_here(module_name: str, name: str, thing: Any, homes: dict[str,
 
 
 def _described(name: str, thing: Any) -> Iterator[Documented]:
-    """The thing itself, then a class's own public methods and properties."""
+    """The object, then the public methods and properties that a class defines itself."""
     module = name.rpartition(".")[0] or "builtins"
     if text := _text(thing):
         yield Documented(name, "class" if inspect.isclass(thing) else "function", module, text)
@@ -201,8 +201,8 @@ def _member_kind(member: Any) -> str | None:
 
 
 def _text(thing: Any) -> str:
-    """The thing's own docstring, cleaned; empty when it has none (a class never counts its parent's)."""
-    # What wraps a function written in C answers with the docstring of `staticmethod` itself.
+    """The object's own docstring, cleaned; empty if it has none (inherited docstrings do not count)."""
+    # A staticmethod around a function written in C has the docstring of `staticmethod`.
     wrapped = thing.__func__ if isinstance(thing, (staticmethod, classmethod)) else thing
     doc = getattr(wrapped, "__doc__", None)
     return inspect.cleandoc(doc).strip() if isinstance(doc, str) else ""

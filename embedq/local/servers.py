@@ -3,9 +3,9 @@
     with Servers(default_home()) as servers:
         connect(servers.database_url)
 
-They are for one machine. The servers end when this process ends, whatever ends it (see `child`). What a crash leaves behind, a
-stale pid file, a half made data folder, a cut-off Redis log, does not hinder the next start. There are no Unix sockets, so a long
-path is no trouble. Both ask for passwords that only the home's owner can read (docs/why/embedded-servers.rst).
+For use on one machine. The servers end when this process ends, for any reason (see `process`). Leftovers of a crash (a stale pid file, an
+incomplete data folder, a truncated Redis log) do not prevent the next start. No Unix sockets are used, because their paths are limited in
+length. Both servers require passwords that only the home's owner can read (docs/why/embedded-servers.rst).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ ROOTS_HOME = "/var/lib/embedq"
 
 
 class Running(NamedTuple):
-    """Where the servers of a home are, and the process that runs them. `broker_url`: its Redis, or the broker used in its place;
-    `redis`: name and version of its Redis. The URLs hold passwords: they are not to be shown."""
+    """The servers of a home, and the process that runs them. `broker_url`: its Redis, or the broker that replaces it; `redis`: name and
+    version of its Redis. The URLs contain passwords and must not be shown."""
 
     pid: int
     database_url: str
@@ -50,16 +50,16 @@ class Running(NamedTuple):
 
 
 def default_home() -> Path:
-    """The folder for a user's data, as the system has it. Source: platformdirs.
+    """The user's data folder on this system. Source: platformdirs.
 
-    Root's is one that the user of its servers can reach, unless there is one in root's own folder from before. Raises ConfigError for a
-    user without a home folder.
+    For root, a folder that the servers' user can reach, unless an earlier version made one in root's home. Raises ConfigError for a user
+    without a home folder.
     """
     import platformdirs
 
     try:
         users = platformdirs.user_data_path("embedq")
-    except RuntimeError:  # older versions of platformdirs give a path that begins with "~"
+    except RuntimeError:  # older versions of platformdirs return a path that begins with "~"
         users = None
     if users is None or not users.is_absolute():
         raise ConfigError(
@@ -72,7 +72,7 @@ def default_home() -> Path:
 
 
 def running_for(home: Path | None) -> Running | None:
-    """The servers that run in this home, or in the user's; None also for a user who has none."""
+    """The running servers of this home, or of the user's default home; None also for a user without one."""
     try:
         return running(home or default_home())
     except ConfigError:
@@ -92,12 +92,12 @@ def running(home: Path) -> Running | None:
 
 
 class Servers:
-    """Both servers of one home. `on_line(part, line)` gets their log lines, from other threads.
+    """The two servers of a home. `on_line(part, line)` gets their log lines, from other threads.
 
-    `overrides` are settings of PostgreSQL and win over ours. `other_broker` is a URL: no Redis is started then, and `running` returns
-    it as the broker of this home. The URLs are the same at every start, unless another program took a
-    port meanwhile; they hold passwords. `database_url` is of a role that owns its database and is no superuser, `admin_url` of the
-    superuser in the database postgres, for tools. `postgres`, `redis` and the URLs are there once start() has returned.
+    `overrides`: settings of PostgreSQL that override embedq's. `other_broker`: a URL; then no Redis is started, and `running` returns it as
+    the broker of this home. The URLs contain passwords and stay the same across starts unless another program took a port. `database_url`:
+    for a role that owns its database and is not a superuser; `admin_url`: for the superuser, in the database postgres, for tools.
+    `postgres`, `redis` and the URLs are set after start().
     """
 
     postgres: ChildServer
@@ -119,7 +119,7 @@ class Servers:
 
     @property
     def children(self) -> Sequence[ChildServer]:
-        """What was started, PostgreSQL first; to be stopped in reverse order."""
+        """The started children, PostgreSQL first; stop them in reverse order."""
         return self._children[::-1]
 
     @property
@@ -134,9 +134,9 @@ class Servers:
         self.stop()
 
     def start(self) -> None:
-        """Returns when both answer and the database exists; nothing happens when they run.
+        """Start the servers; returns when both answer and the database exists. No effect if they run.
 
-        Raises EmbedqError when they cannot run here, and when another process runs them (see `running`).
+        Raises EmbedqError if they cannot run on this machine, or another process runs them (see `running`).
         """
         if self._lock is None:
             try:
@@ -150,7 +150,7 @@ class Servers:
                 raise
 
     def stop(self) -> None:
-        """Ends PostgreSQL by a fast shutdown, and Redis. Nothing happens when they do not run."""
+        """Stop PostgreSQL (fast shutdown) and Redis. No effect if they are not running."""
         while self._children:
             self._children.pop().stop()
         if self._lock is not None:

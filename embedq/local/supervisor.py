@@ -4,7 +4,7 @@
     with Servers(home, on_line=lines.say) as servers:
         Supervisor([servers.postgres, servers.redis, Part("poller", argv)], lines).run()
 
-A terminal's Ctrl-C reaches the supervisor alone (see `child`), so the stop keeps its order.
+A terminal's Ctrl-C reaches only the supervisor (see `process`), which stops the parts in order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLOURS = (36, 33, 32, 35, 34, 31)
 
 
 class Lines:
-    """Prints whole lines from any thread, each behind the name of its part: `poller | ready`. Coloured on a terminal."""
+    """Prints complete lines from any thread, each after the name of its part: `poller | ready`. Coloured on a terminal."""
 
     def __init__(self, out: TextIO, *, colour: bool | None = None) -> None:
         self._out = out
@@ -35,14 +35,14 @@ class Lines:
         self._lock = threading.Lock()
 
     def align(self, names: Iterable[str]) -> None:
-        """Makes room for these names."""
+        """Set the column width for these names."""
         for name in names:
             self._names.setdefault(name, len(self._names))
 
     def say(self, name: str, line: str) -> None:
         with self._lock:
             self.align([name])
-            # The output may have no reader any more (`embedq up | head`); the parts must go on, and be stopped in order.
+            # The output may have lost its reader (`embedq up | head`); the parts must continue, and be stopped in order later.
             with suppress(OSError, ValueError):
                 self._out.write(f"{self._prefix(name)} {visible.line(hide(line).expandtabs())}\n")
                 self._out.flush()
@@ -53,12 +53,12 @@ class Lines:
 
 
 def restart_wait_s(quick_ends: int, *, first_s: float, longest_s: float) -> float:
-    """How long a part waits that has ended `quick_ends` times in a row before this time: doubled each time."""
+    """Seconds before the restart of a part that has ended quickly `quick_ends` times in a row; doubled each time."""
     return float(min(longest_s, first_s * 2 ** min(quick_ends, 32)))
 
 
 class _Watched:
-    """A child, and when it is due: `due_at` is None while it is meant to be running."""
+    """A child and its restart time: `due_at` is None while it should be running."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -70,8 +70,8 @@ class _Watched:
 class Supervisor:
     """Keeps parts running until SIGINT, SIGTERM, SIGHUP or stop(). The first is started first and stopped last.
 
-    A child that runs already (an embedded server) is watched, and stopped in its turn, like the others. A part that ends is
-    started again after `first_wait_s`, doubled each time up to `longest_wait_s`; one that ran `healthy_after_s` begins anew.
+    A child that already runs (an embedded server) is watched and stopped like the others. A part that ends is restarted after
+    `first_wait_s`, doubled each time up to `longest_wait_s`; the wait is reset after it ran for `healthy_after_s`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Supervisor:
         self._asked_to_stop = 0
 
     def run(self) -> None:
-        """Returns when everything has been stopped. Signals are heeded when it runs in the main thread."""
+        """Run until everything has been stopped. Signals are handled only in the main thread."""
         with _on_signals(self.stop):
             try:
                 while not self._asked_to_stop:
@@ -103,7 +103,7 @@ class Supervisor:
                 self._stop_all()
 
     def stop(self) -> None:
-        """Asks run() to stop everything and return; asking again hastens. From any thread, or a signal handler."""
+        """Make run() stop everything and return; a second call stops faster. Callable from any thread or a signal handler."""
         self._asked_to_stop += 1
 
     def _look_after(self, watched: _Watched) -> None:

@@ -1,7 +1,7 @@
-"""Which token a caller has given: the settings' two, or one of the table, as this process saw it less than a second ago.
+"""Authenticates tokens: the two of the settings, and those of the table, whose state in this process is less than a second old.
 
-A process keeps the hashes of all open tokens for KEPT_S: a revoked token opens nothing within a second anywhere, and a flood of
-wrong ones costs PostgreSQL one look in LOOK_APART_S, not one each.
+A process caches the hashes of all valid tokens for KEPT_S: a revoked token is refused everywhere within a second, and a flood of wrong
+tokens causes one query in LOOK_APART_S, not one each.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from ..store.tokens import Tokens
 
 KEPT_S: Final = 0.5
-# A token that is not known may have been made a moment ago: it is looked for again, by one look in so long at most.
+# An unknown token may be new: the table is read again, at most once in this time.
 LOOK_APART_S: Final = 0.05
-# Without tokens, cookies are signed with a secret of this process.
+# Without tokens in the settings, cookies are signed with a secret of this process.
 _OF_THIS_PROCESS: Final = secrets.token_bytes(32)
 
-# Who asks, while a request is answered.
+# The principal of the request being answered.
 acting: ContextVar[Principal] = ContextVar("embedq_principal", default=NOBODY)
 
 
 class Admission:
+    """The tokens known to one process; shared by its threads. `tokens()`: their store."""
+
     def __init__(self, settings: Settings, tokens: Callable[[], Tokens], clock: Callable[[], float] = time.monotonic) -> None:
         self._built_in = {
             "AUTH_TOKEN": (settings.auth_token, BY_AUTH_TOKEN),
@@ -45,15 +47,16 @@ class Admission:
 
     @property
     def everything_open(self) -> bool:
-        """Neither of the settings' tokens is set, which is allowed on loopback only: who gives no token may do everything."""
+        """Neither token of the settings is set (allowed on loopback only): callers without a token may do everything."""
         return not any(secret for secret, _ in self._built_in.values())
 
     def closed(self, setting: str) -> bool:
-        """Whether this token of the settings is missing beside the other: behind a proxy on this machine everybody comes from loopback."""
+        """Whether this token of the settings is unset while the other is set. Its area is then closed, also for loopback: a proxy on this
+        machine connects from there."""
         return not self.everything_open and not self._built_in[setting][0]
 
     def built_in(self, given: str | None) -> Principal | None:
-        """Compared in constant time."""
+        """The principal of a token of the settings, compared in constant time."""
         found = None
         for secret, principal in self._built_in.values():
             if secret and hmac.compare_digest(secret.encode(), (given or "").encode("utf-8", "replace")):
@@ -61,7 +64,7 @@ class Admission:
         return found
 
     def may_be_named(self, given: str | None) -> bool:
-        """Whether it has the form of a named token: anything else is not looked up."""
+        """Whether the text has the form of a named token; nothing else is looked up."""
         return given is not None and TOKEN.fullmatch(given) is not None
 
     @property
@@ -69,7 +72,7 @@ class Admission:
         return self._clock() >= self._looked_at + KEPT_S
 
     def look(self) -> None:
-        """Raises StoreUnavailable: whether a token is still open is not known then."""
+        """Read the valid tokens. Raises StoreUnavailable, because it is then unknown which tokens are revoked."""
         started = self._clock()
         self._open = {known.secret_hash: known for known in self._tokens().open()}
         self._looked_at = started
@@ -83,15 +86,15 @@ class Admission:
 
     @property
     def look_in_s(self) -> float:
-        """How long to wait before the next look for a token that is not known."""
+        """Seconds until the table may be read again for an unknown token."""
         return max(0.0, self._looked_at + LOOK_APART_S - self._clock())
 
     def named(self, given: str) -> Known | None:
-        """As it was at the last look."""
+        """The named token and its principal, as of the last read; None if unknown."""
         return self._open.get(hash_of(given))
 
     def key_of(self, token: int) -> bytes | None:
-        """What signs the sessions of a token; None when there is none, or it is not open any more. 0: ADMIN_TOKEN."""
+        """The key that signs sessions of a token (by its id; 0: ADMIN_TOKEN); None if the token is unknown or no longer valid."""
         if token == 0:
             return self._built_in["ADMIN_TOKEN"][0].encode() or _OF_THIS_PROCESS
         known = self.with_id(token)
@@ -101,18 +104,18 @@ class Admission:
         return next((known for known in self._open.values() if known.principal.token == token), None)
 
     def is_noted(self, known: Known) -> bool:
-        """Whether this request may go without a statement of its own."""
+        """Whether this request needs no statement, because the use was recorded recently."""
         return known.noted or known.principal.token in self._noted
 
     def use(self, known: Known) -> float:
-        """Count the request. Seconds to wait where the token's rate does not allow it yet, else 0."""
+        """Count the request. Returns the seconds to wait if the token's rate does not allow it yet, else 0."""
         wait_s = self._tokens().use(known.principal.token)
         if not known.has_rate:
             self._noted[known.principal.token] = self._clock()
         return wait_s
 
     def who(self, given: str | None) -> Principal | None:
-        """The principal of a token, None if it is unknown; may wait for PostgreSQL. The use is not counted."""
+        """The principal of a token, or None; may query PostgreSQL. The use is not counted."""
         if (found := self.built_in(given)) or given is None or not self.may_be_named(given):
             return found
         if self.must_look:

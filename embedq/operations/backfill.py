@@ -1,7 +1,7 @@
-"""Backfill: existing articles without a vector get tasks, in batches that each commit, and what was queued can be taken back.
+"""Backfill: makes tasks for existing articles without a vector, in batches that each commit; the queued tasks can be cancelled again.
 
-Its state is its line in the audit log, written in the same transaction as each batch: whenever it is killed, the next run goes on
-behind the last batch, under the same id.
+Its state is an entry of the audit log, updated in each batch's transaction: after a crash, the next run continues behind the last batch,
+under the same id.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ HELD = "another backfill command is at work: wait for it, or see `embedq backfil
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a backfill would take. `seconds`: at the rate of the last ten minutes, None when there was none. `cost`: None without a price."""
+    """Size and estimated cost of a backfill. `seconds`: at the rate of the last ten minutes, None if nothing was embedded. `cost`: None
+    without a price."""
 
     articles: int
     tokens: int
@@ -41,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How it is to be done: batches of so many articles, each committed, at this priority, one tenant's or all."""
+    """Parameters of a backfill: articles per committed batch, priority, one tenant or all."""
 
     priority: Priority = Priority.LOW
     batch_size: int = 1000
@@ -50,7 +51,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Done:
-    """A backfill as its line tells it, whether this run took up an interrupted one, and what became of its tasks."""
+    """A backfill as the audit log has it, whether this run resumed an interrupted one, and the states of its tasks."""
 
     state: dict[str, Any]
     resumed: bool = False
@@ -58,6 +59,7 @@ class Done:
 
 
 def estimate(store: Store, prices: str, tenant: str | None, after: str = "") -> Estimate:
+    """Count the articles, and estimate duration and cost."""
     model = active(store)
     found = store.backfills.wanted(model.id, tenant, after)
     tokens = -(-found["bytes"] // BYTES_PER_TOKEN)
@@ -82,7 +84,7 @@ def active(store: Store) -> Model:
 
 
 def run(store: Store, wanted: Wanted, who: str, why: str, show: Callable[[int], None] = lambda done: None) -> Done:
-    """Queue everything. An interrupted backfill is taken up first, as it was begun. `show` is told how many tasks were queued."""
+    """Queue everything. An interrupted backfill is resumed first, with its original parameters. `show(queued)` is called after each batch."""
     refuse_where_no_tasks_are_made(store)
     with store.switches.alone("backfill", HELD):
         line, state, resumed = _unfinished(store) or _begun(store, wanted, who, why)
@@ -98,7 +100,7 @@ def run(store: Store, wanted: Wanted, who: str, why: str, show: Callable[[int], 
 
 
 def refuse_where_no_tasks_are_made(store: Store) -> None:
-    """Raises NotWell where a task would wait for ever, or against what an operator has announced."""
+    """Raises NotWell if the mode makes no tasks, or if submissions are paused for maintenance."""
     live = store.status.live()
     if not makes_tasks(live.mode):
         raise NotWell(f"no tasks are made in mode {live.mode}", hint="`embedq mode database --reason …` first")
@@ -130,7 +132,7 @@ def _begun(store: Store, wanted: Wanted, who: str, why: str) -> tuple[int, dict[
 
 
 def named(store: Store, backfill: str | None) -> tuple[int, dict[str, Any]]:
-    """Its line and state; without a name the latest. Raises NotFound."""
+    """The backfill of this id, or the latest. Raises NotFound."""
     rows = store.backfills.all()
     row = next((row for row in rows if backfill in (None, row["metadata"]["backfill"])), None)
     if row is None:
@@ -140,16 +142,17 @@ def named(store: Store, backfill: str | None) -> tuple[int, dict[str, Any]]:
 
 
 def status(store: Store, backfill: str | None) -> Done:
+    """The backfill of this id, or the latest, with the states of its tasks. Raises NotFound."""
     _, state = named(store, backfill)
     return Done(state, tasks=store.backfills.tasks(state["backfill"]))
 
 
 def rollback(store: Store, backfill: str | None, who: str, why: str) -> tuple[Done, int, int]:
-    """Cancel exactly what it queued and is not done. Returns it, how many were cancelled, how many others still hold."""
+    """Cancel exactly those of its tasks that are still open. Returns it, how many were cancelled, and how many other sessions have locked."""
     with store.switches.alone("backfill", HELD):
         line, state = named(store, backfill)
         name, words = state["backfill"], f"backfill {state['backfill']} was rolled back by {who}"
-        # First its state: a run that was interrupted is not taken up again, whatever happens to us now.
+        # The state is written first, so that an interrupted run is not resumed even if this one fails.
         state |= {"state": "rolled back", "rolled_back_by": who, "rolled_back_why": why}
         store.backfills.note(line, state)
         cancelled, left = 0, store.backfills.open(name)

@@ -5,9 +5,9 @@
     R…    one row of it, as COPY's text format writes it (one line a row)
     Z{…}  trailer: SHA-256 of every line before it, and rows by table
 
-A file that is cut off or altered is found out before anything is touched: it is read to its end first, and only then again to be
-used (`backupfile`); that it is still the same is looked at with every step, and at the end. Rows go to PostgreSQL as they come, so
-that memory does not grow with their number. Source of the row format: PostgreSQL manual, COPY, "Text Format".
+A truncated or altered file is detected before anything is changed: it is read to its end and verified first (`backup_file`), then read
+again for the restore; each step checks that the file has not changed in between. Rows are streamed to PostgreSQL, so memory does not grow
+with their number. Source of the row format: PostgreSQL manual, COPY, "Text Format".
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from .backup_file import FORMAT, LONGEST_ROW, Progress, again, opened, silent, t
 from .backup_file import Contents as Contents
 from .backup_file import verify as verify
 
-# Twice as fast as gzip's own choice, and a twentieth larger.
+# Twice as fast as gzip's default, and 5 % larger.
 COMPRESSION = 3
 STEP_ROWS, STEP_BYTES = 5000, 4_000_000
 
 
 @dataclass(slots=True)
 class Restored:
-    """What a restore did, by table; `made`: tasks that reconcile made afterwards; `warnings`: what was left as it is here."""
+    """The result of a restore, by table. `made`: tasks that reconcile made afterwards; `warnings`: what was kept instead of the backup's value."""
 
     loaded: dict[str, dict[str, int]] = field(default_factory=dict)
     made: int = 0
@@ -45,13 +45,13 @@ class Restored:
 
 
 def write(store: Store, path: Path, parts: Sequence[str] = (), show: Progress = silent) -> Contents:
-    """Write a backup as one moment saw everything. `parts` of PARTS come with what is always in it. The file appears whole, or not
-    at all, and only its owner may read it."""
+    """Write a backup from one snapshot. `parts` (of PARTS) are added to the standard content. The file appears complete or not at all,
+    readable by its owner only."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is no regular file", hint="choose another name for the backup")
     half = path.with_name(path.name + ".half")
     try:
-        # A file of that name is left over, or was put there to be written through: it is not opened.
+        # An existing file of that name is never opened: it may be a leftover, or a link placed there by another user.
         half.unlink(missing_ok=True)
         with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as raw:
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=COMPRESSION) as sink:
@@ -62,7 +62,7 @@ def write(store: Store, path: Path, parts: Sequence[str] = (), show: Progress = 
     except OSError as failed:
         raise InputError(f"{path} cannot be written: {failed.strerror}", hint="choose another place for the backup") from failed
     finally:
-        with suppress(OSError):  # where it could not be made, it cannot be removed either
+        with suppress(OSError):  # it may not have been created
             half.unlink()
     return contents
 
@@ -104,10 +104,10 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def restore(store: Store, path: Path, *, live_row: bool, show: Progress = silent, checked: Contents | None = None) -> Restored:
-    """Bring a verified file back, step by step; each step commits, and may be repeated: run again after an interruption, the end is
-    the same. `live_row`: mode, pauses and throttle too. What is newer here and not in the file stays.
+    """Restore a verified file in steps that each commit and are idempotent: a run after an interruption gives the same result. `live_row`:
+    also restore mode, pauses and throttle. Newer rows of the database stay.
 
-    `checked`: what `verify` returned of it. Raises InputError as soon as it is another file than that."""
+    `checked`: the result of `verify`. Raises InputError if the file has changed since."""
     done, total = Restored(), 0
     with (
         store.switches.alone("restore", "another restore is at work: wait for it"),
@@ -129,7 +129,7 @@ def restore(store: Store, path: Path, *, live_row: bool, show: Progress = silent
 
 
 def _tables(path: Path, lines: Iterator[bytes]) -> Iterator[tuple[str, list[str], Iterator[_Step]]]:
-    """Each table of the file with its columns, and its rows in steps. The steps must be read before the next table is asked for."""
+    """Each table of the file with its columns and its rows in steps. Consume the steps before advancing to the next table."""
     table: dict[str, Any] = {}
 
     def belongs_to(line: bytes) -> str:
@@ -143,8 +143,8 @@ def _tables(path: Path, lines: Iterator[bytes]) -> Iterator[tuple[str, list[str]
 
 
 class _Step:
-    """Rows that are brought back in one transaction, read from the file as they are asked for, and once. Those that begin with the same
-    value stay together: an article's vectors are stored whole or not at all. `following`: the first row of the next step."""
+    """Rows that are restored in one transaction, read lazily and once. Rows with the same first column stay in one step: an article's
+    vectors are stored completely or not at all. `following`: the first row of the next step."""
 
     def __init__(self, first: bytes, rest: Iterator[bytes]) -> None:
         self.number = 0

@@ -1,7 +1,7 @@
 """Reading a backup's file (its format: `backup`): nothing is used before its checksum was verified, and every size is bounded.
 
-Only a regular file is read. However small what it is packed in, one row has at most LONGEST_ROW bytes, one line of JSON LONGEST_JSON,
-and the whole `most_unpacked`. Raises InputError for everything else.
+Only a regular file is read. Unpacked, a row has at most LONGEST_ROW bytes, a line of JSON LONGEST_JSON, and the whole file `most_unpacked`.
+Raises InputError for everything else.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..store.backups import TABLES
 FORMAT = 1
 LONGEST_ROW = 64_000_000
 LONGEST_JSON = 1_000_000
-# Texts that repeat themselves pack a hundredfold, nothing but zeros a thousandfold.
+# Repetitive text is compressed a hundredfold, zeros a thousandfold.
 UNPACKED_ANYWAY, UNPACKED_A_BYTE = 300_000_000, 500
-# A line takes as much time as so many bytes.
+# Bytes whose processing takes as long as the overhead of one line.
 LINE_COSTS = 100
 ANOTHER = "take another backup file; `embedq backup FILE` writes one"
 
@@ -39,7 +39,8 @@ def silent(_: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a verified file holds: its header, and rows by table. `version`: of the file that was read; None: it was written."""
+    """The content of a verified file: its header, and the number of rows by table. `version`: identity of the file that was read; None for
+    one just written."""
 
     header: Mapping[str, Any]
     rows: Mapping[str, int]
@@ -47,7 +48,7 @@ class Contents:
 
 
 def verify(path: Path, show: Progress = silent) -> Contents:
-    """Read the whole file. Raises InputError unless every line of it is as it was written, and nothing follows."""
+    """Read the whole file. Raises InputError unless its checksum and row counts are right and nothing follows the trailer."""
     with opened(path) as file:
         return _verified(path, file, show)
 
@@ -56,7 +57,7 @@ def _verified(path: Path, file: BinaryIO, show: Progress) -> Contents:
     try:
         return _read_through(path, file, show)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as strange:
-        raise InputError(f"{path} was altered: a line of it makes no sense", hint=ANOTHER) from strange
+        raise InputError(f"{path} was altered: a line of it cannot be read", hint=ANOTHER) from strange
 
 
 def _read_through(path: Path, file: BinaryIO, show: Progress) -> Contents:
@@ -103,7 +104,7 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
 
 
 def table_of(path: Path, said: Mapping[str, Any]) -> str:
-    """Its name. Raises InputError for a table that is none of ours, ValueError for columns that are none."""
+    """The table's name. Raises InputError for an unknown table, ValueError for invalid columns."""
     table, columns = said["table"], said["columns"]
     if table not in TABLES:
         raise InputError(
@@ -123,7 +124,7 @@ def _check_seal(path: Path, said: Mapping[str, Any], digest: str, rows: Mapping[
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Raises InputError where the file cannot be read or is none: a FIFO would never be opened, a device never end."""
+    """Open the file. Raises InputError if it cannot be read or is not a regular file: opening a FIFO blocks, a device never ends."""
     try:
         file = open_regular(path)
     except OSError as failed:
@@ -133,12 +134,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def most_unpacked(packed_bytes: int) -> int:
-    """The largest backup that a file of this size is read as."""
+    """The largest unpacked size that is accepted for a file of this size."""
     return UNPACKED_ANYWAY + UNPACKED_A_BYTE * packed_bytes
 
 
 def unpacked_lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    """From its beginning. Raises InputError where the file cannot be read, is cut off, does not unpack, or unpacks to more than it may."""
+    """The file's lines. Raises InputError if it cannot be read, is truncated, does not unpack, or unpacks to more than `most_unpacked`."""
     file.seek(0)
     left = most_unpacked(version_of(file).size)
     try:
@@ -162,7 +163,7 @@ def _too_large(path: Path, what: str) -> InputError:
 
 
 def again(path: Path, file: BinaryIO, checked: Contents | None) -> Iterator[bytes]:
-    """The lines of tables and rows, as they were when the file was checked. Raises InputError as soon as it is another file."""
+    """The lines of tables and rows of a verified file. Raises InputError if the file has changed since."""
     version, digest = version_of(file), hashlib.sha256()
     if checked is not None and checked.version not in (None, version):
         raise changed(path)
@@ -180,6 +181,7 @@ def again(path: Path, file: BinaryIO, checked: Contents | None) -> Iterator[byte
 
 
 def changed(path: Path) -> InputError:
+    """The error for a file that was written to during the restore."""
     return InputError(
         f"{path} was written to while it was restored",
         hint="nothing that came after is here; restore a file that is not being written",

@@ -1,4 +1,4 @@
-"""One task is tried before the others of its kind."""
+"""Tries one task before many tasks are retried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOK_EVERY_S = 0.1
 
 
 def try_one(store: Store, picked: Picked, act: Act, wait_s: float) -> Swept:
-    """One task first. Raises NotWell, and leaves the others alone, unless it is embedded within `wait_s` seconds."""
+    """Retry one task and wait for it. Raises NotWell, with the other tasks unchanged, unless it is embedded within `wait_s` seconds."""
     first = store.operate.sweep(picked, act, limit=1)
     if not first.ids:
         return first

@@ -1,9 +1,9 @@
-"""The end of every process of embedq: expected errors are told with the next step, unexpected ones are written to a file.
+"""How every process of embedq ends on an error: expected errors are printed with the next step, unexpected ones are written to a file.
 
     run(act, tell)
 
-Exit codes: those of `act` and of the errors it raises; 70 for an unexpected error, 130 after Ctrl-C, 141 when the reader of the
-output is gone. Every failure of `act` is told by `tell`, in one message without a traceback.
+Exit codes: those of `act` and of the errors it raises; 70 for an unexpected error, 130 after Ctrl-C, 141 when the reader of the output is
+gone. Every failure of `act` is reported by `tell`, in one message without a traceback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tell = Callable[[EmbedqError], None]
 
 
 def run(act: Callable[[], object], tell: Tell) -> NoReturn:
-    """Do it, and end the process. `act` returns its exit code, or None for 0, or raises."""
+    """Run `act` and exit. `act` returns its exit code, or None for 0, or raises."""
     open_streams()
     guard_threads(tell)
     code = ended(act, tell)
@@ -39,7 +39,7 @@ def run(act: Callable[[], object], tell: Tell) -> NoReturn:
 
 
 def ended(act: Callable[[], object], tell: Tell) -> int:
-    """Do it; the exit code. Raises nothing."""
+    """Run `act`; returns the exit code and never raises."""
     try:
         code = _done(act)
         _flush()
@@ -49,7 +49,7 @@ def ended(act: Callable[[], object], tell: Tell) -> int:
             return code_of(failed, tell)
         except BrokenPipeError:
             return NO_READER
-        except (OSError, ValueError):  # stderr is full or closed: the code is all that can be said
+        except (OSError, ValueError):  # stderr is full or closed: only the exit code can report the failure
             return 1
 
 
@@ -57,7 +57,7 @@ def _done(act: Callable[[], object]) -> int:
     try:
         code = act()
     except SystemExit as left:
-        # Rich ends the process itself when the reader is gone.
+        # Rich calls sys.exit when the reader of the output is gone.
         if isinstance(left.__context__, BrokenPipeError):
             return NO_READER
         code = left.code
@@ -73,15 +73,15 @@ def _flush() -> None:
 
 
 def complaint(error: EmbedqError) -> list[str]:
-    """What is told of an error on a terminal. Secrets are hidden before the escapes would change them."""
+    """The lines that report an error on a terminal. Secrets are masked before escaping, which would change them."""
     told = (f"embedq: {error.message}", *(f"  {line}" for line in error.lines), f"  next: {error.hint}")
     return [visible.line(hide(line)) for line in told]
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """While a command that was carried out writes its answer: raises SystemRefused where standard output takes none. That its reader is gone
-    stays a BrokenPipeError."""
+    """For a command that has done its work and writes its output: raises SystemRefused if standard output cannot be written.
+    BrokenPipeError (no reader) passes through."""
     try:
         yield
     except BrokenPipeError:
@@ -94,12 +94,12 @@ def answering() -> Iterator[None]:
 
 
 def code_of(failed: BaseException, tell: Tell) -> int:
-    """Tell what ended a process or a thread; its exit code."""
+    """Report the exception that ended a process or a thread; returns the exit code."""
     match failed:
         case KeyboardInterrupt():
             return INTERRUPTED
         case click.Abort() if not isinstance(failed.__context__, EOFError):
-            return INTERRUPTED  # click's word for Ctrl-C at a question
+            return INTERRUPTED  # click raises this for Ctrl-C at a prompt
         case click.Abort() | EOFError():
             failed = InputError("nothing was done: the question was not answered", hint="answer y, or add --yes, to go on")
         case click.ClickException():
@@ -113,11 +113,11 @@ def code_of(failed: BaseException, tell: Tell) -> int:
 
 
 def unexpected(failed: BaseException) -> Unexpected:
-    """A mistake of embedq's, as an error that names the file where the rest of it is."""
-    from . import crash_file  # what it needs takes a tenth of the start of a command
+    """A bug, as an error that names the file with its traceback."""
+    from . import crash_file  # imported here because it takes a tenth of a command's start
 
     said, file = crash_file.in_one_line(failed), None
-    with suppress(Exception):  # whatever is wrong with writing it, the first mistake is told
+    with suppress(Exception):  # a failure to write the file must not hide the original error
         file = crash_file.keep(failed)
     if file is not None:
         return Unexpected(
@@ -132,7 +132,7 @@ def unexpected(failed: BaseException) -> Unexpected:
 
 
 def guard_threads(tell: Tell) -> None:
-    """Threads that end by an error tell it as the process does."""
+    """Report errors that end threads in the same way as those of the process."""
 
     def told(thrown: threading.ExceptHookArgs) -> None:
         if thrown.exc_value is not None and not isinstance(thrown.exc_value, SystemExit):
@@ -143,7 +143,7 @@ def guard_threads(tell: Tell) -> None:
 
 
 def guard_process(tell: Tell) -> None:
-    """For a process that another program runs (Celery's worker): whatever would end it with a traceback is told instead."""
+    """For a process whose main loop is another program's (Celery's worker): report instead of a traceback."""
     guard_threads(tell)
 
     def told(_: object, failed: BaseException, __: object) -> None:
@@ -163,8 +163,9 @@ def _has_no_reader(number: int) -> bool:
 
 
 def open_streams() -> None:
-    """All three are open, so that no file or connection gets their numbers; and what the locale has no character for is written as an
-    escape. What goes to a standard output that was closed is an error, as a full disk is; messages to a closed standard error are lost."""
+    """Make sure that file descriptors 0 to 2 are open, so that no file or connection gets these numbers, and that characters which the
+    locale lacks are escaped. Writing to a standard output that was closed is an error, as a full disk is; messages to a closed standard
+    error are lost."""
     if _opened(STDIN, os.O_RDONLY):
         sys.stdin = open(STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process
     if _opened(STDOUT, os.O_RDONLY):
@@ -177,7 +178,7 @@ def open_streams() -> None:
 
 
 def _opened(number: int, flags: int) -> bool:
-    """Whether it was closed. The system gives a new file the lowest number that is free."""
+    """Open the descriptor if it was closed; returns whether it was. (A new file gets the lowest free number.)"""
     try:
         os.fstat(number)
         return False
@@ -187,7 +188,7 @@ def _opened(number: int, flags: int) -> bool:
 
 
 def _let_go() -> None:
-    """Drop what is left in a buffer, or Python would report it at its end in its own words."""
+    """Discard a buffer that cannot be written; Python would report it at exit."""
     for number, stream in ((STDOUT, sys.stdout), (STDERR, sys.stderr)):
         try:
             if stream is not None:

@@ -1,6 +1,6 @@
-"""The file that a mistake of embedq's is written to: its traceback, the versions, the command line. No secret, no value of a variable.
+"""The file that a bug is written to: traceback, versions, command line. It holds no secret and no value of a variable.
 
-Only its owner may read it, and the newest KEPT of a folder stay.
+Only its owner may read it; the newest KEPT files of a folder are kept.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ PACKAGES: Final = (
     "uvicorn",
     "numpy",
 )
-# Of other programs whose passwords a process of embedq may have in its environment.
+# Password variables of other programs that may be in the environment.
 _OTHERS_SECRETS: Final = ("FLOWER_BASIC_AUTH", "PGPASSWORD", "OTEL_EXPORTER_OTLP_HEADERS")
 
 
 def keep(failed: BaseException) -> Path | None:
-    """Write it; the file, or None where no folder can be written."""
+    """Write the file; returns its path, or None if no folder can be written."""
     text = report(failed)
     for folder in folders():
         with suppress(OSError):
@@ -53,7 +53,7 @@ def keep(failed: BaseException) -> Path | None:
 
 
 def folders() -> Iterator[Path]:
-    """The user's folder for the state of programs; else one in the folder for temporary files. Source: platformdirs."""
+    """Candidate folders: the user's state folder, then one in the temporary folder. Source: platformdirs."""
     import platformdirs
 
     # For a user without a home platformdirs raises RuntimeError, and older versions give a path that begins with "~".
@@ -66,7 +66,7 @@ def folders() -> Iterator[Path]:
 
 
 def _written(folder: Path, text: str) -> Path:
-    """Raises OSError also for a folder that others can write to: they could put a link where the file goes."""
+    """Raises OSError, also for a folder that others can write to: they could place a symbolic link at the file's name."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -77,7 +77,7 @@ def _written(folder: Path, text: str) -> Path:
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as out:
             out.write(text)
     except OSError:
-        file.unlink(missing_ok=True)  # of a full disk: half of it is of no use
+        file.unlink(missing_ok=True)  # disk full: remove the incomplete file
         raise
     _remove_old(folder)
     return file
@@ -121,21 +121,21 @@ def _word(word: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Without the passwords of addresses and the values of settings that are secret."""
+    """The text with passwords of addresses and values of secret settings masked."""
     names = [name for name, spec in by_env().items() if spec.metadata["secret"]]
     return mask(hide(text, names=True), map(os.environ.get, (*names, *_OTHERS_SECRETS)))
 
 
 def in_one_line(failed: BaseException) -> str:
-    """Class and words of an error, shortened."""
+    """Class and message of an error, shortened."""
     with suppress(Exception):
         words = " ".join(without_secrets(str(failed)).split())
         return f"{type(failed).__name__}: {words[:LONGEST_LINE]}" if words else type(failed).__name__
-    return type(failed).__name__  # of an error that cannot say what it is
+    return type(failed).__name__  # str() of the error failed
 
 
 def last_line(failed: BaseException) -> str:
-    """Where it was raised."""
+    """File and line where the error was raised."""
     import traceback
 
     frames = traceback.extract_tb(failed.__traceback__)

@@ -1,4 +1,4 @@
-"""How far an article's embedding is, and when it may be expected."""
+"""The state of an article's embedding, with an estimate of when it will be done."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ..store import Store
 
 RATE_OVER_S = 60.0
-# A look is kept for at least this long, and for twenty times as long as it took.
+# A reading of the queue is cached for this long, or twenty times its own duration if that is longer.
 KEPT_S, KEPT_TIMES = 0.5, 20
 
 
 @dataclass(slots=True)
 class State:
-    """Where an article's embedding is. `place`: table, broker or worker. `retry_at`: when it is tried again, if it waits for its time.
-    `eta_s`: an estimate in seconds, None with `waits_for` when none can be made. `error`: the class of the last one."""
+    """The state of an article's embedding. `place`: table, broker or worker. `retry_at`: the next attempt, if it is scheduled. `eta_s`:
+    estimated seconds; None if there is no estimate, for the reason in `waits_for`. `error`: class of the last error."""
 
     status: str
     task_id: int | None = None
@@ -38,6 +38,7 @@ class State:
 
 
 def state_of(store: Store, pace: Pace, article: Article) -> State:
+    """The state of an article's embedding, from its row and its decisive task."""
     state = State(article.embedding_status)
     task = store.watch.task_of(article.id)
     if task is None:
@@ -58,7 +59,7 @@ def state_of(store: Store, pace: Pace, article: Article) -> State:
 
 
 class Pace:
-    """The queue at a glance, looked up once for many requests."""
+    """Cached readings of the queue, shared by many requests."""
 
     def __init__(self, store: Callable[[], Store]) -> None:
         self._store = store
@@ -67,7 +68,7 @@ class Pace:
         self._flow = Flow({}, 0.0, 0)
 
     def flow(self) -> Flow:
-        """A cached value; while it is being refreshed, other callers get the previous one without waiting."""
+        """The cached reading; while one caller refreshes it, the others get the previous one without waiting."""
         if time.monotonic() < self._until or not self._lock.acquire(blocking=self._until == 0.0):
             return self._flow
         try:

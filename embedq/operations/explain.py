@@ -1,4 +1,4 @@
-"""Why a task or an article is not searchable yet, gathered from the table, the broker, the workers and the provider's state."""
+"""Finds out why a task or an article is not searchable yet, from the table, the broker, the workers and the provider's state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .status import consumed
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """`where`: where the task's message is, in words. `others`: the article's tasks, the one that decides first."""
+    """The answer of `explain`. `where`: where the task's message is, as text. `others`: the article's tasks, the decisive one first."""
 
     task: Row | None
     article: Row | None
@@ -33,7 +33,7 @@ class Explained:
 
 
 def explain(store: Store, settings: Settings, key: str) -> Explained:
-    """Of a task by its number, or of an article by its id or slug. Raises NotFound."""
+    """Explain a task by its number, or an article by its id or slug. Raises NotFound."""
     return explained(store, settings, *find(store, key))
 
 
@@ -46,7 +46,7 @@ def explained(store: Store, settings: Settings, task: Row | None, article: Row |
 
 
 def find(store: Store, key: str) -> tuple[Row | None, Row | None]:
-    """The task and its article; of an article, the task that decides. Raises NotFound when there is neither."""
+    """The task and its article; for an article, its decisive task. Raises NotFound."""
     task = store.overview.task(int(key)) if key.isdecimal() and len(key) < 19 else None
     article = store.overview.article(task["article_id"] if task else key)
     if task is None and article is not None:
@@ -94,12 +94,12 @@ def case_of(store: Store, task: Row | None, article: Row | None, live: LiveState
 
 
 def _decides(task: Row, article: Row | None) -> bool:
-    """A finished task of an older text says nothing about the newest one."""
+    """Whether the task decides the article's state: a finished task of an older text does not."""
     return article is None or task["status"] in ("pending", "processing") or task["version"] >= article["version"]
 
 
 def where_is(settings: Settings, task: Row | None) -> tuple[Place, str]:
-    """Where the message of a pending task is, and the same in words."""
+    """Where the message of a pending task is, as a Place and as text."""
     if task is None or task["status"] != TaskStatus.PENDING or task["dispatched_at"] is None:
         return Place.TABLE, str(Place.TABLE)
     url = addresses(settings).broker_url
@@ -111,5 +111,5 @@ def where_is(settings: Settings, task: Row | None) -> tuple[Place, str]:
 
 
 def in_words(place: Place, ahead: int | None) -> tuple[Place, str]:
-    """`ahead`: messages before it in its queue."""
+    """The place as text. `ahead`: messages before it in its queue."""
     return place, str(place) if ahead is None else f"{place}, {ahead} messages ahead of it"

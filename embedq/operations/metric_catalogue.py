@@ -1,4 +1,4 @@
-"""Every metric that is exposed, with its kind, its text and its labels. The dashboard and the alert rules are tested to name nothing else."""
+"""Every exposed metric, with its kind, its text and its labels. Tests check that the dashboard and the alert rules use no others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_s
 
 
 class Spec(NamedTuple):
+    """One metric: its kind, help text, labels and, for histograms, buckets."""
+
     kind: str
     about: str
     labels: tuple[str, ...] = ()
@@ -22,14 +24,14 @@ WORKER = ("delivery", "worker")
 
 CATALOGUE: dict[str, Spec] = {
     "embedq_build": Spec("gauge", "1; the version is a label.", ("version",)),
-    # Of a process that embeds; the service repeats these from the last heartbeat.
+    # Measured by a worker process; the HTTP service repeats them from the last heartbeat.
     "embedq_claimed": Spec("counter", "Tasks claimed.", WORKER),
     "embedq_settled": Spec("counter", "Tasks settled, by how; `pending` is a wait or a handing back.", (*WORKER, "outcome")),
     "embedq_late_results": Spec("counter", "Results that came after the task had been taken away; discarded.", WORKER),
     "embedq_dispatched": Spec("counter", "Tasks published to the broker by this process as the steward.", WORKER),
     "embedq_rescued": Spec("counter", "Tasks taken back from dead or hanging workers by this process as the steward.", WORKER),
     "embedq_provider_pauses": Spec("counter", "How often this process paused a provider after a fault.", WORKER),
-    # Of one process, on its own port; of the service for its own searches and writes.
+    # Measured by one process and exposed on its port; by the HTTP service for its own searches and writes.
     "embedq_waiting_seconds": Spec("histogram", "From a task's birth to its claim.", ("priority",)),
     "embedq_provider_seconds": Spec("histogram", "One request to a provider.", ("provider", "model")),
     "embedq_store_seconds": Spec("histogram", "One claim or settle in PostgreSQL.", ("statement",)),
@@ -41,7 +43,7 @@ CATALOGUE: dict[str, Spec] = {
     ),
     "embedq_http_requests": Spec("counter", "Requests answered by the service.", ("method", "route", "status")),
     "embedq_http_seconds": Spec("histogram", "From a request's arrival to its answer.", ("method", "route")),
-    # Of the database and the broker, by the service.
+    # Of the database and the broker, exposed by the HTTP service.
     "embedq_database_up": Spec("gauge", "1 when PostgreSQL answered this scrape."),
     "embedq_broker_up": Spec("gauge", "1 when the broker answered this scrape."),
     "embedq_mode": Spec("gauge", "1 for the live mode, 0 for the others; 0 for all while the live row is gone.", ("mode",)),
@@ -78,5 +80,5 @@ CATALOGUE: dict[str, Spec] = {
 
 
 def exposed_names() -> set[str]:
-    """Every sample's name that may ever appear on a page."""
+    """The names of all samples that may appear on a metrics page."""
     return {name + suffix for name, spec in CATALOGUE.items() for suffix in SUFFIXES[spec.kind]}

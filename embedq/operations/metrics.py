@@ -1,8 +1,8 @@
-"""Prometheus' view: what is exposed, under which names, and where each number comes from.
+"""Collects the samples for Prometheus.
 
-`CATALOGUE` is the whole vocabulary: nothing is exposed that is not in it, and the dashboard and the alert rules are
-tested to name nothing else. A worker's port shows what the process measured; the service shows the database, the broker,
-the last heartbeat of every worker, and itself.
+`CATALOGUE` lists all metrics: nothing else is exposed, and tests check that the dashboard and the alert rules use no others. A worker's
+port exposes what that process measured; the HTTP service exposes the database, the broker, the last heartbeat of every worker, and its own
+measurements.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PORTS_TRIED = 16
 
 
-# Keys of a worker's counters that are metrics of their own; every other key is an outcome.
+# Counters of a worker that have their own metric; every other key is an outcome of tasks.
 COUNTERS = {
     "claimed": "embedq_claimed",
     "late": "embedq_late_results",
@@ -87,7 +87,7 @@ def families(samples: Iterable[Sample]) -> Iterator[Metric]:
 
 @dataclass(slots=True, eq=False)
 class OfProcess:
-    """What this process measured itself; with a worker, also its counters."""
+    """Collector of this process's measurements, and of its worker's counters if it has one."""
 
     worker: Worker | None = None
 
@@ -118,7 +118,7 @@ def of_counters(delivery: str, worker: str, counters: dict[str, Any]) -> Iterato
 
 @dataclass(slots=True, eq=False)
 class OfHouse:
-    """What the database, the broker and the workers' heartbeats say. A part that is away leaves its `_up` at 0 and nothing else."""
+    """Collector of the state of database, broker and workers' heartbeats. For a part that is unreachable, only its `_up` metric is exposed, as 0."""
 
     store: Store
     broker: Broker
@@ -231,7 +231,7 @@ def _registry(*collectors: Any) -> CollectorRegistry:
 
 
 def listen(settings: Settings, worker: Worker) -> int:
-    """Show a worker's metrics on EMBEDDING_METRICS_PORT, or the next free port after it; returns which, 0 when none."""
+    """Serve a worker's metrics on EMBEDDING_METRICS_PORT or the next free port; returns the port, 0 if none."""
     if not settings.metrics_port:
         return 0
     registry = _registry(OfProcess(worker))

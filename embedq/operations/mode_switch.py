@@ -1,8 +1,7 @@
-"""Switching the live mode under load. The fence is the change of the row itself; the rest makes the new delivery begin at once.
+"""Switches the live mode under load. The change of the live row is the fence; the other steps make the new delivery begin at once.
 
-When `switch` is past the fence, no worker of a delivery that is now off can claim (G5). What such workers hold
-settles, or is handed over; tasks that were with the broker are free again; articles that were written while no tasks
-were made get them.
+After the fence, no worker of a delivery that is now off can claim (G5). Tasks that such workers hold settle or are handed over; tasks that
+were with the broker are freed; articles that were written while no tasks were made get tasks.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def silent(_: str) -> None:
 
 @dataclass(slots=True)
 class Switched:
-    """What a switch did, in numbers. `fenced_s`: from the call until no worker of an old delivery could claim. Of what was in flight, `taken` was
-    only taken from its worker, and `left` is locked, both by transactions that write the articles."""
+    """The result of a switch. `fenced_s`: seconds from the call until no worker of an old delivery could claim. Of the tasks in flight,
+    `taken` were revoked but are not pending yet, and `left` are locked, both because transactions write their articles."""
 
     before: Mode
     after: Mode
@@ -48,7 +47,7 @@ class Switched:
 
 
 def would_switch(store: Store, after: Mode) -> dict[str, object]:
-    """What a switch would do, with real counts; nothing is done."""
+    """What a switch would do, with current counts; changes nothing."""
     before, counts = store.status.live().mode, store.switches.counts()
     off = switched_off(before, after)
     return {
@@ -77,9 +76,9 @@ def switch(
     say: Progress = silent,
     category: str = "mode",
 ) -> Switched:
-    """Switch to `after`. With `wait_s`, wait that long for what the old delivery holds, and then hand it over.
+    """Switch to `after`. `wait_s`: wait that long for tasks that the old delivery holds, then hand them over.
 
-    Raises NotWell, with nothing changed, while a rollback procedure is under way or the fence is held for long.
+    Raises NotWell, with nothing changed, if a rollback procedure is running or the fence stays locked.
     """
     started = time.monotonic()
     changed = fence(store, after, reason, who, category=category, alone=True)
@@ -99,7 +98,7 @@ def switch(
 
 
 def _wait_for_the_old(store: Store, done: Switched, off: frozenset[Delivery], wait_s: float, who: str, say: Progress) -> None:
-    """Unless the mode is another one by then: what is in flight may then be its own."""
+    """Hand over only if the mode has not been switched again, because tasks in flight may then belong to an active delivery."""
     flight = settle_or_hand_over(
         store, off, wait_s, f"mode {done.after}", who, say=say, may=lambda: store.status.live().mode is done.after
     )
@@ -115,14 +114,14 @@ def _wait_for_the_old(store: Store, done: Switched, off: frozenset[Delivery], wa
 
 
 def _of_the_fence(changed: Changed) -> list[str]:
-    """What the switch met: a row that was gone, sessions of our own that hung."""
-    anew = ["the live row had been deleted, so that no worker could claim; it is made anew, with the queue running"]
+    """Warnings of the fence: the live row was missing; hanging sessions of embedq were ended."""
+    anew = ["the live row had been deleted, so that no worker could claim; it was made again, with the queue running"]
     ended = [f"a session of embedq's own that hung at the fence was ended: {told(each)}" for each in changed.ended]
     return [*(anew if changed.anew else []), *ended]
 
 
 def fence(store: Store, after: Mode, reason: str, who: str, *, category: str = "mode", alone: bool = False) -> Changed:
-    """The switch itself. When it returns, no worker of a delivery that is off can claim, and every worker has been told to look."""
+    """Change the live row. When it returns, no worker of a delivery that is off can claim, and all workers have been woken."""
     changed = store.status.set_mode(after, reason, who, category=category, alone=alone)
     store.workers.wake()
     return changed
@@ -130,7 +129,7 @@ def fence(store: Store, after: Mode, reason: str, who: str, *, category: str = "
 
 @dataclass(slots=True)
 class Flight:
-    """What became of the `first` tasks in flight: `handed` over, or `left` as they are because that was refused; the others settled."""
+    """What happened to the `first` tasks in flight: `handed` over, or `left` unchanged because `may` refused; the others settled."""
 
     first: int
     handed: HandedOver = field(default_factory=HandedOver)
@@ -151,7 +150,7 @@ def settle_or_hand_over(
     say: Progress = silent,
     may: Callable[[], bool] = lambda: True,
 ) -> Flight:
-    """Wait up to `wait_s` for what workers of these deliveries hold; then take it out of their hands, if it still `may` be."""
+    """Wait up to `wait_s` for tasks that workers of these deliveries hold; then revoke them, if `may()` still allows it."""
     deadline, left = time.monotonic() + wait_s, store.switches.in_flight(off)
     flight = Flight(left)
     while left and time.monotonic() < deadline:
@@ -167,13 +166,13 @@ def settle_or_hand_over(
 
 
 def hand_over_of(store: Store, off: Iterable[Delivery], why: str, who: str) -> HandedOver:
-    """Take every task that workers of these deliveries hold from them."""
+    """Revoke every task that workers of these deliveries hold."""
     picked = Picked(("processing",), deliveries=sorted(off))
     return hand_over(store, picked, Act("hand_back", "hand over", who, why, {"words": f"handed over: {why}"}))
 
 
 def warnings(store: Store, after: Mode) -> list[str]:
-    """What an operator should know about the mode they are switching to."""
+    """Warnings about the new mode for the operator."""
     alive = {Delivery(w["delivery"]) for w in store.workers.all() if w["alive"] and w["delivery"] in tuple(Delivery)}
     wanted = deliveries(after)
     found = []

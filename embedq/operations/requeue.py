@@ -1,4 +1,4 @@
-"""Requeue by an article's status, as runbooks ask for it: what should be under way and is not, gets under way."""
+"""Requeues articles by their status (`embedq requeue --status`)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..store import Store
 from ..store.bulk import Act, Picked, Swept
 from .task_actions import reviving
 
-# Statuses of articles that are none of finished tasks. `skipped` and `failed` mean the same of both.
+# Statuses that only articles have; `skipped` and `failed` mean the same for tasks and articles.
 OF_ARTICLES = ("queued", "processing", "ready")
-# What was dispatched a moment ago may still be on its way.
+# Messages of tasks dispatched more recently may not have arrived yet.
 OLDER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """`freed`: waiting tasks that came back from the broker, to be dispatched anew. `revived`: tasks that are pending again. `made`: new ones,
+    """`freed`: dispatched tasks that were freed, to be dispatched again. `revived`: tasks that are pending again. `made`: new ones,
     for articles whose newest text has neither vector nor task. `left`: locked by other sessions."""
 
     freed: int = 0
@@ -30,8 +30,9 @@ class Requeued:
 def of_articles(
     store: Store, status: str, tenants: Sequence[str] | None, limit: int | None, *, who: str, reason: str, held_s: float
 ) -> Requeued:
-    """`queued`: frees what was given to the broker, so that a lost message is sent again. `processing`: hands back what dead workers hold, or any
-    for longer than `held_s`. `ready`: makes tasks for what is stale. None of them embeds anew what has its vector."""
+    """By status: `queued` frees dispatched tasks, so that lost messages are sent again. `processing` hands back tasks of dead workers, or
+    those held for longer than `held_s`. `ready` makes tasks for stale articles. None of them embeds an article again whose vector is
+    current."""
     swept, freed = Swept(), 0
     if status == "queued":
         freed = free_all(store, OLDER_S)

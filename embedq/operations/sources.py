@@ -1,4 +1,5 @@
-"""Sources: attach a table, compare it with what is embedded of it, detach it. The triggers follow every write; the comparison finds what none saw."""
+"""Sources: attach a table, compare it with its embedded rows, detach it. Triggers follow every write; the comparison finds changes that
+bypassed them."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ Show = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class AttachEstimate:
-    """What attaching would take, by the first thousand rows and the planner's count. `seconds`: at the rate of the last ten minutes, None when
-    there was none. `cost`: None without a price. `disk_bytes`: of the texts that embedq keeps, and of the vectors."""
+    """Estimated effort of attaching a table, from its first thousand rows and the planner's row count. `seconds`: at the rate of the last
+    ten minutes, None when there was none. `cost`: None without a price. `disk_bytes`: of the texts that embedq keeps, and of the
+    vectors."""
 
     name: str
     table: str
@@ -40,7 +42,7 @@ class AttachEstimate:
 
 
 def estimate(store: Store, prices: str, draft: SourceDraft) -> AttachEstimate:
-    """Checks everything that `attach` would, and changes nothing. Raises InputError with the reason of a refusal."""
+    """Make all checks of `attach` without changing anything. Raises InputError with the reason of a refusal."""
     made, seen, model = store.sources.define(draft), store.sources.sample(draft), active(store)
     share = seen["articles"] / seen["rows"] if seen["rows"] else 0.0
     all_rows = seen["counted"] if seen["counted"] < 100_000 else max(seen["about_rows"] or 0, seen["counted"])
@@ -63,7 +65,7 @@ def estimate(store: Store, prices: str, draft: SourceDraft) -> AttachEstimate:
 
 
 def attach(store: Store, draft: SourceDraft, who: str, why: str) -> str:
-    """Make the table a source; its name. The rows that are there come by `compare`, or by the workers' steward."""
+    """Make the table a source; returns its name. Existing rows are taken in by `compare`, or by the steward."""
     store.sources.sample(draft)
     name = store.sources.attach(draft)
     store.audit.write("source", f"{draft.table} was attached as the source {name}", who=who, reason=why, source=name)
@@ -72,9 +74,10 @@ def attach(store: Store, draft: SourceDraft, who: str, why: str) -> str:
 
 
 def detach(store: Store, name: str, who: str, why: str, *, keep_vectors: bool = False, show: Show = lambda done: None) -> int:
-    """Take triggers, function and view away, then the articles with tasks and vectors, in short transactions; how many. Raises NotFound.
+    """Drop triggers, function and view, then delete the articles with tasks and vectors, in short transactions; returns their number.
+    Raises NotFound.
 
-    `keep_vectors`: what is embedded stays, and is taken over when a table is attached under this name again.
+    `keep_vectors`: vectors stay, and are reused when a table is attached under this name again.
     """
     known = store.sources.unhook(name)
     if not known and not store.sources.size(name)["articles"]:
@@ -90,8 +93,9 @@ def detach(store: Store, name: str, who: str, why: str, *, keep_vectors: bool = 
 
 
 def compare(store: Store, name: str, show: Show = lambda seen: None, *, anew: bool = True) -> dict[str, Any]:
-    """Compare a source with its table from the first row to the last, and mend what differs: counts of rows `seen`, `written`, `removed` and
-    `unreadable`, with an `example`. Without `anew` one that is under way is taken up. Raises NotWell for what is wrong with the whole source."""
+    """Compare a source with its table from the first row to the last and repair differences. Returns the numbers of rows `seen`, `written`,
+    `removed` and `unreadable`, with an `example`. `anew`: start over instead of resuming a running comparison. Raises NotWell for a problem
+    of the whole source."""
     store.sources.one(name)
     hook(store, name)
     if anew:
@@ -115,8 +119,9 @@ def compare(store: Store, name: str, show: Show = lambda seen: None, *, anew: bo
 def import_vectors(
     store: Store, name: str, column: str, model: Model, who: str, why: str, show: Show = lambda seen: None
 ) -> dict[str, int]:
-    """Take over the vectors that the table has in `column`, made by this model of the present texts: rows by what became of them, as in the function
-    embedq_import_vectors. None of them is bought again. Raises InputError for a column that is not there, NotFound for an unknown source."""
+    """Import the vectors in the table's `column`, which this model must have made from the current texts, so that they are not bought
+    again. Returns numbers of rows by result, as the function embedq_import_vectors. Raises InputError for a missing column, NotFound for an
+    unknown source."""
     store.sources.one(name)
     became: Counter[str] = Counter()
     seen, after = 0, None
@@ -140,7 +145,7 @@ def import_vectors(
 
 
 def compare_all(store: Store, names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Every source, or those of these names, by name; one that cannot be compared has a `problem`. Raises NotFound."""
+    """Compare all sources, or those named. Returns the results by name; a source that cannot be compared has a `problem`. Raises NotFound."""
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         store.sources.one(name)

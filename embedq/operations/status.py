@@ -1,4 +1,4 @@
-"""The state of the whole system in one snapshot, for `status`, `health` and monitors. Bounded reads, short time-outs, no heavy import."""
+"""The state of the whole system, for `status`, `health` and monitors. Bounded reads, short time-outs, no slow imports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..store.database import Row
 from ..store.recall import Recall
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
-# Lines of the audit log beside the status.
+# Entries of the audit log shown with the status.
 ACTS = 5
 SETTLING_IN_S = 30.0
 HELD_S = 5.0
@@ -31,8 +31,8 @@ HELD_S = 5.0
 
 @dataclass(slots=True)
 class Glance:
-    """`tasks`: open tasks by priority and place. `author`: who, at and reason of the mode; `stopped_by`: the same of a stop. `rate`:
-    completed per second in the last minute. `eta_s`: None while nothing moves, or nothing can."""
+    """`tasks`: open tasks by priority and place. `author`: who, at and reason of the last mode change; `stopped_by`: the same of a stop.
+    `rate`: tasks completed per second in the last minute. `eta_s`: None if no task was completed or none can be."""
 
     live: LiveState
     workers: list[Row]
@@ -58,7 +58,7 @@ class Glance:
 
 
 def glance(store: Store, settings: Settings) -> Glance:
-    """Everything that `status` and `health` tell. The broker is asked while PostgreSQL is read."""
+    """Read everything that `status` and `health` report. The broker is queried while PostgreSQL is read."""
     peeking = Peeking(addresses(settings).broker_url)
     live = store.status.live()
     registered = store.workers.all()
@@ -83,7 +83,7 @@ def glance(store: Store, settings: Settings) -> Glance:
 
 
 def told_by(seen: Glance, acts: Sequence[Row]) -> dict[str, Any]:
-    """What every door answers to the question for the status. `acts`: the last lines of the audit log."""
+    """The status as a JSON object, the same for the command line, HTTP and MCP. `acts`: the last entries of the audit log."""
     live = seen.live
     return {
         "mode": live.mode,
@@ -156,7 +156,7 @@ def _facts(
 
 
 def _progress(store: Store, settings: Settings, live: LiveState, workers: Sequence[Row], peek: Peek, moves: Row) -> Progress:
-    """What moves; when nothing does, what is known of the cause."""
+    """Whether due tasks make progress; if not, the known causes."""
     fallback_s = settings.fallback_after_s if pollers_take_over(live.mode) else 0.0
     call_s = call_bound_s(settings.provider_timeout_s, settings.worker_interval_s, fallback_s)
     batch_s = settings.worker_timeout_s + call_s
@@ -174,9 +174,9 @@ def _progress(store: Store, settings: Settings, live: LiveState, workers: Sequen
 
 
 def _able_s(live: LiveState, workers: Sequence[Row], changed_s: float | None) -> float | None:
-    """Since when (seconds) workers that may claim are alive, under the present orders."""
+    """For how long (seconds) workers that may claim have been alive under the current mode and pauses."""
     now, able = datetime.now(UTC), deliveries(live.mode) if live.is_running else frozenset()
-    if live.dispatch_held:  # on purpose: what is in the table reaches no Celery worker
+    if live.dispatch_held:  # intended: free tasks are not published, so Celery workers cannot claim them
         able -= {Delivery.CELERY}
     alive_s = [(now - each["started_at"]).total_seconds() for each in workers if each["delivery"] in able]
     return min(max(alive_s), max(alive_s) if changed_s is None else changed_s) if alive_s else None
@@ -210,12 +210,12 @@ def _under_way(worker: Row) -> dict[str, float]:
 
 
 def unpublished(workers: Sequence[Row]) -> list[str]:
-    """Why stewards among these living workers cannot publish, as their heartbeat tells."""
+    """Why stewards among these living workers cannot publish, from their heartbeats."""
     return [f"{each['name']}: {why}" for each in workers if (why := _counters(each).get(UNPUBLISHED))]
 
 
 def died_young(workers: Sequence[Row]) -> int:
-    """Of the registered workers, those that died soon after their start without taking their leave; the steward forgets them after a minute."""
+    """Registered workers that died soon after their start without unregistering; the steward deletes them after a minute."""
     lives = [
         (each["seen_at"] - each["started_at"]).total_seconds() for each in workers if not each["alive"] and not each["ending"]
     ]
@@ -223,14 +223,14 @@ def died_young(workers: Sequence[Row]) -> int:
 
 
 def has_steward(workers: Sequence[Row]) -> bool:
-    """Whether one of them leads the housekeeping; those that have just started are given the time to."""
+    """Whether one of them is the steward; true also while all have just started."""
     now = datetime.now(UTC)
     settled_in = [worker for worker in workers if (now - worker["started_at"]).total_seconds() > SETTLING_IN_S]
     return not settled_in or any(worker["steward_since"] for worker in workers)
 
 
 def failing(workers: Sequence[Row]) -> list[str]:
-    """Threads of these living workers that fail again and again, as their heartbeat tells."""
+    """Repeatedly failing threads of these living workers, from their heartbeats."""
     return [
         f"{worker['name']}: {(name := key.removeprefix(FAILING))} ({number} times in a row){_why(worker, name)}"
         for worker in workers
@@ -245,7 +245,7 @@ def _why(worker: Row, name: str) -> str:
 
 
 def consumed(workers: Sequence[Row]) -> frozenset[str]:
-    """The queues that these living workers serve; one that named none serves all."""
+    """The queues that these living workers serve; a worker that named none serves all."""
     return frozenset(queue for worker in workers for queue in (worker["queues"] or Priority))
 
 

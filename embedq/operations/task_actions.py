@@ -1,4 +1,4 @@
-"""What an operator does to tasks, written once: cancel, clear, retry, requeue. The commands, the HTTP service and the console call it."""
+"""Operator actions on tasks: cancel, clear, retry, requeue. Called by the commands, the HTTP service and the console."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from ..store import Store
 from ..store.bulk import FINISHED, Act, Picked, Swept
 from .canary import try_one
 
-# What the console names its actions by; the statement of each.
+# The console's action names, and the statement of each.
 STATEMENTS = {"retry": "revive_tasks", "cancel": "cancel_tasks", "discard": "discard_tasks"}
 
 
 def reviving(category: str, who: str, reason: str, *, rate: float | None = None, priority: str | None = None) -> Act:
-    """Finished tasks become pending, with a fresh allowance of attempts; at most `rate` a second are due."""
+    """Make finished tasks pending with a new allowance of attempts; at most `rate` per second become due."""
     return Act("revive_tasks", category, who, reason, {"rate": rate, "priority": priority})
 
 
 def act_of(action: str, who: str, reason: str) -> Act:
-    """One of STATEMENTS, with its usual values."""
+    """The action of STATEMENTS with this name, with its default values."""
     return Act(
         STATEMENTS[action], action, who, reason, {"rate": None, "priority": None, "words": f"cancelled by {who}: {reason}"}
     )
 
 
 def cancel(store: Store, picked: Picked, who: str, reason: str) -> Swept:
+    """Cancel the picked open tasks."""
     words = f"cancelled by {who}" + (f": {reason}" if reason else "")
     return store.operate.sweep(picked, Act("cancel_tasks", "cancel", who, reason, {"words": words}))
 
 
 def clear(store: Store, picked: Picked, who: str, reason: str) -> Swept:
-    """Cancel what is open and delete what is finished; the finished first, so that what this cancels itself stays."""
+    """Delete finished tasks, then cancel open ones, in this order so that tasks cancelled here are not deleted."""
     swept = Swept()
     for statuses, statement in ((FINISHED, "delete_tasks"), (OPEN, "cancel_tasks")):
         part = replace(picked, statuses=[status for status in picked.statuses if status in statuses])
@@ -46,8 +47,8 @@ def clear(store: Store, picked: Picked, who: str, reason: str) -> Swept:
 def revive(
     store: Store, picked: Picked, act: Act, *, limit: int | None = None, canary_s: float | None = None
 ) -> tuple[Swept, Swept]:
-    """The canary's sweep and that of the rest. `canary_s`: one task first; NotWell, and the others are left alone, unless it is embedded
-    within so many seconds. Without it the first sweep is empty."""
+    """Make tasks pending; returns the sweeps of the canary task and of the rest. `canary_s`: retry one task first, and raise NotWell with
+    the others unchanged unless it is embedded within so many seconds. Without it the first sweep is empty."""
     store.workers.wake()
     first = Swept() if canary_s is None else try_one(store, picked, act, canary_s)
     rest = store.operate.sweep(picked, act, limit=None if limit is None else limit - first.total)
@@ -65,7 +66,7 @@ def make_missing(
     *,
     dry_run: bool = False,
 ) -> tuple[int, int]:
-    """Tasks for articles without a current vector and without any task: how many there are, and how many tasks were made."""
+    """Make tasks for articles that have no current vector and no task; returns their number and the number of tasks made."""
     ids = store.operate.missing_without_task(tenants, limit)
     made = 0 if dry_run else store.operate.want(ids, priority, "requeue")
     if made:

@@ -1,4 +1,4 @@
-"""Taking embedq out again: backup, stop, cancel, empty the broker, downgrade, and then look whether anything of ours is left."""
+"""Removes embedq: backup, stop, cancel, empty the broker, downgrade, then check that nothing of embedq is left."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Uninstalled:
-    """What was done, and what a look found afterwards. `remains`: must be empty. `left`: what is not ours alone, and stays on
-    purpose. `drops`: statements that would remove what remains in the database."""
+    """What was done, and what the final check found. `remains`: must be empty. `left`: shared objects that stay intentionally. `drops`:
+    statements that would remove the remaining database objects."""
 
     backup: str | None = None
     cancelled: int = 0
@@ -32,10 +32,11 @@ class Uninstalled:
 
 
 def refuse_while_workers_live(store: Store) -> None:
+    """Raises NotWell if living workers are registered."""
     alive = [worker["name"] for worker in store.workers.all() if worker["alive"]]
     if alive:
         raise NotWell(
-            f"{len(alive)} worker(s) are alive and would go on against tables that are gone: {', '.join(alive[:5])}",
+            f"{len(alive)} worker(s) are alive and would work on tables that are gone: {', '.join(alive[:5])}",
             hint="end them first (systemctl stop embedq.target, docker compose stop, or Ctrl-C), then run it again; nothing was done",
         )
 
@@ -43,7 +44,7 @@ def refuse_while_workers_live(store: Store) -> None:
 def uninstall(
     store: Store, broker: Broker, who: str, why: str, *, to: Path | None, keep_articles: bool, say: Say
 ) -> Uninstalled:
-    """Do it all. `to`: where the backup goes, None for none. Whenever it is interrupted, it can be run again."""
+    """Remove everything. `to`: path of the backup, None for none. Can be run again after an interruption."""
     done = Uninstalled()
     if schema.current(store.database) is not None:
         refuse_while_workers_live(store)
@@ -73,7 +74,7 @@ def uninstall(
 
 
 def _empty_broker(broker: Broker, done: Uninstalled, say: Say) -> int | None:
-    """Messages are hints about tasks that are cancelled now: they go with the queues."""
+    """Delete the queues with their messages, whose tasks are cancelled."""
     try:
         number = broker.remove()
         done.remains += [f"broker: {name}" for name in broker.remains()]

@@ -1,4 +1,4 @@
-"""Providers: the services that embed. The promise each keeps is here; who keeps it is in the modules beside.
+"""Providers: the services that embed. This module defines their interface; the implementations are in the modules beside it.
 
 May be imported by engine and above; uses decide.
 """
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold. Tokens are estimates. `overhead_tokens`: what is added to each text, the prefix; `max_input_tokens` is
-    what the text itself may have, without it."""
+    """Limits of one request. Tokens are estimates. `overhead_tokens`: tokens of the prefix that is added to each text; `max_input_tokens`:
+    limit of one text without the prefix."""
 
     max_inputs: int
     max_tokens: int
@@ -36,10 +36,10 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """How to reach the providers. Times in seconds; `timeout_s` bounds a whole request, from the connection to the end of the answer.
+    """How to reach the providers. `timeout_s` (seconds) limits a whole request, from the connection to the end of the answer.
 
-    `headers` are sent with each request. `max_input_tokens`: what the model takes, 0 when it is not known. The key, the headers and passwords
-    in addresses are not in its repr. `parameters`: further fields of each request's body.
+    `headers` are sent with each request. `max_input_tokens`: the model's limit, 0 if unknown. `parameters`: additional fields of each
+    request's body. repr() shows neither the key nor the headers nor passwords in addresses.
     """
 
     openai_api_key: str | None = field(default=None, repr=False)
@@ -55,13 +55,13 @@ class ProviderSettings:
 
 
 class Provider(Protocol):
-    """What the engine asks of a provider. Implementations may be called from several threads at once."""
+    """The interface of a provider. The engine calls it from several threads at once."""
 
     model: Model
 
     @property
     def limits(self) -> Limits:
-        """What one request may hold, as far as is known now; it may become less when the server refuses."""
+        """The current limits of one request; they may be lowered after the server refuses a size."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Embedded:
@@ -72,5 +72,5 @@ class Provider(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back connections. Safe to call twice."""
+        """Close the connections. Safe to call twice."""
         ...

@@ -1,4 +1,4 @@
-"""Addresses of providers, as they stand in the settings."""
+"""Checks addresses of providers from the settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from ..errors import ConfigError
 
 
 def refuse_bad_address(setting: str, address: str) -> None:
-    """Raise ConfigError unless it is http(s) with a host and a possible port. Not repeated there: it may hold a password."""
+    """Raise ConfigError unless the address is http(s) with a host and a valid port. The message does not contain it, because it may hold a
+    password."""
     try:
         parts = urlsplit(address)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)

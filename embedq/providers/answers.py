@@ -1,4 +1,4 @@
-"""Reads and checks what a provider returned: nothing leaves here that could be stored as a wrong vector (G4).
+"""Parses and checks the answers of providers, so that no wrong vector is stored (G4).
 
 jiter (which the openai package brings) and pybase64 read an answer ten times faster than the standard library.
 """
@@ -26,9 +26,10 @@ from .waits import retry_after_s
 _LITTLE_ENDIAN: Final = np.dtype("<f4")
 
 
-# An error is no longer than that, or it is none.
+# Longest body that is read as an error.
 LONGEST_ERROR: Final = 1_000_000
-# In a larger answer is counted what would take many times its size when it is parsed (`[],` 20 times); so much of it may be there.
+# In answers above this size, structural characters are counted before parsing, because `[],` takes 20 times its size when parsed; and how
+# many are allowed.
 UNCOUNTED: Final = 4_000_000
 BRACKETS, BRACKETS_A_TEXT = b"[{", 8
 QUOTES, QUOTES_A_TEXT = b'"', 64
@@ -41,7 +42,7 @@ SAME_COSINE: Final = 0.999
 def answered(
     provider: str, status: int, headers: Mapping[str, str], body: bytes, secrets: Iterable[str | None], count: int = 1
 ) -> dict[str, Any]:
-    """The JSON object of a good answer for `count` texts. Raises the fault that the status, or an error in the body, stands for."""
+    """The JSON object of a good answer for `count` texts. Raises the fault that the status, or an error in the body, means."""
     if status != 200:
         raise fault_of_answer(provider, status, headers, body, secrets)
     found = _only_one(_parsed(body, count))
@@ -60,7 +61,7 @@ def _only_one(found: object) -> object:
 
 
 def _parsed(body: bytes, count: int) -> object:
-    """None for what is not JSON, is nested too deep, or holds more values than an answer for `count` texts has."""
+    """The parsed JSON; None if it is invalid, nested too deep, or has more values than an answer for `count` texts can have."""
     if len(body) > UNCOUNTED and (
         _occurrences(body, BRACKETS) > BESIDE_THE_TEXTS + count * BRACKETS_A_TEXT
         or _occurrences(body, QUOTES) > BESIDE_THE_TEXTS + count * QUOTES_A_TEXT
@@ -73,7 +74,7 @@ def _parsed(body: bytes, count: int) -> object:
 
 
 def _occurrences(body: bytes, characters: bytes) -> int:
-    """By NumPy and piece by piece, which takes a tenth of what bytes.count does."""
+    """Counted with NumPy piece by piece, in a tenth of the time of bytes.count."""
     pieces = (np.frombuffer(body[at : at + COUNTED_AT_ONCE], np.uint8) for at in range(0, len(body), COUNTED_AT_ONCE))
     return sum(int(np.count_nonzero(piece == character)) for piece in pieces for character in characters)
 
@@ -81,7 +82,7 @@ def _occurrences(body: bytes, characters: bytes) -> int:
 def fault_of_answer(
     provider: str, status: int, headers: Mapping[str, str], body: bytes, secrets: Iterable[str | None]
 ) -> Fault:
-    """The fault of an answer that is not vectors. An error sent with status 200 may carry the real status as its code."""
+    """The fault of an answer without vectors. An error sent with status 200 may have the real status as its code."""
     headers = {name.lower(): value for name, value in headers.items()}
     code, param, message, wait_s = _error_in(body)
     if status == 200:
@@ -99,7 +100,7 @@ _ERRORS: Final = frozenset(map(str, range(400, 600)))
 
 
 def _elsewhere(headers: Mapping[str, str]) -> str:
-    """Where a redirect leads: host and port alone, because the rest of an address may hold a secret."""
+    """The target of a redirect, host and port only, because the rest of the address may hold a secret."""
     try:
         target = urlsplit(headers.get("location", "").strip())
         port = f":{target.port}" if target.port else ""
@@ -111,7 +112,7 @@ def _elsewhere(headers: Mapping[str, str]) -> str:
 
 
 class _Error(NamedTuple):
-    """What an error body says. `wait_s`: seconds to wait, where the body names them and not a header."""
+    """A parsed error body. `wait_s`: seconds to wait, if the body names them."""
 
     code: str | None = None
     param: str | None = None
@@ -120,7 +121,7 @@ class _Error(NamedTuple):
 
 
 def _error_in(body: bytes) -> _Error:
-    """Of OpenAI's {"error": {…}}, Gemini's [{"error": {…}}], Ollama's {"error": "…"}, FastAPI's {"detail": …}, vLLM's {"message": …}."""
+    """The error in OpenAI's {"error": {…}}, Gemini's [{"error": {…}}], Ollama's {"error": "…"}, FastAPI's {"detail": …}, vLLM's {"message": …}."""
     try:
         found = _only_one(json.loads(body)) if len(body) <= LONGEST_ERROR else None
         if found is None:
@@ -160,20 +161,20 @@ def _beginning(body: bytes) -> str:
 
 
 class Ordered(NamedTuple):
-    """`indexed`: whether the answer said itself which embedding is whose."""
+    """`indexed`: whether the answer had indices that assign embeddings to texts."""
 
     embeddings: list[object]
     indexed: bool
 
 
 def in_order(provider: str, data: object, count: int) -> Ordered:
-    """The `embedding` of every datum of an OpenAI answer, by `index`. Data without an index take the places that are left, in order: some
-    servers leave out an index of 0, some every index, and some say 0 of each. Raises unless the indices are each of 0 to count-1 once."""
+    """The `embedding` of every datum of an OpenAI answer, by `index`. Data without an index take the remaining places in order: some
+    servers omit an index of 0, some all indices, and some send 0 for each. Raises unless the indices are a permutation of 0 to count-1."""
     if not isinstance(data, list) or not all(isinstance(datum, dict) and "embedding" in datum for datum in data):
         raise fault(provider, Cause.MALFORMED, "`data` is not a list of embeddings")
     if len(data) != count:
         raise wrong_count(provider, count, len(data))
-    said = [datum["index"] if type(datum.get("index")) is int else None for datum in data]  # true is no index
+    said = [datum["index"] if type(datum.get("index")) is int else None for datum in data]  # true is not an index
     indexed = count == 1 or any(said)
     free = iter(sorted(set(range(count)) - set(said)) if indexed else range(count))
     places = [next(free, None) if index is None or not indexed else index for index in said]
@@ -190,7 +191,7 @@ def wrong_count(provider: str, sent: int, returned: int) -> Fault:
 def matrix(provider: str, embeddings: list[object], model: Model) -> np.ndarray:
     """Base64 strings (little-endian float32) or lists of numbers as one array, shape (len(embeddings), dimensions).
 
-    What was read is let go at once, from the list too: an answer has megabytes, and every thread holds one.
+    Items are removed from the list as they are read, to free memory: an answer has megabytes, and every thread holds one.
     """
     vectors = np.empty((len(embeddings), model.dimensions), dtype=np.float32)
     for row in range(len(embeddings)):
@@ -215,12 +216,12 @@ def _decoded(provider: str, embedding: object) -> np.ndarray:
 
 
 def _from_numbers(numbers: list[Any]) -> np.ndarray:
-    """Raises TypeError for strings, null and lists, which NumPy itself would make numbers of, and for true and false."""
+    """Raises TypeError for strings, null and lists, which NumPy would convert to numbers, and for true and false."""
     vector = np.asarray(array("d", numbers))
-    # Only among zeros and ones can true and false be; to look at the type of every number takes longer than to read it.
+    # true and false can only be among zeros and ones; checking the type of every number would take longer than parsing it.
     if ((vector == 0) | (vector == 1)).any() and bool in set(map(type, numbers)):
         raise TypeError("true and false are no numbers")
-    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused below
         return vector.astype(np.float32)
 
 
@@ -229,12 +230,12 @@ def _wrong_dimensions(provider: str, model: Model, returned: int) -> Fault:
 
 
 def nothing(model: Model) -> Embedded:
-    """The answer to no texts."""
+    """The result for no texts."""
     return Embedded(np.empty((0, model.dimensions), dtype=np.float32), 0)
 
 
 def checked(vectors: np.ndarray, count: int, model: Model) -> np.ndarray:
-    """The vectors as float32, once count, dimensions, finiteness and length are as they must be. Raises ProviderBusy."""
+    """The vectors as float32 after checking count, dimensions, finiteness and norm. Raises ProviderBusy if a check fails."""
     if vectors.ndim != 2 or len(vectors) != count:
         raise wrong_count(model.provider, count, len(vectors) if vectors.ndim else 0)
     if vectors.shape[1] != model.dimensions:
@@ -259,6 +260,6 @@ def _refuse_first(provider: str, cause: Cause, bad: np.ndarray) -> None:
 
 
 def charged(said: object, texts: Sequence[str]) -> int:
-    """The tokens that the provider says it charged; estimated, when it names none or more than the texts can have."""
+    """The tokens that the provider reports; an estimate if it reports none, or more than the texts can have."""
     most = sum(len(text.encode("utf-8", "replace")) + TOKENS_BESIDE_THE_TEXT for text in texts)
     return said if type(said) is int and 0 < said <= most else sum(map(estimate_tokens, texts))

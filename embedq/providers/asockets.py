@@ -1,6 +1,6 @@
-"""`sockets` for an event loop: connections that keep to one deadline and one size for a whole exchange.
+"""The asynchronous form of `sockets`: connections with one deadline and one size limit for a whole exchange.
 
-The deadline cancels whatever the task waits for. What arrives is counted on the wire, before anything is parsed.
+At the deadline the task's current wait is cancelled. Bytes are counted as they arrive, before parsing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _current: Final[ContextVar[_Exchange]] = ContextVar("the exchange of this task")
 
 @asynccontextmanager
 async def bounded(seconds: float, most_bytes: int) -> AsyncIterator[None]:
-    """What this task does inside ends within `seconds` (TimeoutError), and reads at most `most_bytes` (`allow` adds to them)."""
+    """Limit this task's work in the block to `seconds` (then TimeoutError) and to `most_bytes` received bytes (`allow` adds to them)."""
     token = _current.set(_Exchange(most_bytes))
     try:
         async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Asking a provider from an event loop."""
+"""Calls a provider from an event loop."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from . import Embedded, Provider
 
 @runtime_checkable
 class AsyncProvider(Protocol):
-    """What a provider has besides, when it can be asked without a thread."""
+    """The additional methods of a provider that can be called without a thread."""
 
     async def aembed(self, texts: Sequence[str]) -> Embedded:
-        """As `Provider.embed`. Awaited in one event loop only."""
+        """As `Provider.embed`; to be used in one event loop only."""
         ...
 
     async def aclose(self) -> None:
-        """Give back the connections of `aembed`. Safe to call twice."""
+        """Close the connections of `aembed`. Safe to call twice."""
         ...
 
 
 async def embed(provider: Provider, texts: Sequence[str]) -> Embedded:
-    """By the provider's own `aembed`, else by its `embed` in a thread."""
+    """Call the provider's `aembed` if it has one, else its `embed` in a thread."""
     if isinstance(provider, AsyncProvider):
         return await provider.aembed(texts)
     from ..bridge import in_thread

@@ -1,6 +1,6 @@
-"""The promise of a provider as tests. Needs pytest; nothing else imports this module.
+"""The tests that every provider must pass. Needs pytest; no other module imports this one.
 
-Whoever writes a provider subclasses `ProviderContract` in a test file and overrides one fixture::
+To test a provider, subclass `ProviderContract` in a test file and override one fixture::
 
     class TestMyProvider(ProviderContract):
         @pytest.fixture
@@ -21,7 +21,7 @@ import pytest
 from ..errors import InputRefused
 from . import Embedded, Provider, asynchronous
 
-# Several rows of one batch may be computed in another order than alone.
+# Tolerance: in a batch, floating-point operations may run in another order than for a single text.
 TOLERANCE = 1e-4
 
 TEXTS = ("Green tea is steeped in hot water.", "Trains leave from platform nine.", "The bakery opens at dawn.")
@@ -32,7 +32,7 @@ class ProviderContract:
 
     @pytest.fixture
     def provider(self) -> Provider:
-        """The provider under test, well and reachable."""
+        """The provider under test, reachable and working."""
         raise NotImplementedError("override this fixture to return the provider under test")
 
     def test_a_batch_gives_one_vector_per_text_in_order(self, provider: Provider) -> None:

@@ -1,9 +1,9 @@
-"""What one server takes that speaks OpenAI's embeddings API, as its answers have taught. Values in, values out.
+"""What a server with OpenAI's embeddings API accepts, learnt from its answers. Pure functions.
 
-Servers that call themselves OpenAI-compatible differ in which parameters they know and in how much they take at once. Nothing
-says so beforehand. A request that is refused is read by the table `LESSONS`: the parameters that it names are left out or added,
-and the same texts are sent again. What a refusal says of sizes makes the limits smaller. Both are remembered for as long as the
-process runs. Beside sizes, only what a following good answer has confirmed is kept: a message may quote a text.
+OpenAI-compatible servers differ in the parameters and sizes that they accept, and do not announce them. The message of a refusal is matched
+against the table `LESSONS`: the parameters that it names are omitted or added, and the same texts are sent again. Sizes named by a refusal
+lower the limits. Both are remembered until the process ends. A change of parameters is kept only if a good answer follows, because a
+message may quote a text.
 
 Sources: OpenAI API reference; Text Embeddings Inference, vLLM, llama.cpp, Mistral and DashScope, as their servers answer.
 """
@@ -21,14 +21,14 @@ from .faults import Cause
 from .limits import INPUT_MARGIN
 
 FORMATS: Final = ("base64", "float", None)
-# No server is known that takes fewer tokens; a smaller number in a message means something else.
+# A smaller number in a message is not a token limit: no known server has a lower one.
 FEWEST_TOKENS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`encoding_format`: what is sent under this name; None: it is left out. `dimensions`: whether they are sent. `in_order`: its
-    vectors were seen to follow the order of the texts, although no index says so."""
+    """`encoding_format`: the value to send; None: omit it. `dimensions`: whether to send them. `in_order`: its vectors were verified to
+    follow the order of the texts, although it sends no indices."""
 
     encoding_format: str | None = "base64"
     dimensions: bool = False
@@ -36,7 +36,8 @@ class Dialect:
 
 
 class Lesson(NamedTuple):
-    """A refusal that matches `words` is about `what`; `then` is what to send instead. When all was tried, that is what was sent before."""
+    """A refusal that matches `words` is about `what`; `then(dialect)`: the dialect to try next; after all values were tried, it returns to
+    the first."""
 
     what: str
     words: re.Pattern[str]
@@ -58,12 +59,12 @@ LESSONS: Final[tuple[Lesson, ...]] = (
 )
 
 
-# Faults of a server that takes requests of another form, or makes vectors of another size unless it is told.
+# Faults of a server that accepts another form of request, or returns vectors of another size by default.
 _TEACHING: Final = (Cause.REFUSED, Cause.MISUSED, Cause.BROKEN, Cause.WRONG_DIMENSIONS)
 
 
 def learnt(dialect: Dialect, refused: Fault) -> Dialect | None:
-    """What to send after this fault; None: it teaches nothing about parameters."""
+    """The dialect to try after this fault; None if it does not concern parameters."""
     words = str(refused)
     lesson = next((each for each in LESSONS if each.words.search(words)), None) if refused.cause in _TEACHING else None
     return lesson.then(dialect) if lesson else None
@@ -86,12 +87,13 @@ _TOO_MANY: Final = re.compile(
 
 
 def about_length(message: str) -> bool:
-    """Whether an error is about texts that are too long, or about too many tokens at once."""
+    """Whether an error is about too long texts, or too many tokens in a request."""
     return bool(_TOKENS.search(message) and _TOO_MANY.search(message))
 
 
 def smaller(limits: Limits, message: str, count: int, tokens: int) -> Limits:
-    """The limits after a request with `count` texts of `tokens` estimated tokens was refused with `message`; the same when it is about no size."""
+    """The limits after a request with `count` texts of `tokens` estimated tokens was refused with `message`; unchanged if the message is
+    not about sizes."""
     bounds = [int(found.replace(",", "")) for found in (*_BOUND.findall(message), *_RANGE.findall(message))]
     if about_length(message):
         return _fewer_tokens(limits, message, [bound for bound in bounds if bound >= FEWEST_TOKENS], count, tokens)

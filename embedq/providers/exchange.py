@@ -1,8 +1,7 @@
-"""One exchange with a service over HTTP: a request out, a whole answer in, or a fault. Every HTTP provider asks through this.
+"""One exchange with a service over HTTP: a request, then a complete answer or a fault. All HTTP providers use it.
 
-Nothing that the other side does takes more than the time and the bytes it was given: one deadline for the whole exchange
-(`sockets`), an answer no larger than what was asked for can be, before and after unpacking. Redirects are not followed: what is sent
-goes to the server that the setting names, and to no other. Cookies are not kept.
+An exchange is bounded whatever the server does: one deadline (`sockets`), and a size limit for the answer before and after decompression.
+Redirects are not followed, so that texts and keys go only to the server that the setting names. Cookies are not kept.
 """
 
 from __future__ import annotations
@@ -25,10 +24,11 @@ from .faults import Cause, cause_of_exception, fault
 from .proxies import proxy_for
 from .sockets import BoundedBackend, TooMuch, allow, bounded, refuse_late
 
-# Heads, chunk sizes and trailers come on top of the body. A server that sends it by the byte keeps a processor busy with chunks.
+# Bytes allowed besides the body, for headers, chunk sizes and trailers; and the smallest average chunk, because a body sent byte by byte
+# costs much processor time.
 FRAMING_BYTES: Final = 300_000
 PIECES, BYTES_A_PIECE = 10_000, 100
-# A number of 17 digits with sign, exponent, comma and indentation; in base64 a third of that.
+# Bytes per number: 17 digits with sign, exponent, comma and indentation; base64 needs a third of that.
 BYTES_A_NUMBER: Final = 32
 BYTES_A_VECTOR: Final = 2_000
 OVERHEAD_BYTES: Final = 1_000_000
@@ -47,7 +47,7 @@ _AWAY: Final = (
 
 
 class Answer(NamedTuple):
-    """`headers` by lower-case name. `body` is unpacked."""
+    """`headers` by lower-case name. `body`: decompressed."""
 
     status: int
     headers: dict[str, str]
@@ -55,14 +55,14 @@ class Answer(NamedTuple):
 
 
 class Packed(Exception):
-    """The body has a content encoding that was not asked for."""
+    """The body has a content encoding that the request did not allow."""
 
 
 TROUBLES: Final = (TooMuch, Packed, *_AWAY)
 
 
 def most_bytes(count: int, dimensions: int) -> int:
-    """The largest answer with `count` vectors that is read: about twice what the most wasteful way to write them needs."""
+    """Size limit of an answer with `count` vectors: about twice their longest JSON form."""
     return OVERHEAD_BYTES + count * (BYTES_A_VECTOR + dimensions * BYTES_A_NUMBER)
 
 
@@ -80,8 +80,8 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         secrets: Iterable[str | None] = (),
     ) -> None:
-        """`setting` is the one that holds `address`. Raises ConfigError when either the address or the machine's proxy or certificate
-        settings cannot be used. Contacts nobody."""
+        """`setting`: name of the setting that has `address`. Raises ConfigError if the address or the machine's proxy or certificate
+        settings cannot be used. Opens no connection."""
         address = secret_of(address)
         refuse_bad_address(setting, address)
         self._url, self.name = _url(setting, address), name
@@ -97,9 +97,8 @@ class Exchange:
         return f"Exchange({self.name})"
 
     def post(self, path: str, asked: Mapping[str, Any], most: int) -> Answer:
-        """Send `asked` as JSON to `path` below the address. Raises the fault that anything but a whole answer of at most `most`
-        bytes stands for."""
-        # The fault is raised outside `except`, so that no traceback shows the transport's error, which may quote the server.
+        """Send `asked` as JSON to `path` below the address. Raises a fault unless a complete answer of at most `most` bytes arrives."""
+        # The fault is raised outside `except`, so that no traceback shows the transport's error, which may contain text of the server.
         try:
             with bounded(self.timeout_s, FRAMING_BYTES):
                 return self._exchanged(self._below(path), _content(asked), most)
@@ -108,7 +107,7 @@ class Exchange:
         raise trouble
 
     async def apost(self, path: str, asked: Mapping[str, Any], most: int) -> Answer:
-        """The same, of an event loop: the loop does other work meanwhile. An Exchange is used by one event loop."""
+        """The asynchronous form of `post`. An Exchange is used by one event loop."""
         try:
             async with asockets.bounded(self.timeout_s, FRAMING_BYTES):
                 return await self._aexchanged(self._below(path), _content(asked), most)
@@ -117,11 +116,11 @@ class Exchange:
         raise trouble
 
     def close(self) -> None:
-        """Give back connections. Safe to call twice."""
+        """Close the connections. Safe to call twice."""
         self._pool.close()
 
     async def aclose(self) -> None:
-        """Give back the connections of `apost`. Safe to call twice."""
+        """Close the connections of `apost`. Safe to call twice."""
         if self._apool is not None:
             await self._apool.aclose()
 
@@ -168,7 +167,7 @@ def _content(asked: Mapping[str, Any]) -> bytes:
 
 
 def _answered(response: httpcore.Response, most: int) -> dict[str, str]:
-    """Its headers. Raises TooMuch when they announce a body of more than `most` bytes."""
+    """The response's headers. Raises TooMuch if they announce a body of more than `most` bytes."""
     headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in response.headers}
     if _said_length(headers) > most:
         raise TooMuch
@@ -184,19 +183,19 @@ def _url(setting: str, address: str) -> httpx.URL:
 
 
 def _headers(url: httpx.URL, headers: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
-    """The address's user and password are for a server whose own credentials are not given."""
+    """User and password of the address are used only if no key is given."""
     yield b"User-Agent", f"embedq/{__version__}".encode()
     yield b"Accept", b"application/json"
     yield b"Accept-Encoding", b"gzip, deflate"
     yield b"Content-Type", b"application/json"
-    by_name = {name.lower(): (name.encode(), value.encode()) for name, value in headers.items()}  # of two of a name the later
+    by_name = {name.lower(): (name.encode(), value.encode()) for name, value in headers.items()}  # of two of a name the last
     if (url.username or url.password) and "authorization" not in by_name:
         yield b"Authorization", b"Basic " + b64encode(f"{url.username}:{url.password}".encode())
     yield from by_name.values()
 
 
 def _below(raw_path: bytes, path: bytes) -> bytes:
-    """`path` below that of the address, before its query; without a path the address as it is."""
+    """The address with `path` appended before its query; unchanged for an empty path."""
     if not path:
         return raw_path
     base, mark, query = raw_path.partition(b"?")
@@ -207,7 +206,7 @@ def _below(raw_path: bytes, path: bytes) -> bytes:
 
 
 def _pooled(url: httpx.URL) -> dict[str, Any]:
-    """httpcore's arguments for a pool of connections."""
+    """Keyword arguments for httpcore's connection pool."""
     certificates = _certificates() if url.scheme == "https" else None
     return {
         "ssl_context": certificates,
@@ -236,7 +235,7 @@ def _said_length(headers: Mapping[str, str]) -> float:
 
 
 def _whole(pieces: Iterable[bytes], encoding: str, most: int) -> bytes:
-    """The body, unpacked. Raises TooMuch as soon as it is larger than `most`, Packed for an encoding that was not asked for."""
+    """The decompressed body. Raises TooMuch as soon as it exceeds `most`, Packed for an encoding that the request did not allow."""
     kept = _Kept(most)
     for piece in _unpacked(pieces, encoding.strip().lower()):
         kept.add(piece)
@@ -245,7 +244,7 @@ def _whole(pieces: Iterable[bytes], encoding: str, most: int) -> bytes:
 
 
 async def _all(pieces: AsyncIterable[bytes], most: int) -> list[bytes]:
-    """The body as it was sent. Raises TooMuch as soon as it is larger than `most`."""
+    """The body as sent. Raises TooMuch as soon as it exceeds `most`."""
     kept = _Kept(most)
     async for piece in pieces:
         kept.add(piece)
@@ -253,7 +252,7 @@ async def _all(pieces: AsyncIterable[bytes], most: int) -> list[bytes]:
 
 
 class _Kept:
-    """What was read of a body. `add` raises TooMuch for more than `most` bytes, or for pieces that are too small."""
+    """The part of a body read so far. `add` raises TooMuch for more than `most` bytes, or for too many small pieces."""
 
     def __init__(self, most: int) -> None:
         self.pieces: list[bytes] = []
@@ -279,8 +278,8 @@ def _unpacked(pieces: Iterable[bytes], encoding: str) -> Iterable[bytes]:
 
 
 def _inflated(pieces: Iterable[bytes], window: int) -> Iterator[bytes]:
-    """Little by little, however small what they are packed in. A window of 0: as the first byte says, because some servers send
-    deflate without zlib's header."""
+    """Decompress in small steps, which bounds the memory. A window of 0: decide by the first byte, because some servers send deflate
+    without zlib's header."""
     inflater = None
     for piece in filter(None, pieces):
         if inflater is None:

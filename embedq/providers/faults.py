@@ -1,8 +1,8 @@
-"""What went wrong at a provider, and which of the two faults that is: one table, and nothing decides beside it.
+"""Classifies errors of providers as one of two faults. All rules are in one table.
 
-`InputRefused` is for what the inputs did. Everything else is `ProviderBusy`: nobody is charged, the provider is paused.
-It marks the input as suspect where the input may be the cause (a 500, silence, a broken answer), so that the engine asks
-again with a harmless text before it decides. `docs/reference/faults.rst` shows the same table; a test compares the two.
+`InputRefused`: the inputs are the cause. Everything else is `ProviderBusy`: no task is charged, the provider is paused. `ProviderBusy`
+marks the input as suspect if it may be the cause (a 500, no answer, a malformed answer), so that the engine sends a harmless text before it
+decides. `docs/reference/faults.rst` shows the same table; a test compares the two.
 
 Sources: RFC 9110 (statuses, Retry-After), OpenAI API reference (error codes, x-ratelimit headers), Ollama docs/api.md.
 """
@@ -23,7 +23,7 @@ LONG_WAIT_S: Final = 60.0
 
 
 class Verdict(StrEnum):
-    """What a cause amounts to."""
+    """The fault that a cause means."""
 
     REFUSED = "InputRefused"
     WAIT = "ProviderBusy"
@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
 
 class Cause(StrEnum):
-    """What happened, in the words an operator reads."""
+    """What happened; the values are shown to operators."""
 
     REFUSED = "refused the input"
     CREDENTIALS = "does not accept the credentials"
@@ -127,7 +127,7 @@ TABLE: Final[dict[Cause, Row]] = {
     Cause.MODEL_FAILED: Row(Verdict.SUSPECT, "see the log; lower EMBEDDING_BATCH_SIZE if memory ran out"),
 }
 
-# A body's own code says more than the status: OpenAI sends 429 for an empty account, some servers 400 for a bad key.
+# The code in the body has precedence over the status: OpenAI sends 429 for an exhausted quota, some servers 400 for a wrong key.
 CODES: Final[dict[str, Cause]] = {
     "insufficient_quota": Cause.QUOTA,
     "billing_hard_limit_reached": Cause.QUOTA,
@@ -137,10 +137,10 @@ CODES: Final[dict[str, Cause]] = {
     "model_not_found": Cause.NOT_FOUND,
 }
 
-# A 400 about one of our own parameters is a setting's fault, not the article's.
+# A 400 about a parameter that embedq sets is caused by a setting, not by the article.
 OUR_PARAMETERS: Final = frozenset({"model", "dimensions", "encoding_format", "truncate"})
 
-# Messages of servers that send neither code nor param; only beginnings, as a text that is quoted later proves nothing.
+# Messages of servers that send neither code nor param. Only beginnings are matched, because later parts may quote a text.
 _BEGINNINGS: Final = (
     ("api key not valid", Cause.CREDENTIALS),
     ("incorrect api key", Cause.CREDENTIALS),
@@ -149,7 +149,7 @@ _BEGINNINGS: Final = (
     ("unexpected endpoint or method", Cause.NOT_FOUND),
 )
 
-# Servers that answer 500, or an error with status 200, to what they will never take; only beginnings, as above. llama.cpp, LM Studio.
+# Servers that answer 500, or an error with status 200, to inputs that they will never accept (llama.cpp, LM Studio); only beginnings, as above.
 _REFUSALS: Final = re.compile(
     r"(?i)\s*(?:input \([0-9]+ tokens\) is too large|unexpected endpoint or method|the input length exceeds)"
 )
@@ -159,7 +159,7 @@ _BY_EXCEPTION: Final = {name: cause for cause, row in TABLE.items() for name in 
 
 
 def cause_of_status(status: int, *, code: str | None = None, param: str | None = None, message: str = "") -> Cause:
-    """What an answer other than 200 means. `code`, `param` and `message` are those of its body's error, if it has one."""
+    """The cause for a status other than 200. `code`, `param` and `message` are from the error in the body, if there is one."""
     if code in CODES:
         return CODES[code]
     cause = _BY_STATUS.get(status)
@@ -177,7 +177,7 @@ def _cause_of_refusal(param: str | None, message: str) -> Cause:
 
 
 def cause_of_exception(error: BaseException) -> Cause | None:
-    """What an exception of the transport means, by the names of its class and bases, or of what it was raised from."""
+    """The cause for an exception of the transport, by the names of its class and bases, and of its __cause__."""
     for kind in type(error).__mro__:
         if kind.__name__ in _BY_EXCEPTION:
             return _BY_EXCEPTION[kind.__name__]
@@ -187,7 +187,7 @@ def cause_of_exception(error: BaseException) -> Cause | None:
 def fault(
     provider: str, cause: Cause, detail: str = "", *, retry_after_s: float | None = None, secrets: Iterable[str | None] = ()
 ) -> Fault:
-    """The error to raise: says who, what and the provider's own words, masked and cut to 500 characters."""
+    """The error to raise: names the provider, the cause and the provider's message, masked and cut to 500 characters."""
     said = _tidy(detail, secrets)
     made = _fault(cause, f"{provider} {cause}: {said}" if said else f"{provider} {cause}", retry_after_s)
     made.cause = cause
@@ -210,10 +210,11 @@ def _fault(cause: Cause, message: str, retry_after_s: float | None) -> Fault:
 
 
 def _tidy(detail: str, secrets: Iterable[str | None]) -> str:
-    """Masked before it is cut, or half a key could stand at the edge; on one line; without what PostgreSQL refuses: NUL, lone surrogates."""
+    """The message on one line, without NUL and lone surrogates, which PostgreSQL refuses. Masked before it is cut, so that no partial key
+    remains at the end."""
     if len(detail) > MAX_READ:
         words = detail[:MAX_READ].split()
-        detail = " ".join(words[:-1] or words)  # the last word may be half a key
+        detail = " ".join(words[:-1] or words)  # drop the last word, which may be a partial key
     masked = mask(detail, secrets)
     writable = masked.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
     line = " ".join(writable.split())

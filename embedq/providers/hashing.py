@@ -1,10 +1,9 @@
 """The `hashing` provider: built in, offline, deterministic and lexical.
 
-It knows words, not meanings: texts are near when they share words, parts of words and pairs of words. It is for trying
-embedq out and for tests, and it is honest about that in its name. The same text gives the same vector in every process
-and Python version; nothing is learnt, downloaded or stored.
+It compares words, not meanings: texts are similar if they share words, parts of words and pairs of words. It is for trials and tests. The
+same text gives the same vector in every process and Python version; nothing is learnt, downloaded or stored.
 
-How: every term and its character n-grams are hashed to signed places among the dimensions (each term to `PLACES` of
+Method: every term and its character n-grams are hashed to signed places among the dimensions (each term to `PLACES` of
 them, so that two terms which meet in one place still differ in the others), weighted by 1 + ln(count), the title
 counting more than the body, stop words hardly at all; the sum is scaled to unit length.
 Source: Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (2009); Charikar et al., count sketch (2002).
@@ -40,17 +39,17 @@ NUMBER_WEIGHT: Final = 0.4
 PAIR_WEIGHT: Final = 0.6
 GRAM_SHARE: Final = 0.1
 
-# One constant per place, so that one hash gives PLACES independent ones.
+# One constant per place, which derives PLACES independent hashes from one.
 _ODD: Final = tuple(0x9E3779B97F4A7C15 * (place + 1) % 2**64 for place in range(PLACES))
 
 Key = TypeVar("Key")
 
 
 class HashingProvider:
-    """Vectors by counting words. Knows no meaning; needs no network, no key, no download. Safe to share between threads."""
+    """Makes vectors by counting words, without network, key or download. Safe to share between threads."""
 
     def __init__(self, model: Model) -> None:
-        """Raises ConfigError for fewer than 16 dimensions: too few places to tell words apart."""
+        """Raises ConfigError for fewer than 16 dimensions, with which words could not be distinguished."""
         if model.dimensions < MIN_DIMENSIONS:
             raise ConfigError(
                 f"hashing cannot make vectors of {model.dimensions} dimensions",
@@ -60,7 +59,7 @@ class HashingProvider:
         self.limits: Limits = limits_for(model)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
-        """One unit vector per text, in order, float32. `tokens` is an estimate; nobody is charged.
+        """One unit vector per text, in order, float32. `tokens` is an estimate.
 
         Reads the first 200,000 characters and counts the first 4,096 distinct terms of a text. Raises InputRefused for
         a blank text or one with a lone surrogate.
@@ -72,7 +71,7 @@ class HashingProvider:
         return Embedded(vectors, sum(map(estimate_tokens, texts)))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """No effect: nothing is open."""
 
 
 def vector_of(text: str, dimensions: int) -> np.ndarray:
@@ -80,7 +79,7 @@ def vector_of(text: str, dimensions: int) -> np.ndarray:
     hashes, weights = _features(text)
     vector = _spread(hashes, weights, dimensions)
     length = float(np.linalg.norm(vector))
-    if length < 1e-9:  # every term met its opposite: the text as a whole stands for itself
+    if length < 1e-9:  # all terms cancelled each other: use a hash of the whole text
         return vector_of(f"={_hash(text):x}", dimensions)
     unit: np.ndarray = vector / length
     return unit
@@ -101,7 +100,7 @@ def _features(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _count(text: str) -> tuple[dict[str, float], dict[tuple[str, str], float]]:
-    """How often each term and each pair of neighbouring terms stands in a text; title and summary count more."""
+    """Weighted counts of terms and of pairs of adjacent terms; title and summary count more."""
     counts: dict[str, float] = {}
     pairs: dict[tuple[str, str], float] = {}
     for part, worth in _parts(text):
@@ -120,7 +119,7 @@ def _add(counts: dict[Key, float], found: Iterable[Key], worth: float) -> None:
 
 
 def _parts(text: str) -> list[tuple[str, float]]:
-    """The title (first line), the summary (the line after it) and the rest, with what a word in each counts."""
+    """Title (first line), summary (next line) and rest, each with the weight of a word in it."""
     title, _, body = text.strip()[:MAX_CHARACTERS].partition("\n")
     summary, _, rest = body.strip().partition("\n")
     return [(title, TITLE_COUNTS), (summary, SUMMARY_COUNTS), (rest, 1.0)]
@@ -140,7 +139,7 @@ def _spread(hashes: np.ndarray, weights: np.ndarray, dimensions: int) -> np.ndar
 
 
 def _mix(numbers: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64: every bit of the input moves every bit of the output. Source: Vigna, splitmix64.c."""
+    """The finaliser of splitmix64, which mixes all bits. Source: Vigna, splitmix64.c."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: np.ndarray = numbers ^ (numbers >> np.uint64(31))
@@ -169,7 +168,7 @@ def _weight(term: str) -> float:
 
 
 def _grams(term: str) -> list[str]:
-    """Pieces of three characters, with the word's edges marked, of the first 64 characters."""
+    """The trigrams of the first 64 characters, with the word's beginning and end marked."""
     if len(term) < 4 or term in STOP_WORDS:
         return []
     edged = f"<{term[:64]}>"
@@ -178,5 +177,5 @@ def _grams(term: str) -> list[str]:
 
 @lru_cache(maxsize=65_536)
 def _hash(term: str) -> int:
-    """64 bits of blake2b: the same everywhere, unlike the built-in hash()."""
+    """64 bits of blake2b; unlike the built-in hash(), the same in every process."""
     return int.from_bytes(blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

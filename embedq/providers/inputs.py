@@ -1,4 +1,4 @@
-"""What is refused before a provider is asked: texts that no provider can embed."""
+"""Refuses texts that no provider can embed, before a request is made."""
 
 from __future__ import annotations
 

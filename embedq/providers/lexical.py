@@ -1,8 +1,8 @@
-"""Text to terms: what the hashing provider counts. Pure and the same in every process and Python version.
+"""Splits text into the terms that the hashing provider counts. Pure functions; the same in every process and Python version.
 
 A term is a stemmed word, a part of an identifier (`zipfile` -> zip, file; `HTTPServer` -> http, server), a pair of
-neighbouring characters of a script written without spaces, or a symbol. Of a text only the first `MAX_CHARACTERS` are to
-be read, which bounds the work on a text of any size.
+neighbouring characters of a script written without spaces, or a symbol. Callers pass only the first `MAX_CHARACTERS` of a text, which
+bounds the work.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STOP_WORDS: Final = _words(
     whether which while who whom whose why will with within without won would wouldn yet you your yours"""
 )
 
-# Written together in identifiers, apart in questions.
+# Words that are joined in identifiers and separate in questions.
 _PARTS: Final = _words(
     """arg back base buffer cache call char check class clean client code command config context copy count counter data
     date dict dir error event exec file find format func get group handler hash header host html http index info init
@@ -49,7 +49,7 @@ _PARTS: Final = _words(
     writer xml zip zone"""
 )
 
-# Programmers abbreviate; people who search do not.
+# Abbreviations of identifiers, and the words that people search for.
 _LONG_FORMS: Final = {
     "arg": "argument",
     "args": "argument",
@@ -81,7 +81,7 @@ _LONG_FORMS: Final = {
     "tmp": "temporary",
 }
 
-# Longest first, so that the first that fits is the one to take off.
+# Suffixes, longest first: the first that matches is removed.
 _SUFFIXES: Final = (
     "izations",
     "ization",
@@ -120,7 +120,7 @@ def terms(text: str) -> list[str]:
 
 @lru_cache(maxsize=65_536)
 def terms_of_word(word: str) -> tuple[str, ...]:
-    """One written word as the terms it stands for."""
+    """The terms of one word as written."""
     if _UNSPACED.search(word):
         return tuple(word[i : i + 2] for i in range(len(word) - 1)) or (word,)
     pieces = [piece.lower() for piece in _CAMEL.findall(word)] if word.isascii() else [word.casefold()]
@@ -138,7 +138,7 @@ def _split_compound(word: str) -> tuple[str, ...]:
 
 
 def stem(word: str) -> str:
-    """Take one ending off: compress, compressed, compression and compressor become one term. English only, and rough."""
+    """Remove one suffix: compress, compressed, compression and compressor become one term. English only, approximate."""
     if len(word) < 4 or not word.isascii() or not word.isalpha():
         return word
     for suffix in _SUFFIXES:
@@ -156,7 +156,7 @@ def _without(word: str, suffix: str) -> str:
     return rest
 
 
-# In so many texts about software that they tell little, as stems.
+# Stems that are so frequent in texts about software that they distinguish little.
 COMMON_TERMS: Final = frozenset(
     map(
         stem,

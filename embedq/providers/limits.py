@@ -1,6 +1,6 @@
-"""What one request to a provider may hold, and how many tokens a text is likely to be.
+"""The known limits of providers and models.
 
-A row says where its numbers come from; a model that no row knows gets the cautious row of its provider.
+Each row names the source of its numbers. A model without a row gets the conservative row of its provider.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["CAUTIOUS", "INPUT_TOKENS", "LIMITS", "InputRow", "LimitsRow", "bare_
 
 
 class LimitsRow(NamedTuple):
-    """What one request to `provider` may hold. `source`: where the numbers are written. Its `max_input_tokens` is for models that
-    `INPUT_TOKENS` does not know."""
+    """Limits of one request to `provider`. `source`: where the numbers are documented. `max_input_tokens`: for models that are not in
+    `INPUT_TOKENS`."""
 
     provider: str
     limits: Limits
@@ -25,7 +25,7 @@ class LimitsRow(NamedTuple):
 
 
 class InputRow(NamedTuple):
-    """What one text of the models may have whose names begin with `prefix`, in tokens of their own vocabularies."""
+    """The limit of one text for models whose names begin with `prefix`, in tokens of their vocabularies."""
 
     prefix: str
     max_tokens: int
@@ -45,7 +45,7 @@ LIMITS: Final[tuple[LimitsRow, ...]] = (
     LimitsRow("hashing", Limits(2_048, 2_000_000, 4_096), "own choice: one vector of more words tells them apart badly"),
 )
 
-# By the name without the publisher ("BAAI/bge-m3") and the tag ("bge-m3:latest"), in lower case. The longest prefix counts.
+# Matched against the name without publisher ("BAAI/bge-m3") and tag ("bge-m3:latest"), in lower case. The longest prefix wins.
 INPUT_TOKENS: Final[tuple[InputRow, ...]] = (
     InputRow("text-embedding-3-", 8_191, "OpenAI guide, embeddings"),
     InputRow("text-embedding-ada-002", 8_191, "OpenAI guide, embeddings"),
@@ -82,15 +82,15 @@ INPUT_TOKENS: Final[tuple[InputRow, ...]] = (
 
 CAUTIOUS: Final = Limits(max_inputs=64, max_tokens=16_000, max_input_tokens=512)
 
-# The estimate is rough: vocabularies differ by half. A request that turns out too long is halved, and a text is cut; both cost requests.
+# Share of the documented limit that is used, because estimates differ from real counts by up to half. Exceeding a limit costs requests:
+# batches are halved, texts cut.
 INPUT_MARGIN: Final = 0.5
 
 
 def limits_for(model: Model, max_input_tokens: int = 0) -> Limits:
-    """The limits of a model: its provider's, with what its own row says of one text, else the cautious ones; in estimated tokens.
+    """The limits of a model in estimated tokens: its provider's, with the text limit of the model's row if there is one.
 
-    `max_input_tokens` is what the operator says of one text, 0 for nothing. Half of it, or of what the table says, is taken, because it is
-    compared with an estimate.
+    `max_input_tokens`: the operator's text limit, 0 for none. Half of it, or of the table's value, is used, because it is compared with an estimate.
     """
     limits = next((row.limits for row in LIMITS if row.provider == model.provider), CAUTIOUS)
     longest = max_input_tokens or _longest(model.name) or limits.max_input_tokens
@@ -98,7 +98,7 @@ def limits_for(model: Model, max_input_tokens: int = 0) -> Limits:
 
 
 def bare_name(name: str) -> str:
-    """Without registry, publisher, folders and tag, in lower case with hyphens: `nomic-embed-text-v1.5` of
+    """The model's name without registry, publisher, folders and tag, in lower case with hyphens: `nomic-embed-text-v1.5` for
     `hf.co/nomic-ai/nomic-embed-text-v1.5:Q8_0`."""
     return name.replace("\\", "/").rpartition("/")[2].partition(":")[0].lower().replace("_", "-")
 

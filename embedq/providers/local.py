@@ -1,10 +1,10 @@
 """The `local` provider: a small language model in this process, from a package on the disk. No network, no key, no torch.
 
-Needs the extra `embedq[local]`. The weights are all-MiniLM-L6-v2 in 8 bits, for English. A model is known by the checksum of
-its weights, which stands in its name: a package that brings other weights under the same name is refused, never mixed in.
+Needs the extra `embedq[local]`. The weights are all-MiniLM-L6-v2 in 8 bits, for English. The model's name contains the checksum of its
+weights: a package with other weights under the same name is refused.
 
-Each text is run alone. In a batch the 8-bit scale of a layer is that of the whole batch, so the vector of a text would depend
-on its neighbours; and a batch takes memory for its longest text. Texts run side by side on as many threads as there are cores.
+Each text is run alone. In a batch the 8-bit scale of a layer is computed over the whole batch, so a text's vector would depend on the other
+texts; and a batch needs memory for its longest text. Texts run in parallel on as many threads as there are cores.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .limits import limits_for
 NAME: Final = "local"
 INSTALL: Final = "pip install 'embedq[local]'"
 CHECKSUM_DIGITS: Final = 12
-# Positions that the model knows, with the two that mark beginning and end.
+# Input length of the model, with the two positions that mark beginning and end.
 MOST_PIECES: Final = 512
 
 
 class Weights(NamedTuple):
-    """Where the weights of a model are installed, and what they must be. `needs`: the modules that run them."""
+    """Where the weights of a model are installed, and their checksum. `needs`: modules required to run them."""
 
     name: str
     dimensions: int
@@ -65,14 +65,14 @@ MODELS: Final = (MINILM,)
 
 
 class Ran(NamedTuple):
-    """What became of one text: its vector, shape (dimensions,), and how many word pieces it is."""
+    """The result for one text: its vector, shape (dimensions,), and its number of word pieces."""
 
     vector: np.ndarray
     pieces: int
 
 
 def installed() -> bool:
-    """Whether the extra is. Imports nothing."""
+    """Whether the extra is installed. Imports nothing."""
     return all(find_spec(name) is not None for name in (MINILM.package, *MINILM.needs))
 
 
@@ -86,7 +86,7 @@ class LocalProvider:
     """Embeds in this process. Safe to share between threads; all providers of a process share one copy of the weights."""
 
     def __init__(self, model: Model) -> None:
-        """Raises ConfigError when the extra is not installed or the model is none of ours. Loads nothing yet."""
+        """Raises ConfigError if the extra is not installed or the model is unknown. Loads nothing."""
         self.weights = _weights_of(model)
         if not installed():
             raise ConfigError(f"EMBEDDING_PROVIDER={NAME} needs packages that are not installed", hint=INSTALL)
@@ -94,10 +94,10 @@ class LocalProvider:
         self.limits: Limits = limits_for(model)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
-        """One unit vector per text, in order, shape (len(texts), dimensions), float32. `tokens`: word pieces; nobody is charged.
+        """One unit vector per text, in order, shape (len(texts), dimensions), float32. `tokens`: word pieces.
 
-        Raises ConfigError when the weights on the disk are others than the model's, ProviderBusy when memory runs out,
-        InputRefused for a blank text. Of a text beyond 512 pieces the beginning counts.
+        Raises ConfigError if the installed weights are not the model's, ProviderBusy if memory runs out, InputRefused for a blank text.
+        Only the first 512 pieces of a text are used.
         """
         refuse_unembeddable(texts)
         if not texts:
@@ -107,7 +107,7 @@ class LocalProvider:
         return Embedded(vectors, sum(each.pieces for each in ran))
 
     def close(self) -> None:
-        """The weights stay loaded for the process: other providers of the same model share them."""
+        """No effect: the weights stay loaded, because other providers of the process share them."""
 
     def _run(self, texts: Sequence[str]) -> list[Ran]:
         try:
@@ -129,13 +129,13 @@ def _weights_of(model: Model) -> Weights:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
-    """For all providers of the process: no more texts are under way at once than there are cores, which bounds the memory."""
+    """The thread pool of all local providers of the process; one thread per core, which bounds the memory."""
     return ThreadPoolExecutor(cores(), thread_name_prefix="embedq-local")
 
 
@@ -149,13 +149,13 @@ def _loaded(weights: Weights) -> Callable[[str], Ran]:
 
 @lru_cache(maxsize=len(MODELS))
 def _load(weights: Weights) -> Callable[[str], Ran]:
-    """A function from a text to its vector. Takes about half a second and 130 MB."""
+    """Load the model; returns a function from a text to its vector. Takes about half a second and 130 MB."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # One thread a text: the threads of the pool keep the cores busy without waiting for each other.
+    # One thread per text: the pool already uses all cores, without synchronisation within a model run.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # An arena would keep for good what the longest text once took.
+    # No memory arena: it would never release the memory of the longest text.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(_file(weights)), options, providers=["CPUExecutionProvider"])
@@ -171,7 +171,7 @@ def _load(weights: Weights) -> Callable[[str], Ran]:
 
 
 def _file(weights: Weights) -> Path:
-    """Raises ConfigError when it is not there, or is another than the model's name says."""
+    """The weights' file. Raises ConfigError if it is missing or its checksum differs from the one in the model's name."""
     spec = find_spec(weights.package)
     path = Path(spec.origin).parent / weights.file if spec and spec.origin else None
     if path is None or not path.is_file():
@@ -187,7 +187,7 @@ def _file(weights: Weights) -> Path:
 
 
 def _tokenizer() -> Any:
-    """BERT's, for texts in lower case; its vocabulary is beside this file."""
+    """BERT's tokenizer for lower-cased text; its vocabulary is beside this file."""
     import tokenizers
 
     made = tokenizers.BertWordPieceTokenizer(str(files(__package__) / "wordpieces.txt"), lowercase=True)
@@ -196,7 +196,7 @@ def _tokenizer() -> Any:
 
 
 def _forget() -> tuple[object, ...]:
-    """In a forked child: the threads and the weights are the parent's; the child makes its own."""
+    """In a forked child: drop the parent's threads and weights; the child makes its own."""
     global _loading
     parents = (_threads, _load, _loading)
     _loading = Lock()

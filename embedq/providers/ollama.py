@@ -1,7 +1,6 @@
-"""The `ollama` provider, by Ollama's own API.
+"""The `ollama` provider, using Ollama's native API.
 
-`truncate` is off: Ollama would otherwise cut a long text in silence and return the vector of its beginning. A text that
-does not fit is refused, and the operator sees which.
+`truncate` is off, because Ollama would otherwise silently embed only the beginning of a long text. A text that is too long is refused.
 Source: Ollama docs/api.md, "Generate Embeddings" (POST /api/embed).
 """
 
@@ -21,7 +20,7 @@ from .limits import limits_for
 
 NAME: Final = "ollama"
 
-# Models made so that the beginning of a vector is a vector too; Ollama shortens theirs when asked.
+# Models trained so that a vector can be shortened (Matryoshka); Ollama shortens it on request.
 _SHORTENABLE: Final = ("nomic-embed-text", "embeddinggemma", "qwen3-embedding", "snowflake-arctic-embed2")
 
 
@@ -29,10 +28,10 @@ class OllamaProvider:
     """Embeds over HTTP. Safe to share between threads; make it in the process that uses it, after any fork."""
 
     def __init__(self, model: Model, settings: ProviderSettings) -> None:
-        """Raises ConfigError when OLLAMA_BASE_URL is not an http address. Contacts nobody."""
+        """Raises ConfigError if OLLAMA_BASE_URL is not an http address. Opens no connection."""
         self.model, self.parameters = model, settings.parameters
         self.limits: Limits = limits_for(model, settings.max_input_tokens)
-        # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
+        # Answers are parsed one at a time: the GIL allows no more anyway, and the intermediate data are larger than the bytes and the vectors.
         self._reading = threading.Lock()
         self._exchange = Exchange(
             NAME,
@@ -71,11 +70,11 @@ class OllamaProvider:
         return Embedded(checked(vectors, len(texts), self.model), charged(answer.get("prompt_eval_count"), texts))
 
     def close(self) -> None:
-        """Give back connections. Safe to call twice."""
+        """Close the connections. Safe to call twice."""
         self._exchange.close()
 
     async def aclose(self) -> None:
-        """Give back the connections of `aembed`. Safe to call twice."""
+        """Close the connections of `aembed`. Safe to call twice."""
         await self._exchange.aclose()
 
     def _request(self, texts: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The `openai` provider: OpenAI, and any server that speaks its embeddings API.
+"""The `openai` provider: OpenAI, and any server with the same embeddings API.
 
-Vectors are asked for in base64 and go from the bytes into one array; a server that sends lists of numbers anyway is
-understood too. Not by OpenAI's SDK: its one request needs the bounds of `exchange`, and the SDK takes a second and 30 MB to import.
+Vectors are requested in base64 and decoded into one array; lists of numbers are accepted too. OpenAI's SDK is not used: requests need the
+limits of `exchange`, and importing the SDK takes a second and 30 MB.
 Source: OpenAI API reference, embeddings: create; authentication (organization and project).
 """
 
@@ -28,27 +28,27 @@ from .limits import estimate_tokens, limits_for
 NAME: Final = "openai"
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
-# Only these models can be asked for fewer dimensions; others refuse the parameter.
+# Only these models accept the parameter `dimensions`.
 _SHORTENABLE: Final = "text-embedding-3-"
 
-# What is posted: path, body, and the most bytes that the answer may have.
+# A request: path, body, and size limit of the answer in bytes.
 Question = tuple[str, dict[str, Any], int]
-# Yields what is to be posted, is sent the answer (or thrown the fault), and returns the vectors: the same for threads and event loops.
+# A generator that yields requests, is sent the answer (or thrown the fault), and returns the vectors; used by threads and event loops alike.
 Conversation = Generator[Question, Answer, Embedded]
 
 
 class OpenAIProvider:
     """Embeds over HTTP. Safe to share between threads; make it in the process that uses it, after any fork.
 
-    `limits` and `dialect` are what is known of the server by now; threads replace them whole.
+    `limits` and `dialect`: the current knowledge about the server; immutable values that threads replace.
     """
 
     def __init__(self, model: Model, settings: ProviderSettings) -> None:
-        """Raises ConfigError when the key or the address is missing or cannot be one. Contacts nobody."""
+        """Raises ConfigError if the key or the address is missing or invalid. Opens no connection."""
         self.model, self.parameters = model, settings.parameters
         self.limits: Limits = limits_for(model, settings.max_input_tokens)
         self.dialect = Dialect(dimensions=model.name.startswith(_SHORTENABLE))
-        # One answer at a time: the interpreter's lock allows no more anyway, and what is between bytes and vectors is larger than both.
+        # Answers are parsed one at a time: the GIL allows no more anyway, and the intermediate data are larger than the bytes and the vectors.
         self._reading = threading.Lock()
         self._exchange = Exchange(
             NAME,
@@ -66,7 +66,7 @@ class OpenAIProvider:
     def embed(self, texts: Sequence[str]) -> Embedded:
         """One vector per text, in order, shape (len(texts), dimensions), float32. `tokens` as charged, else estimated.
 
-        One request; more while the server is new and refuses what the first ones ask for (`dialect`). Raises ProviderBusy when the same call
+        One request; more while the process does not know the server and it refuses parameters (`dialect`). Raises ProviderBusy when the same call
         may succeed later, InputRefused when not.
         """
         refuse_unembeddable(texts)
@@ -102,7 +102,7 @@ class OpenAIProvider:
                 return cast(Embedded, done.value)
 
     def _understood(self, texts: Sequence[str]) -> Conversation:
-        """Asks in one dialect after the other until the server understands. Raises the first fault when none helps."""
+        """Try one dialect after the other until the server accepts one. Raises the first fault if none does."""
         dialect, first, tried = self.dialect, None, set[Dialect]()
         while True:
             tried.add(dialect)
@@ -121,18 +121,18 @@ class OpenAIProvider:
                 raise first
 
     def close(self) -> None:
-        """Give back connections. Safe to call twice."""
+        """Close the connections. Safe to call twice."""
         self._exchange.close()
 
     async def aclose(self) -> None:
-        """Give back the connections of `aembed`. Safe to call twice."""
+        """Close the connections of `aembed`. Safe to call twice."""
         await self._exchange.aclose()
 
     def _asked(self, texts: Sequence[str], dialect: Dialect) -> Conversation:
         raw = yield "embeddings", self._request(texts, dialect), most_bytes(len(texts), self.model.dimensions)
         with self._reading:
             answer = answered(NAME, *raw, self._exchange.secrets, len(texts))
-            del raw  # four megabytes that a thread need not hold while it makes vectors of them
+            del raw  # free the answer (about 4 MB) before the vectors are made
             found = in_order(NAME, answer.get("data"), len(texts))
             vectors = checked(matrix(NAME, found.embeddings, self.model), len(texts), self.model)
         if not found.indexed and len(texts) > 1:
@@ -140,7 +140,8 @@ class OpenAIProvider:
         return Embedded(vectors, _tokens(answer.get("usage"), texts))
 
     def _see_order(self, texts: Sequence[str], vectors: np.ndarray, dialect: Dialect) -> Generator[Question, Answer, None]:
-        """A server that sends no indices is asked once for the last text alone. Raises ProviderBusy when its vectors are in no order."""
+        """If the server sends no indices, request the last text alone once, to verify the order. Raises ProviderBusy if the vectors are not
+        in order."""
         last = next((place for place in range(len(texts) - 1, 0, -1) if texts[place] != texts[0]), 0)
         if self.dialect.in_order or last == 0:
             return
@@ -178,7 +179,7 @@ def _headers(settings: ProviderSettings) -> Iterator[tuple[str, str]]:
 
 
 def _is_azure(address: str | None) -> bool:
-    """Azure takes the key in a header of its own; its addresses name the version of the API, or its domain."""
+    """Whether the address is Azure's, which takes the key in a different header; recognised by the API version or the domain."""
     parts = urlsplit(address or "")
     return "api-version=" in parts.query or (parts.hostname or "").endswith(".azure.com")
 
@@ -198,5 +199,5 @@ def _tokens(usage: object, texts: Sequence[str]) -> int:
 
 
 def _told(conversation: Conversation, answer: Answer | Fault) -> Question:
-    """The next question after this answer. Raises StopIteration with the vectors, or the fault that ends it."""
+    """The next request after this answer. Raises StopIteration with the vectors, or the final fault."""
     return conversation.throw(answer) if isinstance(answer, Fault) else conversation.send(answer)

@@ -1,7 +1,7 @@
-"""What known models want before a text: a model that was trained with prefixes finds much less without them.
+"""The prefixes of known models: a model that was trained with prefixes gives much worse results without them.
 
-A model that no row knows gets nothing; `EMBEDDING_PREFIXES` and `embedq model add --prefixes` say it for others. What a model was
-registered with stays (`model.Preparation`): a row that is added here changes no registered model.
+Models without a row get none; for them use `EMBEDDING_PREFIXES` or `embedq model add --prefixes`. A registered model keeps its preparation
+(`model.Preparation`): new rows here do not change it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from .limits import bare_name
 
 __all__ = ["PREFIXES", "PrefixRow", "known_preparation"]
 
-# Providers that send further fields with a request.
+# Providers that can send additional fields in a request.
 WITH_PARAMETERS: Final = ("openai",)
 
 
 class PrefixRow(NamedTuple):
-    """`name`: a part of the model's name, from the beginning or after a hyphen. `source`: where it is written."""
+    """`name`: part of the model's name, at the beginning or after a hyphen. `source`: where the prefixes are documented."""
 
     name: str
     preparation: Preparation
@@ -38,11 +38,11 @@ _CHINESE: Final = Preparation(query="为这个句子生成表示以用于检索�
 
 
 def _asks(name: str, document: str, query: str) -> Preparation:
-    """A field of the request says which of the two it is."""
+    """The preparation of a model whose request has a field for document or query."""
     return Preparation(document_parameters=fields(**{name: document}), query_parameters=fields(**{name: query}))
 
 
-# The longest name that fits counts.
+# The longest matching name wins.
 PREFIXES: Final[tuple[PrefixRow, ...]] = (
     PrefixRow("nomic-embed-text", _NOMIC, "model cards of v1, v1.5, v2-moe: task instruction prefix"),
     PrefixRow("modernbert-embed", _NOMIC, "model card of modernbert-embed-base"),
@@ -85,7 +85,7 @@ PREFIXES: Final[tuple[PrefixRow, ...]] = (
 
 
 def known_preparation(provider: str, name: str) -> Preparation:
-    """By the model's name, whatever the registry, publisher, tag and case that the server writes with it."""
+    """The known preparation for a model's name, ignoring registry, publisher, tag and case."""
     bare = bare_name(name)
     fitting = (row for row in PREFIXES if re.search(rf"(?:^|-){re.escape(row.name)}(?![a-z])", bare))
     best = max(fitting, key=lambda row: len(row.name), default=None)

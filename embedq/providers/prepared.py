@@ -1,6 +1,6 @@
-"""A provider whose texts get what the model wants before them (`model.Preparation`), for one of the two roles.
+"""A provider that adds the model's prefix to each text (`model.Preparation`), for one of the two roles.
 
-Everything that embeds goes through `prepared`, so that a stored text and a question get theirs by whichever command or service they come.
+All code that embeds uses `prepared`, so that documents and queries get their prefix in every command and service.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from . import Embedded, Limits, Provider, ProviderSettings, asynchronous
 from .inputs import refuse_unembeddable
 from .limits import estimate_tokens
 
-# Ours that send no request, or one without fields of others.
+# Built-in providers that cannot send additional fields.
 WITHOUT_PARAMETERS: Final = ("hashing", "local", "sentence-transformers")
 
 
 class PreparedProvider:
-    """Delegates, with `prefix` before each text. `model` is the one that is registered; the inner provider knows the server's name of it."""
+    """Delegates to another provider, with `prefix` before each text. `model`: as registered; the inner provider has the server's name of it."""
 
     def __init__(self, inner: Provider, model: Model, prefix: str) -> None:
         self.inner, self.model, self.prefix = inner, model, prefix
@@ -29,7 +29,7 @@ class PreparedProvider:
 
     @property
     def limits(self) -> Limits:
-        """The tokens of the prefix are not the text's to use."""
+        """The limits for texts without the prefix, whose tokens are subtracted."""
         limits = self.inner.limits
         return replace(
             limits,
@@ -44,7 +44,7 @@ class PreparedProvider:
         return await asynchronous.embed(self.inner, self._prepared(texts))
 
     def _prepared(self, texts: Sequence[str]) -> list[str]:
-        refuse_unembeddable(texts)  # a blank text with a prefix is none that a provider would refuse
+        refuse_unembeddable(texts)  # checked here, because with a prefix a blank text would not be refused
         return [self.prefix + text for text in texts]
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class PreparedProvider:
 def prepared(
     make: Callable[[Model, ProviderSettings], Provider], model: Model, settings: ProviderSettings, role: Role
 ) -> Provider:
-    """The provider of a model, for texts of this role. Raises ConfigError where it cannot send what the model wants."""
+    """The provider of a model, for texts of this role. Raises ConfigError if it cannot send the model's additional fields."""
     parameters = model.preparation.parameters(role)
     if parameters and model.provider in WITHOUT_PARAMETERS:
         raise ConfigError(

@@ -1,7 +1,7 @@
-"""The proxy on the way to a provider, as the environment names it: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case.
+"""The HTTP proxy for a provider, from the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case.
 
-NO_PROXY is a list of hosts, which stand for the names below them too (`.internal`), with or without a port, of addresses, of networks
-(`10.0.0.0/8`), or `*`. Source: the Python documentation of urllib.request; networks as curl understands them.
+NO_PROXY lists host names (subdomains included, also written `.internal`), with or without a port, IP addresses, networks (`10.0.0.0/8`), or
+is `*`. Source: the Python documentation of urllib.request; networks as curl understands them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import ConfigError
 
 
 def proxy_for(url: httpx.URL, certificates: Callable[[], Any]) -> httpcore.Proxy | None:
-    """None: the server is asked directly. Raises ConfigError for a proxy that cannot be used; what is said of it shows no password."""
+    """The proxy for a server; None: direct connection. Raises ConfigError for an invalid proxy; the message contains no password."""
     named = getproxies()
     address = named.get(url.scheme) or named.get("all")
     if not address or _is_excepted(url, named.get("no", "")):
@@ -39,7 +39,7 @@ def proxy_for(url: httpx.URL, certificates: Callable[[], Any]) -> httpcore.Proxy
 
 
 def _parsed(address: str) -> httpx.Proxy | None:
-    # `socks://` is what desktops write.
+    # Desktop environments write `socks://`.
     address = address if "://" in address else f"http://{address}"
     address = address.replace("socks://", "socks5://", 1) if address.startswith("socks://") else address
     try:
@@ -58,7 +58,7 @@ def _is_excepted(url: httpx.URL, excepted: str) -> bool:
 
 
 def _is_in_a_network(host: str, excepted: str) -> bool:
-    """Whether the host is written as an address, and that is named, or lies in a network that is."""
+    """Whether the host is an IP address that is listed or lies in a listed network."""
     try:
         address = ip_address(host)
     except ValueError:

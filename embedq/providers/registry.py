@@ -2,7 +2,7 @@
 
 A package adds a provider by an entry point of the group `embedq.providers`: its name is the provider's, its value a
 callable `(model, settings) -> Provider`. A built-in name cannot be taken over. If the callable has an attribute
-`default_model = (name, dimensions)`, EMBEDDING_MODEL may be left out. Nothing heavy is imported before `make`.
+`default_model = (name, dimensions)`, EMBEDDING_MODEL may be left out. Providers are imported in `make`, not before.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ BUILT_IN: Final[dict[str, tuple[Factory, tuple[str, int]]]] = {
 
 
 def make(model: Model, settings: ProviderSettings) -> Provider:
-    """The provider of a model. Raises ConfigError when it is unknown, incomplete or cannot be loaded. Contacts nobody."""
+    """The provider of a model. Raises ConfigError if it is unknown, misconfigured or cannot be loaded. Opens no connection."""
     if model.provider in BUILT_IN:
         factory, _ = BUILT_IN[model.provider]
         return factory(model, settings)
@@ -85,7 +85,7 @@ def default_model(provider: str) -> tuple[str, int]:
 
 
 def known_model(provider: str, name: str) -> tuple[str, int] | None:
-    """The full name and the dimensions of a model that a provider of ours knows by this name; None where any name may be right."""
+    """Full name and dimensions of a model of a built-in provider with a fixed list of models; None for providers that accept any name."""
     if provider == "local":
         from . import local
 

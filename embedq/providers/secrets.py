@@ -1,4 +1,4 @@
-"""Keeps credentials out of messages: what a provider, a library or a server says is masked before anybody sees it."""
+"""Masks credentials in messages of providers, libraries and servers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _forms(secrets: Iterable[str | None]) -> set[str]:
 
 
 def fingerprint(server: str, *secrets: str) -> str:
-    """Eight hexadecimal digits that tell two keys for a server apart, and from which no key follows; empty when there is none."""
+    """Eight hexadecimal digits that distinguish keys for a server without revealing them; empty if there is no key."""
     if not any(secrets):
         return ""
     return sha256("\0".join(("embedq", server, *secrets)).encode("utf-8", "replace")).hexdigest()[:8]

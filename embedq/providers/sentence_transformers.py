@@ -27,7 +27,7 @@ _loading = Lock()
 
 
 class SentenceTransformersProvider:
-    """Embeds in this process. Calls from several threads take turns: the model keeps state while it encodes."""
+    """Embeds in this process. Calls from several threads are serialised, because the model keeps state while it encodes."""
 
     def __init__(self, model: Model) -> None:
         """Raises ConfigError when the extra is not installed. Loads nothing yet."""
@@ -52,7 +52,7 @@ class SentenceTransformersProvider:
         return Embedded(vectors, sum(map(estimate_tokens, texts)))
 
     def close(self) -> None:
-        """The model stays loaded for the process: other providers of the same model share it."""
+        """No effect: the model stays loaded, because other providers of the process share it."""
 
     def _encode(self, texts: Sequence[str]) -> Any:
         with self._turn:

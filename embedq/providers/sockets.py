@@ -1,10 +1,10 @@
-"""Connections that keep to one deadline and one size for a whole exchange.
+"""Connections with one deadline and one size limit for a whole exchange.
 
-httpcore's own time-outs bound one read or one write each: a server that sends a byte a second keeps all of them, for ever. Here every
-wait is cut to what is left of the exchange: connecting (all addresses of a host together), TLS, writing, the head and the body. What
-arrives is counted on the wire, before anything is parsed, so that endless heads, chunks and 1xx answers end too.
+httpcore's time-outs limit single reads and writes, so a server that sends one byte a second never exceeds them. Here every wait is limited
+to the time left of the exchange: connecting (all addresses of a host together), TLS, writing, headers and body. Bytes are counted as they
+arrive, before parsing, which also bounds endless headers, chunks and 1xx answers.
 
-Not bounded here is the system's own resolver: its time-out is in resolv.conf.
+DNS resolution is not limited here; its time-out is in resolv.conf.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TLS_RECORD: Final = 65_536
 
 
 class TooMuch(Exception):
-    """The answer is larger than what was asked for can be."""
+    """The answer is larger than any valid answer to the request."""
 
 
 class _Exchange(threading.local):
@@ -40,8 +40,8 @@ _current: Final = _Exchange()
 
 @contextmanager
 def bounded(seconds: float, most_bytes: int) -> Iterator[None]:
-    """Everything that this thread does inside on connections of `BoundedBackend` ends within `seconds`, and reads at most `most_bytes`
-    (`allow` adds to them)."""
+    """Limit this thread's use of connections of `BoundedBackend` in the block to `seconds` and to `most_bytes` received bytes (`allow` adds
+    to them)."""
     _current.ends_at, _current.bytes_left = time.monotonic() + seconds, most_bytes
     try:
         yield
@@ -54,12 +54,12 @@ def allow(more_bytes: int) -> None:
 
 
 def refuse_late() -> None:
-    """For what is done between two reads. Raises httpcore.ReadTimeout when the exchange of this thread should be over."""
+    """Check the deadline between two reads. Raises httpcore.ReadTimeout after it."""
     _left_s(None, httpcore.ReadTimeout)
 
 
 def _left_s(timeout: float | None, too_late: type[Exception]) -> float | None:
-    """How long one wait may take now. Raises `too_late` when the exchange should be over."""
+    """Seconds that one wait may take. Raises `too_late` after the deadline."""
     left = _current.ends_at - time.monotonic()
     if left <= 0:
         raise too_late("the whole exchange took too long")
@@ -69,7 +69,7 @@ def _left_s(timeout: float | None, too_late: type[Exception]) -> float | None:
 
 
 class BoundedStream(httpcore.NetworkStream):
-    """One connection. `stream` is httpcore's own, over a socket."""
+    """One connection. `stream`: httpcore's stream over a socket."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
@@ -82,7 +82,7 @@ class BoundedStream(httpcore.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Not by httpcore's own write, which begins its time-out anew for every piece that the other side takes."""
+        """Does not use httpcore's write, which restarts its time-out after every piece sent."""
         link, rest = self._stream.get_extra_info("socket"), memoryview(buffer)
         while rest:
             left_s = _left_s(timeout, httpcore.WriteTimeout)
@@ -110,7 +110,7 @@ class BoundedStream(httpcore.NetworkStream):
 
 
 class TunnelledTls(httpcore.NetworkStream):
-    """TLS inside the TLS of a proxy at https://, where a socket cannot be wrapped a second time."""
+    """TLS inside the TLS of an https:// proxy, because a socket cannot be wrapped twice."""
 
     def __init__(
         self, outer: BoundedStream, ssl_context: ssl.SSLContext, server_hostname: str | None, timeout: float | None
@@ -166,7 +166,7 @@ class TunnelledTls(httpcore.NetworkStream):
 
 
 class BoundedBackend(httpcore.SyncBackend):
-    """Opens connections that keep to the bounds of the exchange of the thread which uses them."""
+    """Opens connections that respect the limits of the exchange of the thread that uses them."""
 
     def connect_tcp(
         self,
@@ -176,7 +176,7 @@ class BoundedBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """The first address of the host that answers; all of them together have the time of one connection."""
+        """Connect to the first address of the host that answers, within the time of one connection for all."""
         give_up = time.monotonic() + (_left_s(timeout, httpcore.ConnectTimeout) or float("inf"))
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in _addresses(host, port):

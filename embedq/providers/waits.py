@@ -1,4 +1,4 @@
-"""How long a provider asks us to wait: the headers of its answer, in seconds. Pure.
+"""How long a provider asks clients to wait, from its response headers. Pure functions.
 
 Sources: RFC 9110 §10.2.3 (Retry-After); OpenAI API reference, rate limit headers (`6m0s`, `20ms`).
 """
@@ -14,13 +14,13 @@ from typing import Final
 
 from ..decide.circuit_breaker import LONGEST_HEADER_S
 
-# A longer wish is a mistake more often than a wish, and the provider is only asked again: nobody is charged.
+# Longer waits are cut to this: they are mostly mistakes, and a request that comes too early charges no task.
 MAX_RETRY_AFTER_S: Final = LONGEST_HEADER_S
 LONGEST_HEADER: Final = 64
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _SPAN: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_SINCE_1970: Final = 1e9  # seconds; a smaller number is a span
+_SINCE_1970: Final = 1e9  # seconds since 1970; a smaller number is a duration
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -41,7 +41,7 @@ def _bounded(seconds: float | None) -> float | None:
 
 
 def _short(value: str | None) -> str:
-    """What is longer than any wish is none: a header may have 100 kB, on which a regular expression takes minutes."""
+    """Ignore overlong values: a header may have 100 kB, on which a regular expression would take minutes."""
     return value if value is not None and len(value) <= LONGEST_HEADER else ""
 
 
@@ -54,7 +54,7 @@ def _number(value: str | None) -> float | None:
 
 
 def _moment(value: str | None, now: datetime) -> float | None:
-    """Seconds from now: a number, or an HTTP date."""
+    """Seconds from now, given as a number or an HTTP date."""
     seconds = _number(value)
     if seconds is not None or not _short(value):
         return seconds
@@ -78,7 +78,7 @@ def _reset(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def _span(value: str | None, now: datetime) -> float | None:
-    """`1m30.5s`, plain seconds, or a moment in seconds since 1970."""
+    """Seconds from `1m30.5s`, plain seconds, or a time in seconds since 1970."""
     number = _number(value)
     if number is not None:
         return number - now.timestamp() if number > _SINCE_1970 else number

@@ -9,13 +9,15 @@ from typing import Any
 
 
 class Due(StrEnum):
+    """The step of a maintenance window that is due."""
+
     NOTHING = "nothing"
     BEGIN = "begin"
     END = "end"
 
 
 def due(window: Mapping[str, Any] | None, now: datetime) -> Due:
-    """What is due for a window now. A window that passed while no steward ran is begun and then ended, so that both are on record."""
+    """Which step of a window is due now. A window that passed while no steward ran is begun and then ended, so that the audit log has both."""
     if window is None:
         return Due.NOTHING
     if window["state"] == "scheduled":

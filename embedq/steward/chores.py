@@ -1,4 +1,4 @@
-"""What the leader does again and again, each chore at its own interval. A chore's decisions are in the statements it calls."""
+"""The leader's periodic tasks (chores), each with its own interval. The conditions are in the SQL statements that they call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Timetable:
         self._attempts = {chore.name: worker.lasting(f"embedq-steward, {chore.name}") for chore in self.chores}
 
     def start(self, later: dict[str, float]) -> None:
-        """Everything is due now, but for the chores in `later` (name -> seconds)."""
+        """Make all chores due now, except those in `later` (name -> seconds)."""
         now = time.monotonic()
         for chore in self.chores:
             chore.next_at = now + later.get(chore.name, 0.0)
@@ -56,8 +56,8 @@ class Timetable:
 
 
 class SwitchWatch:
-    """Soon after the live row was changed, by command or by hand, stale articles are looked for once more: a writer whose
-    transaction was open across the change has followed the old rule."""
+    """Searches for stale articles once more shortly after the live row was changed, by command or by hand: a writer whose transaction was
+    open during the change followed the old mode."""
 
     def __init__(self, store: Store, reconcile_in: Callable[[float], None]) -> None:
         self.store, self.reconcile_in = store, reconcile_in
@@ -84,6 +84,7 @@ def rescue(store: Store, worker: Worker, settings: Settings) -> None:
 
 
 def forget_dead_workers(store: Store) -> None:
+    """Delete workers that have been dead for a while from the register."""
     for row in store.workers.bury(older_s=DEAD_AFTER_S):
         said = f"worker {row['name']} is gone"
         store.audit.write("worker", said, level="warning", worker=row["id"], delivery=row["delivery"])

@@ -1,4 +1,4 @@
-"""Dispatch: messages for due tasks, up to the broker's depth bound, urgent first, tenants in turn. Used by the steward and `broker rebuild`."""
+"""Publishes messages for due tasks, up to the depth limit, urgent first, tenants in turn. Used by the steward and `broker rebuild`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .wakeups import calls_missing
 log = logging.getLogger(__name__)
 
 
-# Batches that are marked and published at once: a few, so that workers have begun with the first while the next are marked.
+# Batches that are marked and published in one step; few, so that workers begin with the first while the next are marked.
 STEP = 4
-# While more than a step waits, messages are calls: each names one task, and the worker fills its batch from the table.
+# While more than a step waits, each message is a *call*: it names one task, and the worker fills its batch from the table.
 
 
 class Dispatcher:
     """`stop()` ends it early. Every task is marked before its message is sent, and freed when it could not be.
 
-    `calling`: of a backlog, send only as many messages as keep the workers busy. Otherwise as many as the bound allows.
+    `calling`: for a backlog, send only as many messages as keep the workers busy; otherwise as many as the limit allows.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Dispatcher:
         self.failed = ""
 
     def dispatch(self) -> int:
-        """Publish what is due, up to the bound. Returns how many tasks; 0 also while the mode, a hold or the circuit forbids it."""
+        """Publish due tasks, up to the limit. Returns their number; 0 also if the mode, a hold or the broker's circuit breaker forbids it."""
         self.failed = ""
         live = self.store.status.live()
         if not live.dispatches:
@@ -55,7 +55,7 @@ class Dispatcher:
         try:
             self.broker.circuit.check()
             depths = self.store.tasks.depths(bound, self.step + 1)
-            queues = cache(self.broker.look)  # one look for all priorities, and none when nothing piles up
+            queues = cache(self.broker.look)  # at most one look for all priorities, and none without a backlog
             return sum(self._priority(priority, depths[priority], bound, queues) for priority in Priority)
         except BrokerUnavailable as away:
             self.failed = self.broker.circuit.why or str(away)
@@ -67,7 +67,7 @@ class Dispatcher:
 
     def _priority(self, priority: Priority, depth: Depth, bound: int, queues: Callable[[], Mapping[str, InBroker]]) -> int:
         room = bound - depth.dispatched
-        # What is urgent is not called for: a worker takes that as it is named.
+        # Urgent tasks are always named in full, never called for.
         if self.calling and priority is not Priority.URGENT and depth.free > self.step:
             waiting = queues()[priority].waiting
             ids = self._next(priority, min(room, calls_missing(self._called.get(priority, 0), waiting)), depth.dispatched)

@@ -1,7 +1,7 @@
-"""Taking tasks in flight away from their workers, beside writers and without waiting for them.
+"""Revokes tasks in flight from their workers, without waiting for transactions that write the articles.
 
-Used by a switch that waited long enough, by rollback procedures, `emergency-stop` and `reset-stuck`. A task whose article a transaction is
-writing at this moment cannot become pending before that transaction has ended: its worker loses the lease, and the steward does the rest.
+Used by a mode switch after its wait, by rollback procedures, `emergency-stop` and `reset-stuck`. A task whose article is being written
+cannot become pending before that transaction ends: its worker loses the lease now, and the steward makes the task pending later.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from ..store.bulk import Act, Picked, Swept
 from ..store.database import Row
 from ..store.fence import told_all
 
-# The rounds take longer than a session of ours must have hung before it is ended.
+# All rounds together last longer than the time after which a hanging session of embedq is ended.
 PATIENCE_S, ROUNDS = 1.0, 4
 
 
 @dataclass(slots=True)
 class HandedOver:
-    """`swept`: what became of the tasks. `ended`: sessions of embedq's own that hung and were ended. `in_the_way`: sessions that still
-    hold a task or its article."""
+    """`swept`: the new states of the tasks. `ended`: number of embedq's own hanging sessions that were ended. `in_the_way`: sessions that
+    still lock a task or its article."""
 
     swept: Swept = field(default_factory=Swept)
     ended: int = 0
@@ -29,21 +29,21 @@ class HandedOver:
 
     @property
     def handed(self) -> int:
-        """Tasks that are the table's again, or were superseded."""
+        """Number of tasks that are pending again, or were superseded."""
         return self.swept.total - self.taken
 
     @property
     def taken(self) -> int:
-        """Tasks that no worker holds any more and whose article is being written; what their workers bring is discarded."""
+        """Number of tasks that were revoked while their article is being written; results of their workers are discarded."""
         return self.swept.states["processing"]
 
     @property
     def left(self) -> int:
-        """Tasks that a transaction has locked: as they were."""
+        """Number of tasks left unchanged, because a transaction has locked them."""
         return self.swept.left
 
     def warnings(self) -> list[str]:
-        """What could not be handed over, who is in the way, and what becomes of it."""
+        """What could not be handed over, which sessions block it, and what happens next."""
         if not self.taken + self.left:
             return []
         parts = [f"{self.taken} tasks were taken from their workers and wait for"] if self.taken else []
@@ -55,7 +55,8 @@ class HandedOver:
 
 
 def hand_over(store: Store, picked: Picked, act: Act) -> HandedOver:
-    """Within seconds, whatever others hold. Sessions of embedq's own that hang while they hold a task or its article are ended."""
+    """Revoke the picked tasks; takes seconds at most, whatever other sessions lock. Hanging sessions of embedq that lock a task or its
+    article are ended."""
     done = HandedOver()
     for _ in range(ROUNDS):
         swept = store.operate.sweep(picked, act, patience_s=PATIENCE_S)
@@ -71,14 +72,14 @@ def hand_over(store: Store, picked: Picked, act: Act) -> HandedOver:
 
 
 def _together(before: Swept, after: Swept) -> Swept:
-    """Of two sweeps. Tasks that the first could only take away the second has met again."""
+    """The result of two sweeps. Tasks that the first only revoked are counted by the second."""
     del before.states["processing"]
     return Swept(before.states + after.states, sorted({*before.ids, *after.ids}), after.left)
 
 
 def free_all(store: Store, older_s: float = 0.0) -> int:
-    """Everything the broker was trusted with (more than `older_s` seconds ago) is the table's again; pollers hear of it from the first step
-    on. Returns how many tasks."""
+    """Take back all tasks that were dispatched to the broker more than `older_s` seconds ago, waking pollers after each step. Returns their
+    number."""
     freed = 0
     while (step := store.tasks.free_dispatched(older_s)) > 0:
         freed += step

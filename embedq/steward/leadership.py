@@ -1,6 +1,6 @@
 """Which process leads: the one whose session holds an advisory lock in PostgreSQL.
 
-When its process dies, the lock is free within a moment; when it is only stopped, the others end its session after a while.
+The lock is released when the process dies. When it is only stopped (SIGSTOP), another process ends its session after `SILENT_LEADER_S`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SILENT_LEADER_S = 15.0
 
 
 class Leadership:
-    """`leads`: whether this process does, as of the last `take()`."""
+    """`leads`: whether this process led at the last `take()`."""
 
     def __init__(self, store: Store, worker: Worker) -> None:
         self.store, self.worker = store, worker
@@ -34,7 +34,7 @@ class Leadership:
             self._session = self.store.database.connect(name="embedq steward")
         if self.leads:
             self._session.execute("SELECT 1")
-            if self._registered_as != self.worker.id:  # declared dead meanwhile, and registered anew
+            if self._registered_as != self.worker.id:  # the worker was declared dead and registered again
                 self._register(True)
             return True
         self.leads = self.store.workers.lead(self._session, SILENT_LEADER_S)
@@ -54,9 +54,9 @@ class Leadership:
             session.close()
 
     def _register(self, leading: bool) -> None:
-        """The others end the session of a leader that is silent; a living worker that led once must not pass for the leader."""
+        """Record in the register who leads: a silent leader's session is ended by others, and a former leader must not be taken for the leader."""
         self._registered_as = self.worker.id
         try:
             self.store.workers.register_leader(self.worker.id, leading)
         except (EmbedqError, psycopg.Error) as away:
-            log.info("the register of workers could not be told that stewardship changed: %s", away)
+            log.info("the change of steward could not be written to the register of workers: %s", away)

@@ -1,4 +1,4 @@
-"""What the broker lost, or will not deliver, goes back to the table."""
+"""Frees tasks whose messages the broker lost or will not deliver."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .missing_messages import Missed
 
 LOST_AFTER_S = 5.0
 HELD_S = 20.0
-# What was marked a moment ago stays marked: its message may be on its way.
+# Tasks dispatched more recently stay marked: their messages may not have arrived yet.
 ON_ITS_WAY_S = 0.5
 
 
 class LostMessages:
-    """Compares what is marked as being with the broker with what the broker has."""
+    """Compares the tasks marked as dispatched with the messages in the broker."""
 
     def __init__(self, store: Store, broker: Broker) -> None:
         self.store, self.broker = store, broker
@@ -30,14 +30,14 @@ class LostMessages:
         self._seen_before = False
 
     def look(self) -> None:
-        """One comparison; what has no message any more is free again."""
+        """One comparison; tasks without a message are freed."""
         live = self.store.status.live()
         mode, explained = live.mode, self.missed.explained(live)
         if not dispatches(mode):
             self._free_all("the mode is " + mode)
             return
         try:
-            # A broker that this process has not seen before may be new: what it lacks is missed by its messages.
+            # At the first look a missing marker proves no wipe, the broker may be new; lost messages are then found one by one.
             wiped, self._seen_before = self.broker.was_wiped() and self._seen_before, True
             queues = self.broker.look(heads=True)
         except BrokerUnavailable:
@@ -57,8 +57,8 @@ class LostMessages:
             self.store.audit.write("broker", f"{freed} tasks went back to the table: {why}", tasks=freed)
 
     def _held_too_long(self, held: Iterable[int]) -> list[int]:
-        """Tasks whose message a worker took HELD_S ago. It may be dead, and the broker gives its messages to another only after the
-        visibility time-out. Each task once: a second message does no harm, a thousand would."""
+        """Tasks whose message a worker took HELD_S ago. It may be dead, and the broker redelivers its messages only after the visibility
+        time-out. Each task is returned once: a second message is harmless, a thousand are not."""
         now = time.monotonic()
         self._held_since = {task: self._held_since.get(task, now) for task in held}
         found = [task for task, since in self._held_since.items() if now - since > HELD_S]
@@ -69,7 +69,7 @@ class LostMessages:
         if queue.waiting and queue.first is None:
             return
         first = queue.first if queue.waiting else None
-        # Where it cannot be seen what workers hold, it gets the time to be claimed; a second message would do no harm.
+        # Where the broker does not show what workers hold, wait longer, so that held tasks can be claimed; a second message is harmless.
         after_s = LOST_AFTER_S if queue.sees_held else HELD_S
         freed = self.store.tasks.free_lost(priority, after_s, first=first, held=queue.held, again=again)
         if freed:

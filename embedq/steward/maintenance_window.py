@@ -1,4 +1,4 @@
-"""Maintenance: a window that is announced, begins and ends by itself, and may pause submissions meanwhile.
+"""Maintenance windows: announced, begun and ended by the steward; they may pause submissions.
 
 While submissions are paused articles are saved and no tasks are made; when the window ends, reconcile makes them.
 """
@@ -27,13 +27,14 @@ Window = dict[str, Any]
 
 
 def shown(window: Mapping[str, Any] | None) -> Window | None:
-    """A window as it may be shown: the webhook's address may hold a secret."""
+    """A window without secrets: the webhook's address may hold one."""
     if window is None:
         return None
     return {key: value for key, value in window.items() if key != "webhook"} | {"webhook": bool(window.get("webhook"))}
 
 
 def current(store: Store) -> Window | None:
+    """The window that is announced or running, or None."""
     return _window_in(store.status.live())
 
 
@@ -52,7 +53,7 @@ def schedule(
     webhook: str | None = None,
     notify_users: bool = False,
 ) -> Window:
-    """Announce a window; the steward begins and ends it. Without a length it lasts until `end`."""
+    """Announce a window; the steward begins and ends it. Without a length it lasts until `end()` is called."""
     window = _window("scheduled", starts_at, length, reason, who, pause_submissions, webhook) | {"notify_users": notify_users}
 
     def decide(live: LiveState) -> Change:
@@ -73,7 +74,7 @@ def start(
     webhook: str | None = None,
     run: str | None = None,
 ) -> Window:
-    """Begin one now. `run`: the rollback procedure that it belongs to, and that ends it. Raises NotWell while another runs."""
+    """Begin a window now. `run`: the rollback procedure that it belongs to, which also ends it. Raises NotWell if another window is open."""
     window = _window("running", datetime.now(UTC), length, reason, who, pause_submissions, webhook) | {"run": run}
 
     def decide(live: LiveState) -> Change:
@@ -85,7 +86,7 @@ def start(
 
 
 def adopt(store: Store, old_run: str, run: str, who: str) -> bool:
-    """The window of a procedure belongs to the one that took over from it; whether there was one."""
+    """Transfer a procedure's window to the procedure that took over from it. Returns whether there was one."""
 
     def decide(live: LiveState) -> Change | None:
         window = _window_in(live)
@@ -98,8 +99,8 @@ def adopt(store: Store, old_run: str, run: str, who: str) -> bool:
 
 
 def end(store: Store, reason: str, who: str, *, only: Window | None = None) -> tuple[Window | None, int]:
-    """End the window, or call it off; returns it, and how many tasks were made for what was written meanwhile. `only`: this window,
-    and no other that has taken its place."""
+    """End the window, or cancel one that has not begun. Returns it, and how many tasks were made for articles written during it. `only`:
+    end this window, not another that replaced it."""
 
     def decide(live: LiveState) -> Change | None:
         window = _window_in(live)
@@ -121,7 +122,7 @@ def end(store: Store, reason: str, who: str, *, only: Window | None = None) -> t
 
 
 def keep_calendar(store: Store, now: datetime | None = None) -> Due:
-    """Begin or end what is due. The steward's chore: it asks first, because changing the row is a fence for every claim."""
+    """Begin or end a window that is due; a chore of the steward. It reads first, because changing the live row blocks all claims for a moment."""
     window = current(store)
     is_due = due(window, now or datetime.now(UTC))
     if window is None or is_due is Due.NOTHING:
@@ -140,7 +141,7 @@ def keep_calendar(store: Store, now: datetime | None = None) -> Due:
 
 
 def set_submissions(store: Store, accepted: bool, reason: str, who: str) -> int:
-    """While they are paused articles are saved without tasks; when they go on, these get theirs. Returns how many."""
+    """Pause or resume submissions. While paused, articles are saved without tasks; on resume these tasks are made. Returns how many."""
     words = "go on" if accepted else "are paused"
 
     def decide(live: LiveState) -> Change:
@@ -166,14 +167,15 @@ def _pauses(window: Window) -> bool:
 def _change(
     window: Window | None, message: str, who: str, accepted: Mapping[str, bool] | None = None, of: Window | None = None
 ) -> Change:
-    """`accepted`: whether submissions are, where that changes. `of`: the window to name in the audit log when it is over."""
+    """A change of the live row. `accepted`: its column submissions_accepted, if that changes. `of`: the window to name in the audit log when it
+    is over."""
     values = {"maintenance": window} | dict(accepted or {})
     return Change(values, "maintenance", message, {"who": who, "window": shown(window or of)})
 
 
 def announce(window: Mapping[str, Any], event: str) -> str | None:
-    """Tell the webhook, if there is one. Returns what went wrong, and never raises: telling is not worth a failed command."""
-    from ..providers.exchange import Exchange  # slow to import, and `status` comes this way
+    """Call the webhook, if there is one. Returns the error, if any, and never raises: a failed notification must not fail the command."""
+    from ..providers.exchange import Exchange  # slow to import, and `status` imports this module
 
     url = window.get("webhook")
     if not url:

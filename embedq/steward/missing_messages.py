@@ -1,4 +1,4 @@
-"""Why a task that was given to the broker has no message any more, where that is not the broker's doing."""
+"""Reasons other than a loss in the broker why a dispatched task has no message."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from ..decide.modes import LiveState
 from ..store import Store
 
-# What was acknowledged without effect shortly before an order or a pause ended is missed a little later.
+# Messages acknowledged without effect shortly before a stop or pause ended are noticed this much later at most.
 REMEMBERED_S = 60.0
 
 
 class Missed:
-    """Workers acknowledge what they may not claim: while claims were paused or a provider was, a message that is gone proves no loss."""
+    """Workers acknowledge messages whose tasks they may not claim: a missing message proves no loss if claims or a provider were paused."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._why, self._at = "", float("-inf")
 
     def explained(self, live: LiveState) -> str:
-        """In words; empty when nothing but the broker can have lost it."""
+        """The reason; empty if only the broker can have lost the message."""
         found = _of_orders(live) or ("their provider was paused" if self.store.providers.troubled() else "")
         now = time.monotonic()
         if found:

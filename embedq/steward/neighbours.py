@@ -1,4 +1,4 @@
-"""Another installation on the same broker is told once in the audit log, and by health for as long as it is there."""
+"""Detects other installations of embedq on the same broker: recorded once in the audit log, and reported by `health` as long as they are there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ log = logging.getLogger(__name__)
 
 
 class Neighbours:
+    """Remembers which other installations were already recorded."""
+
     def __init__(self, store: Store, broker: Broker) -> None:
         self.store, self.broker = store, broker
         self._known: list[str] = []
 
     def look(self) -> None:
-        """Announce this installation, and tell of others that did."""
+        """Announce this installation on the broker, and record others found there."""
         if not dispatches(self.store.status.live().mode):
             return
         its = self.store.watch.installation()

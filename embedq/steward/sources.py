@@ -1,4 +1,4 @@
-"""Follows sources: compares them with their tables a bounded part at a time, and finds what no trigger saw."""
+"""Compares sources with their tables, a bounded part at a time, to find changes that no trigger reported."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..store.database import Row
 log = logging.getLogger(__name__)
 
 STEP = 500
-# Of the steward's time, in seconds: while rows are missing, and for the routine look.
+# Seconds of the steward's time per turn: while rows are known to be missing, and for the routine comparison.
 HURRIED_S, ROUTINE_S = 0.4, 0.1
 
 
 def step(store: Store, name: str) -> Row | None:
-    """One step of the comparison; None: another process is at it. What is wrong with the whole source is kept with it, and raised as NotWell."""
+    """One step of the comparison; None: another process runs it. A problem of the whole source is recorded with the source and raised as NotWell."""
     try:
         return store.sources.step(name, STEP)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
@@ -37,7 +37,7 @@ def step(store: Store, name: str) -> Row | None:
 
 
 def _reason(failed: BaseException) -> str:
-    """With the SQLSTATE, as the triggers write it."""
+    """The error's message with its SQLSTATE, in the triggers' format."""
     cause = failed if isinstance(failed, psycopg.Error) else failed.__cause__
     if isinstance(cause, psycopg.Error):
         return f"{cause.diag.message_primary or first_line(cause)} ({cause.sqlstate})"
@@ -45,7 +45,8 @@ def _reason(failed: BaseException) -> str:
 
 
 def hook(store: Store, name: str) -> None:
-    """The table's new name, and triggers on partitions that came later. Not having the lock now is no harm: the comparison finds their rows."""
+    """Record a new name of the table, and add triggers to partitions attached later. If the lock is not free it is retried later; the
+    comparison finds their rows."""
     try:
         made = store.sources.keep_hooked(name)
     except (EmbedqError, psycopg.Error) as failed:
@@ -56,7 +57,7 @@ def hook(store: Store, name: str) -> None:
 
 
 def tend(store: Store, stopping: Callable[[], bool] = lambda: False) -> None:
-    """The steward's turn: a bounded part of the comparisons that are due. Those that mend what is known to be missing have more time."""
+    """The steward's chore: a bounded part of the comparisons that are due. Those that repair a known gap get more time."""
     for source in store.sources.all():
         if (source["due"] or source["said_only"]) and source["table_now"] is not None and not stopping():
             hurried = source["compared_at"] is None or source["behind_since"] is not None

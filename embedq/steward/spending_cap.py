@@ -1,4 +1,5 @@
-"""The daily cap: when a day's bill has reached it, normal and low wait for the next day, and that is told. The steward's."""
+"""The daily spending cap: when a day's cost reaches it, normal and low tasks wait for the next day, which is recorded in the audit log. A
+chore of the steward."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from ..store import Store
 
 
 def mind_the_cap(store: Store, settings: Settings) -> None:
-    """Hold normal and low back, or let them go on: at the day's end (UTC), and when the cap was raised or taken away."""
+    """Hold normal and low tasks back, or release them: at the day's end (UTC), or when the cap was raised or removed."""
     cap, today = cap_of(settings.daily_cap), store.ledger.today()
     if cap is not None and cap.reached(today.cost, today.tokens):
         reason = f"the cap of {cap} a day is reached (EMBEDDING_DAILY_CAP): normal and low wait until 0:00 UTC"

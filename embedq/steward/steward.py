@@ -28,7 +28,7 @@ FOLLOWER_TICK_S = 2.0
 
 
 class Steward:
-    """`run()` until the worker stops. `give_way(for_s)` lets urgent batches of this process go first, for so many seconds at most."""
+    """`run()` lasts until the worker stops. `give_way(for_s)`: wait for urgent batches of this process, `for_s` seconds at most."""
 
     def __init__(
         self,
@@ -89,17 +89,17 @@ class Steward:
                     self._begin()
                 self._do_chores(seen)
         except Exception:
-            # A leader that keeps failing would keep the lock, and no chore would be done.
+            # Release the lock, so that another process leads while this one fails.
             self.leadership.give_up()
             raise
         self.worker.sleep(seen, TICK_S if self.leading else FOLLOWER_TICK_S)
 
     def _begin(self) -> None:
-        # After PostgreSQL was away, workers get the time to write a heartbeat before any is declared dead.
+        # After an outage of PostgreSQL, give workers time for a heartbeat before any is declared dead.
         self.timetable.start(dict.fromkeys(("rescue", "dead workers"), LEASE_S) if self.store.database.is_fresh() else {})
 
     def _do_chores(self, seen: int) -> None:
-        if seen != self._seen:  # woken: there is something to publish, and it may be urgent and claimed already
+        if seen != self._seen:  # woken by a write: dispatch soon, but after an urgent task that this process may be claiming
             self.give_way(GIVE_WAY_S)
             self.timetable.bring_forward("dispatch", 0.0)
         self._seen = seen
@@ -115,7 +115,7 @@ class Steward:
         return sent
 
     def _guard(self) -> None:
-        """In a thread of its own: what a frozen session holds may be what the other chores wait for."""
+        """Ends frozen sessions; in a separate thread, because the other chores may be waiting for their locks."""
         if not self.worker.stopping.wait(LOOK_EVERY_S) and self.leading:
             self.frozen.end_those_still_frozen()
 

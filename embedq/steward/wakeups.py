@@ -1,4 +1,4 @@
-"""How many messages that only call a worker are missing from a queue, while there is a backlog (docs/why/dispatched.rst)."""
+"""How many *calls* (messages that name one task and wake a worker) to add to a queue during a backlog (docs/why/dispatched.rst)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ CALLS_PER_ANSWER: Final = 4
 
 
 def calls_missing(called: int, waiting: int) -> int:
-    """`called`: how many waited after the last look, `waiting`: how many of them do now. Never negative.
+    """`called`: how many were in the queue after the last look; `waiting`: how many are left now. Never negative.
 
-    So many wait afterwards as would serve for four times as long as since the last look, between `FEWEST_CALLS` and `MOST_CALLS`.
+    The queue is filled to four times what was consumed since the last look, between `FEWEST_CALLS` and `MOST_CALLS`.
     """
     answered = max(0, called - waiting)
     wanted = min(MOST_CALLS, max(FEWEST_CALLS, CALLS_PER_ANSWER * answered))

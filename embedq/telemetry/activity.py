@@ -1,4 +1,4 @@
-"""What the threads of a process are at, and since when."""
+"""Records which stage the threads of a process are in, and since when."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 class UnderWay:
-    """Threads enter a stage and leave it. They share it."""
+    """The current stages of all threads; shared between threads."""
 
     def __init__(self) -> None:
         self._since: dict[int, tuple[str, float]] = {}
 
     @contextmanager
     def at(self, stage: str) -> Iterator[None]:
-        """This thread is at `stage` while the block runs."""
+        """Mark this thread as being in `stage` while the block runs."""
         thread = threading.get_ident()
         self._since[thread] = stage, time.monotonic()
         try:
@@ -25,7 +25,7 @@ class UnderWay:
             self._since.pop(thread, None)
 
     def longer_than(self, bound_s: float) -> dict[str, float]:
-        """Of each stage that a thread has been at for longer: how long (seconds) the longest has."""
+        """Stages in which a thread has been for longer than `bound_s` seconds, with the longest time in seconds."""
         now, found = time.monotonic(), dict[str, float]()
         for stage, since in [*self._since.values()]:
             if now - since > bound_s:

@@ -1,7 +1,6 @@
-"""Logs: a line for people, or a JSON object for programs (EMBEDDING_LOG_FORMAT=json), with the same facts in both.
+"""Logging: lines of text, or JSON objects (EMBEDDING_LOG_FORMAT=json), with the same fields in both.
 
-The facts travel as `extra=`: article, task, attempt, delivery, worker, request_id. No text of an article and no secret is
-ever among them.
+The fields are passed as `extra=`: article, task, attempt, delivery, worker, request_id. They contain no text of an article and no secret.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ FACTS = (
 )
 QUIET = ("httpx", "httpcore", "openai", "urllib3")
 
-# The request that this thread or task works for; it reaches every line and every audit entry written meanwhile.
+# The id of the request that this thread or task handles; it is added to log lines and audit entries.
 request_id: ContextVar[str] = ContextVar("embedq_request_id", default="")
 
 
 class ForPeople(logging.Formatter):
-    """level, logger, message, and the facts behind it."""
+    """Text format: level, logger, message, fields."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
@@ -58,7 +57,7 @@ class ForPeople(logging.Formatter):
 
 
 class ForPrograms(logging.Formatter):
-    """One JSON object a line: timestamp (UTC, ISO 8601), level, logger, message, the facts, and a traceback if there is one."""
+    """JSON format, one object per line: timestamp (UTC, ISO 8601), level, logger, message, fields, and a traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, object] = {
@@ -70,12 +69,13 @@ class ForPrograms(logging.Formatter):
         told |= facts_of(record)
         if below := what_is_below(record):
             told["traceback"] = below
-        # Before JSON escapes what may be in a password.
+        # Masked before JSON escapes characters that may be in a password.
         hidden = {name: value if isinstance(value, int | float) else hide(str(value)) for name, value in told.items()}
         return visible.in_json(json.dumps(hidden, ensure_ascii=False))
 
 
 def facts_of(record: logging.LogRecord) -> dict[str, object]:
+    """The fields of a record that were passed as `extra=`, and the id of the current request."""
     found = {name: value for name in FACTS if (value := getattr(record, name, None)) is not None}
     if "request_id" not in found and (of_request := request_id.get()):
         found["request_id"] = of_request
@@ -89,8 +89,8 @@ def what_is_below(record: logging.LogRecord) -> str:
 
 
 class OneLine(logging.Formatter):
-    """What another formatter writes, on one line, without the passwords of this process's addresses. A traceback is below it, and each
-    line of that is indented: none can be taken for a line of the log."""
+    """Wraps another formatter: the message on one line, with passwords of this process's addresses masked; traceback lines follow indented,
+    so that they cannot be mistaken for log lines."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
@@ -104,14 +104,14 @@ class OneLine(logging.Formatter):
 
 
 def formatter(style: str, inner: logging.Formatter | None = None) -> logging.Formatter:
-    """`inner`: what writes the line in place of ours, where the style is "text"."""
+    """The formatter for a style. `inner`: formatter to use instead of `ForPeople` for "text"."""
     if isinstance(inner, OneLine | ForPrograms):
         return inner
     return ForPrograms() if style == "json" else OneLine(inner or ForPeople())
 
 
 def set_up(style: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
-    """The process's logging, on stderr unless a stream is given. A second call replaces the first."""
+    """Configure the process's logging, on stderr unless a stream is given. A second call replaces the first."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter(style))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -120,13 +120,13 @@ def set_up(style: str = "text", level: str = "info", stream: TextIO | None = Non
 
 
 def set_up_for_commands() -> None:
-    """A command that sets up no logging: Python writes its warnings and errors to stderr, and here in our format."""
+    """For commands that do not call `set_up`: warnings and errors go to stderr in embedq's format."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(formatter("text"))
 
 
 def outcomes(worker: str, delivery: str, settled: Sequence[Outcome], states: dict[int, str]) -> None:
-    """How each task of a settle ended: failures as warnings, the rest for debugging."""
+    """Log the outcome of each settled task: failures as warnings, others at level debug."""
     for outcome in settled:
         state = states.get(outcome.task.id, "late")
         level = logging.WARNING if state == TaskStatus.FAILED else logging.DEBUG

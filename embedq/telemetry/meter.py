@@ -1,5 +1,5 @@
-"""What a process measures about itself: durations as histograms, and counts with labels. Plain numbers behind a lock;
-`embedq.operations.metrics` turns them into Prometheus' text. Labels hold names of ours only, never a text, a tenant or a secret.
+"""Measurements of a process: durations as histograms, and counters with labels. `embedq.operations.metrics` exposes them to Prometheus.
+Label values are embedq's own names, never a text, a tenant or a secret.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# Seconds. Waiting goes from "at once" to "since yesterday"; a statement or a request does not.
+# Bucket bounds in seconds; waiting times range up to a day, statements and requests do not.
 WAITS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
 CALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -33,7 +33,7 @@ class Histogram:
         self.total_s += seconds
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """(upper bound, observations up to it), as Prometheus wants them."""
+        """(upper bound, number of observations up to it), in Prometheus' cumulative form."""
         names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
         reached, found = 0, []
         for name, count in zip(names, self.counts, strict=True):
@@ -46,7 +46,7 @@ Labels = tuple[str, ...]
 
 
 class Meter:
-    """One process's measurements. Threads share it."""
+    """The measurements of one process; shared between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

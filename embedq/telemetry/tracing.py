@@ -1,8 +1,8 @@
-"""OpenTelemetry traces from a write to its vector: the extra `otel`. Off, which is usual, nothing here imports it.
+"""OpenTelemetry traces from a write to its vector (the extra `otel`). Nothing is imported while traces are off, which is the default.
 
-The write's trace goes with the task (`metadata.traceparent`, W3C Trace Context) to whichever worker claims it. A worker's batch is a
-trace of its own, linked to every task in it; each task that was sampled also gets a span in its write's trace. Spans carry ids,
-counts and names: never a text, a message, an address or a reason, which may quote one.
+The trace context of the write is stored with the task (`metadata.traceparent`, W3C Trace Context). A worker's batch is a separate trace,
+linked to each of its tasks; each sampled task also gets a span in its write's trace. Spans contain ids, counts and names; no texts,
+messages, addresses or reasons, which may quote a text.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ P = TypeVar("P")
 
 
 class Note(Protocol):
-    """Takes a span's attributes while it lasts."""
+    """Collects attributes of a span."""
 
     def __call__(self, **attributes: object) -> None: ...
 
 
 def wanted(env: Mapping[str, str]) -> list[str]:
-    """Names of the exporters that the environment asks for; none when traces are off. Source: OpenTelemetry, SDK environment variables."""
+    """Names of the exporters set in the environment; empty if traces are off. Source: OpenTelemetry, SDK environment variables."""
     if env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or not any(env.get(name, "").strip() for name in SWITCHES):
         return []
     names = [name.strip() for name in (env.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp").split(",")]
@@ -45,7 +45,7 @@ def wanted(env: Mapping[str, str]) -> list[str]:
 
 
 def span(name: str, **attributes: object) -> AbstractContextManager[Note]:
-    """A span around the block, under the one that is current. The block gets a `Note`, for what is known later."""
+    """A span around the block, child of the current one. The context value is a `Note` for attributes that are known later."""
     tracer = _tracer()
     return _SILENT if tracer is None else _span(tracer, name, None, attributes)
 
@@ -62,21 +62,22 @@ def traceparent() -> str | None:
 
 
 def batch(claimed: Sequence[Claimed], began_ns: int) -> AbstractContextManager[Batch]:
-    """A worker's run over these tasks, from `began_ns` (Unix time) when it began to claim them; a run without tasks leaves no span."""
+    """The span of a worker's run over these tasks; `began_ns` (Unix time): begin of the claim. No span for a run without tasks."""
     tracer = _tracer()
     return nullcontext(_UNTRACED) if tracer is None or not claimed else _batch(tracer, claimed, began_ns)
 
 
 def traced(provider: P) -> P:
-    """The same provider, each request a span; itself when traces are off."""
+    """The provider with a span around each request; unchanged if traces are off."""
     return provider if _tracer() is None else cast(P, _TracedProvider(provider))
 
 
 class Batch:
-    """A batch under way; this one is of who does not trace."""
+    """A batch being traced; this base class does nothing, for traces that are off."""
 
     def ended(self, outcomes: Sequence[Outcome], states: Mapping[int, str]) -> None:
-        """A span for each sampled task, from its claim until now. `states`: what the settle made of it; missing: it came too late."""
+        """End the batch: a span for each sampled task, from its claim until now. `states`: states after the settle; a missing task was
+        settled too late."""
 
 
 class _TracedBatch(Batch):
@@ -107,14 +108,14 @@ class _TracedBatch(Batch):
 
 
 class _TracedProvider:
-    """Delegates; what is noted of a request is its size, never its texts."""
+    """Delegates to a provider; spans record the size of requests, not their texts."""
 
     def __init__(self, inner: Any) -> None:
         self.inner, self.model = inner, inner.model
 
     @property
     def limits(self) -> Any:
-        """As they are now: a provider learns them."""
+        """The current limits; a provider lowers them when its server refuses a size."""
         return self.inner.limits
 
     def embed(self, texts: Sequence[str]) -> Any:
@@ -148,7 +149,7 @@ class _TracedProvider:
 def _span(
     tracer: Tracer, name: str, context: Context | None, attributes: Mapping[str, object], **options: Any
 ) -> Iterator[Note]:
-    # The exception itself stays out of the span: its message may quote a text.
+    # The exception is not recorded in the span, because its message may quote a text.
     options |= {"record_exception": False, "set_status_on_exception": False}
     with tracer.start_as_current_span(name, context, attributes=_named(attributes), **options) as current:
         try:
@@ -171,7 +172,7 @@ def _batch(tracer: Tracer, claimed: Sequence[Claimed], began_ns: int) -> Iterato
 
 
 def _context(traceparent: str | None) -> Context | None:
-    """None for what is no traceparent: anybody may write a task's metadata."""
+    """The context of a traceparent; None if it is invalid, because applications can write a task's metadata."""
     from opentelemetry.context import Context
     from opentelemetry.trace import get_current_span
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -199,7 +200,8 @@ def _failed(span: Span, kind: str) -> None:
 
 
 def _tracer() -> Tracer | None:
-    """Made at the first span, so after a fork in the child. None when traces are off, or cannot be had: writes go on without."""
+    """The tracer, made at the first span (after a fork, in the child). None if traces are off or cannot be set up; then embedq works
+    without traces."""
     if not _made_already:
         with _lock:
             if not _made_already:
@@ -214,13 +216,13 @@ def _first() -> Tracer | None:
     try:
         return _made(names)
     except Exception as lacking:
-        # The variables may be set for every program of a machine: one that cannot trace does its work all the same.
+        # The variables may be set for all programs of a machine, so a failure to set up traces is not an error.
         log.warning("no traces: %s; next: pip install 'embedq[otel]', or OTEL_TRACES_EXPORTER=none", lacking)
         return None
 
 
 def _made(names: Sequence[str]) -> Tracer:
-    """The application's own provider when it has set one, else one of ours, which stays out of the application's way."""
+    """The application's global tracer provider if it has set one, else a private one that is not registered globally."""
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -259,5 +261,5 @@ def _say_nothing(**_: object) -> None:
 _SILENT: AbstractContextManager[Note] = nullcontext(_say_nothing)
 _UNTRACED = Batch()
 _lock = threading.Lock()
-# One for the process, whichever of its threads needs it first.
+# One tracer per process; the lock covers threads that need it first.
 _made_already: list[Tracer | None] = []

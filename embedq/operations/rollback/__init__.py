@@ -1,3 +1,3 @@
-"""Going back: procedures made of named steps, each timed, on record, and resumable when the command dies.
+"""Rollback procedures: named steps, each timed and recorded in the audit log; a procedure can be resumed after its command died.
 
-A part of operations: the same rooms may import it."""
+Part of operations, with the same importers."""

@@ -1,4 +1,4 @@
-"""Broker and table together: drain the one into the other, refill it, back it up, compare them."""
+"""Drains the broker into the table, rebuilds it from the table, backs it up, and compares the two."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ...steward.hand_over import free_all
 from ...store import Store
 from ...store.rejected import Drained
 
-# After everything is out, so long nothing may come before it is believed: a worker may still put back what it had in hand.
+# Seconds without a new message after which the broker counts as drained: a worker may still requeue messages that it held.
 QUIET_S = 2.5
-# And so long it is watched in any case: between the broker and a worker a message is in neither for a moment.
+# Shortest time that an empty broker is watched: a message on its way between broker and worker is in neither.
 WATCHED_S = 0.5
 HELD = "wait for it to end; if its process is gone, the lock is free within seconds"
 
@@ -38,10 +38,10 @@ def drain(
     say: Callable[[str], None] = lambda _: None,
     patience_s: float = 3.0,
 ) -> Drained:
-    """Every message out of the broker and into the table. Raises BrokerUnavailable, and NotWell when another drain is under way.
+    """Move every message from the broker into the table. Raises BrokerUnavailable, and NotWell if another drain is running.
 
-    While the mode dispatches, what is there now is taken once: the steward publishes what was freed again. `fenced_at` (monotonic): since
-    when no process publishes; a broker that is empty at the first look has been quiet since then.
+    While the mode dispatches, only the messages present at the start are taken, because the steward publishes freed tasks again.
+    `fenced_at` (monotonic): no process has published since then; a broker that is empty at the first look has been quiet since that time.
     """
     done = Drained()
 
@@ -65,6 +65,8 @@ def is_refilled(store: Store) -> bool:
 
 @dataclass(slots=True)
 class Rebuilt:
+    """The result of a rebuild: messages drained, tasks freed, tasks dispatched, tasks left in the table."""
+
     drained: Drained
     freed: int
     dispatched: int
@@ -72,7 +74,7 @@ class Rebuilt:
 
 
 def rebuild(store: Store, broker: Broker, settings: Settings) -> Rebuilt:
-    """Empty a doubtful broker into the table, then publish all that is due, up to the broker's bound. Needs no steward."""
+    """Drain the broker into the table, then publish all due tasks, up to the depth limit. Needs no steward."""
     if not is_refilled(store):
         raise NotWell(
             "the live mode sends nothing to the broker",
@@ -87,9 +89,9 @@ def rebuild(store: Store, broker: Broker, settings: Settings) -> Rebuilt:
 
 
 def back_up(broker: Broker, path: Path, more: Sequence[str] = (), limit_s: float = 3600.0) -> int:
-    """Every message as a line of JSON, {"queue", "raw"}; raw is base64 when it is not UTF-8 ("raw_base64"). Nothing is taken.
+    """Write every message as a line of JSON, {"queue", "raw"}, or "raw_base64" if it is not UTF-8. No message is removed.
 
-    Raises NotWell when it takes longer than `limit_s`; what was written by then stays.
+    Raises NotWell if it takes longer than `limit_s`; lines written by then are kept.
     """
     copied, deadline = 0, time.monotonic() + limit_s
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ def back_up(broker: Broker, path: Path, more: Sequence[str] = (), limit_s: float
     return copied
 
 
-# Made once: json.dumps with an option of its own makes an encoder for every message.
+# Made once, because json.dumps with options makes an encoder per call.
 _text = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -116,7 +118,7 @@ def _line(queue: str, raw: bytes) -> str:
 
 
 def compared(store: Store, broker: Broker) -> list[dict[str, Any]]:
-    """By queue: what the broker holds, and what the table says it was trusted with. Raises BrokerUnavailable."""
+    """By queue: messages in the broker, and tasks that the table has as dispatched. Raises BrokerUnavailable."""
     held, trusted = broker.look(), store.procedures.oldest_with_broker()
     consumers = consumers_of(store)
     return [_row(name, held[name], trusted.get(name, {}), consumers) for name in Priority]

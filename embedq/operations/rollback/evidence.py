@@ -18,6 +18,7 @@ HOUR_S = 3600.0
 
 
 def gather(store: Store, broker: Broker) -> Facts:
+    """The facts of this moment, for `decide.assess`."""
     live = store.status.live()
     answers_in_s, queues = _ask(broker)
     alive = [worker["delivery"] for worker in store.workers.all() if worker["alive"]]
@@ -51,7 +52,7 @@ def gather(store: Store, broker: Broker) -> Facts:
 
 
 def _ask(broker: Broker) -> tuple[float | None, Mapping[str, InBroker]]:
-    """How long it takes to answer, and what. The second look is timed: what the first imports is not the broker's slowness."""
+    """The broker's response time and answer. The second query is timed, because the first includes imports."""
     try:
         broker.look()
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The incident report: what the audit log knows, as Markdown, and the headings that people fill in."""
+"""The incident report as Markdown: data from the audit log, and headings to be filled in by people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = ("state", "who", "reason", "mode_before", "began_at", "ended_at", "second
 
 
 def spanning(run: Run, latest: Sequence[Run]) -> list[Run]:
-    """This run and, of an undo, what it undid; of one that was undone, its undo. The earliest first."""
+    """This run together with the run that it undid, or with its undo; earliest first."""
     others = [each for each in latest if each.run != run.run]
     target = run.options.get("target") if run.kind == "undo" else None
     related = [each for each in others if each.run == target or (each.kind == "undo" and each.options.get("target") == run.run)]
@@ -28,7 +28,7 @@ def spanning(run: Run, latest: Sequence[Run]) -> list[Run]:
 
 
 def incident(store: Store, runs: Sequence[Run], contacts: str) -> dict[str, Any]:
-    """Everything about these runs together, as data: each run's report, the whole time, what became of the articles."""
+    """The combined data of these runs: each run's report, the total time, the final state of the articles."""
     told = [report(store, run) for run in runs]
     first, last = told[0], told[-1]
     ends = [each["ended_at"] for each in told]
@@ -49,7 +49,7 @@ def incident(store: Store, runs: Sequence[Run], contacts: str) -> dict[str, Any]
 
 
 def markdown(data: Mapping[str, Any]) -> str:
-    """One page. What only people know has its heading and a place to fill in."""
+    """The report as one page, with headings and blanks for what people must fill in."""
     kinds = " and ".join(each["kind"] for each in data["reports"])
     lasted = f"{data['seconds']:.0f} s" if data["seconds"] is not None else "it has not ended"
     lines = [f"# Incident: {kinds}", "", f"From {data['began_at']} to {data['ended_at'] or 'now'}: {lasted}.", ""]

@@ -1,7 +1,7 @@
-"""A procedure: named steps, in order. Each says what it will do, does it, checks it, is timed and on record.
+"""Runs procedures: named steps in order. Each step is planned, performed, checked, timed and recorded.
 
-The journal is the audit log. A run that died is taken up by the next call of the same procedure: a step that is done and
-whose check still holds is not repeated, and every step may be repeated without harm.
+The journal is the audit log. The next call of the same procedure resumes a run that died: a step that is done and whose check still passes
+is not repeated, and every step is idempotent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUSY = (
 
 @dataclass(slots=True)
 class Scene:
-    """What a step works with. `folder` gets backups; `run` is the journal of this run (none while only a plan is asked for).
+    """The context of a step. `folder`: for backups; `run`: the journal of this run (None for a plan).
 
     `fenced_at` (monotonic): when this process switched the mode.
     """
@@ -58,13 +58,13 @@ class Scene:
         return self.run.run if self.run else "plan"
 
     def noted(self, step: str) -> Mapping[str, Any]:
-        """What an earlier step of this run left."""
+        """The values that an earlier step of this run recorded."""
         return self.run.notes.get(step, {}) if self.run else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """What a step did. `skipped`: it could not, and the procedure goes on without it."""
+    """The result of a step. `skipped`: it could not run, and the procedure continues without it."""
 
     message: str
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -77,9 +77,9 @@ def holds(_: Scene) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`will` says what it would do now, with real counts; `check` what is wrong afterwards, or None; `takes_s` is an estimate.
+    """`will`: what it would do now, with current counts; `check`: what is wrong afterwards, or None; `takes_s`: estimated seconds.
 
-    What is not `essential` may fail: the procedure warns and goes on.
+    If a step that is not `essential` fails, the procedure warns and continues.
     """
 
     name: str
@@ -92,6 +92,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Procedure:
+    """A kind of procedure, its description and its steps in order."""
+
     kind: str
     about: str
     steps: Sequence[Step]
@@ -100,7 +102,7 @@ class Procedure:
 
 @dataclass(slots=True)
 class Ended:
-    """`wrong`: what was changed since a step set it."""
+    """`wrong`: settings that were changed by others since a step set them."""
 
     run: Run
     exit_code: int
@@ -111,9 +113,9 @@ class Ended:
 
 
 def perform(procedure: Procedure, scene: Scene, options: Mapping[str, Any]) -> Ended:
-    """Begin it, or take up the run that died. Raises NotWell naming the step that failed; the next call goes on there.
+    """Begin the procedure, or resume a run that died. Raises NotWell naming the failed step; the next call continues there.
 
-    An emergency always begins: it takes over from any other procedure, also from one whose process is alive.
+    An emergency always begins: it takes over from any other procedure, even if its process is alive.
     """
     started = time.monotonic()
     with _alone(procedure, scene) as taken_from_living:
@@ -131,7 +133,7 @@ def perform(procedure: Procedure, scene: Scene, options: Mapping[str, Any]) -> E
 
 
 def _ended(procedure: Procedure, scene: Scene, started: float, resumed: bool) -> Ended:
-    """What others have changed since a step was done is found here: the end is what counts."""
+    """End the run; repeats the checks of all steps, to find what others have changed since."""
     assert scene.run is not None
     wrong = [found for step in procedure.steps if step.essential and (found := step.check(scene)) is not None]
     verified = int(scene.noted("verify").get("exit_code", 0))
@@ -143,7 +145,7 @@ def _ended(procedure: Procedure, scene: Scene, started: float, resumed: bool) ->
 
 @contextmanager
 def _alone(procedure: Procedure, scene: Scene) -> Iterator[bool]:
-    """One procedure at a time. True when the session of another had to be ended for this one."""
+    """The lock for one procedure at a time. True if the session of another was ended for this one."""
     with ExitStack() as stack:
         taken_over = False
         try:
@@ -160,7 +162,8 @@ def _alone(procedure: Procedure, scene: Scene) -> Iterator[bool]:
 
 
 def _may_take_over(procedure: Procedure, store: Store) -> bool:
-    """An emergency does, unless another emergency is at work: not one that has been silent for longer than any of its steps takes."""
+    """Whether this procedure may take over: an emergency may, except from another emergency that has reported within the longest duration
+    of a step."""
     if procedure.kind != EMERGENCY:
         return False
     under_way = store.procedures.unfinished()
@@ -184,7 +187,7 @@ def _begin(procedure: Procedure, scene: Scene, left: Run | None, options: Mappin
 
 
 def _inherited(left: Run) -> dict[str, Any]:
-    """The way back leads to before the first of them; a step here finds what belongs to the other."""
+    """The options taken over from the replaced run: undo returns to the state before the first run, and steps find the other's maintenance window."""
     before = left.options.get("to" if left.kind == "undo" else "mode_before")
     return {"took_over": left.run} | ({"mode_before": before} if before else {})
 
@@ -200,7 +203,7 @@ def _step(step: Step, title: str, scene: Scene) -> None:
     try:
         did = _done_and_checked(step, scene)
     except TakenOver:
-        raise  # there is nothing to put right here, and nothing more to note
+        raise  # nothing to repair or record here
     except TROUBLE as trouble:
         if step.essential:
             journal.note(scene.run, step.name, FAILED, str(trouble), seconds=time.monotonic() - started)
@@ -220,17 +223,17 @@ def _done_and_checked(step: Step, scene: Scene) -> Did:
 
 
 def _stopped(step: Step, run: Run, trouble: Exception) -> NotWell:
-    hint = f"put right what it names and call `embedq rollback {run.kind}` again: it goes on at this step; or `embedq rollback undo`"
+    hint = f"put right what it names and call `embedq rollback {run.kind}` again: it continues at this step; or `embedq rollback undo`"
     return NotWell(f"step {step.name} failed: {trouble}", hint=f"{getattr(trouble, 'hint', '')}; {hint}".lstrip("; "))
 
 
 def planned_steps(procedure: Procedure, scene: Scene) -> list[dict[str, Any]]:
-    """What each step would do now, with real counts and an estimated time; nothing is done."""
+    """What each step would do now, with current counts and estimated time; changes nothing."""
     return [{"step": step.name, "will": step.will(scene), "takes_s": round(step.takes_s(scene), 1)} for step in procedure.steps]
 
 
 def run_to_undo(store: Store) -> Run:
-    """The latest procedure that changed something and was not undone. Raises NotFound."""
+    """The latest run that changed something and was not undone. Raises NotFound."""
     latest = store.procedures.latest(20)
     others = {run.options.get("took_over") for run in latest}
     for run in latest:

@@ -1,4 +1,4 @@
-"""The procedures: which steps, in which order."""
+"""The procedures, with their steps in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .proof import SNAPSHOT, VERIFY
 
 EMERGENCY = Procedure(
     "emergency",
-    "the broker or Celery is broken: fence them off, bring everything into the table, let pollers go on",
+    "the broker or Celery is broken: fence them off, take all messages into the table, let pollers continue",
     (
         steps.MAINTENANCE_ON,
         steps.fence(lambda _: Mode.DATABASE),
@@ -60,7 +60,7 @@ PLANNED = Procedure(
 
 
 def _compare(scene: Scene) -> Did:
-    """Both deliveries side by side, a line a second."""
+    """Compare both deliveries, one line per second."""
     watch_s = float(scene.options.get("watch_s", 10.0))
     end = time.monotonic() + watch_s
     while time.monotonic() < end:
@@ -100,7 +100,7 @@ def _back_to(scene: Scene) -> Mode:
 
 
 def _end_their_maintenance(scene: Scene) -> Did:
-    """The window of the procedure that is undone; any other stays."""
+    """End the maintenance window of the procedure that is being undone, and no other."""
     from ...steward import maintenance_window
 
     window = maintenance_window.current(scene.store)
@@ -133,13 +133,14 @@ KINDS = {each.kind: each for each in (EMERGENCY, PLANNED, PARTIAL, UNDO)}
 
 
 def procedure(kind: str) -> Procedure:
+    """The procedure of this kind."""
     if kind not in KINDS:
         raise NotFound(f"there is no procedure {kind}", hint=f"there are: {', '.join(KINDS)}")
     return KINDS[kind]
 
 
 def options_of(kind: str, store: Store, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run of this kind has to remember from its first moment on: the mode before, and what the operator asked for."""
+    """What a run records at its begin: the previous mode, and the operator's options."""
     if kind != UNDO.kind:
         return {"mode_before": store.status.live().mode, **given}
     from .procedure import run_to_undo

@@ -1,4 +1,4 @@
-"""The proof of a procedure: what is wanted, stored and open before and after it."""
+"""The verification of a procedure: counts of wanted, stored and open before and after it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ...store.reconcile import HELD_BY_NOBODY
 from .procedure import NOT_WELL, Did, Scene, Step
 
-# Measured on two shared cores; for the plan's estimate only.
+# Measured on two shared cores; used only for the plan's estimate.
 VERIFIED_A_S = 200_000
 PATIENCE_S, AGAIN_S = 3.0, 0.2
 
@@ -27,6 +27,7 @@ def _snapshot(scene: Scene) -> Did:
 
 
 def numbers(facts: dict[str, Any]) -> dict[str, int]:
+    """The counts of a verification, without its texts."""
     return {name: value for name, value in facts.items() if isinstance(value, int)}
 
 
@@ -39,7 +40,7 @@ SNAPSHOT = Step(
 
 
 def _verify(scene: Scene) -> Did:
-    """What a dead worker held is taken back within a second or two by a living steward; that much patience is given."""
+    """Verify, retried for a few seconds, because a steward takes back a dead worker's tasks within that time."""
     deadline = time.monotonic() + PATIENCE_S
     while _problems(facts := scene.store.care.verify(), waiting := scene.store.switches.held_by_no_worker()):
         if time.monotonic() > deadline:
@@ -55,7 +56,7 @@ def _verify(scene: Scene) -> Did:
 
 
 def _problems(facts: Mapping[str, Any], waiting: int) -> list[str]:
-    """Tasks that were taken from their workers and wait for a writer's transaction are no problem: a steward frees them."""
+    """Problems found by the verification. Revoked tasks that wait for a writer's transaction are not counted: a steward frees them."""
     if facts["held_by_nobody"] > waiting:
         return list(facts["problems"])
     return [problem for problem in facts["problems"] if not problem.endswith(HELD_BY_NOBODY)]

@@ -1,7 +1,7 @@
-"""Does it work at all? The whole procedure on a scratch schema and scratch queues, with made-up tasks, in this environment.
+"""Rehearses a whole procedure in this environment, on a temporary schema and temporary queues with generated tasks.
 
-The real tables, queues and provider are not touched: the schema is made for the occasion, the queues have names of their own,
-and the made-up texts are embedded by the built-in provider, which costs nothing.
+The real tables, queues and provider are not used: schema and queues have temporary names, and the generated texts are embedded by the
+built-in provider, without cost.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ IN_BROKER = 0.8
 
 @dataclass(slots=True)
 class Rehearsed:
-    """How it went: the procedure and the way back, what was made up, and whether everything was embedded in the end."""
+    """The result: of the procedure and of its undo, numbers of generated tasks, and whether everything was embedded at the end."""
 
     kind: str
     articles: int
@@ -70,7 +70,7 @@ def rehearse(
     say: Callable[[str], None] = lambda _: None,
     options: Mapping[str, Any] | None = None,
 ) -> Rehearsed:
-    """Perform `kind` and then `undo` on made-up tasks. What was made for it is removed, however it ends."""
+    """Perform `kind` and then `undo` on generated tasks. Everything made for it is removed, also after an error."""
     name = f"embedq_rehearsal_{secrets.token_hex(4)}"
     with _scratch_schema(database_url, name) as store, _scratch_broker(broker_url, f"{name}.") as broker:
         scene = Scene(store, broker, settings, who, f"rehearsal of {kind}", folder / name, say=say)
@@ -118,7 +118,7 @@ def _scratch_schema(database_url: str, name: str) -> Iterator[Store]:
 
 
 def with_search_path(database_url: str, path: str) -> str:
-    """The same database with another search path; other options of the address stay."""
+    """The address with another search path; its other options are kept."""
     escaped = path.replace("\\", "\\\\").replace(" ", "\\ ")
     if "://" not in (pairs := secret_of(database_url)):
         return make_conninfo(pairs, options=f"-csearch_path={escaped}")
@@ -137,13 +137,13 @@ def _scratch_broker(broker_url: str, prefix: str) -> Iterator[Broker]:
         try:
             broker.circuit.worked()
             broker.empty()
-        except Exception:  # what an unreachable broker keeps does no harm: no other program uses these names
+        except Exception:  # queues left in an unreachable broker are harmless: no other program uses their names
             pass
         broker.close()
 
 
 def _made_up(scene: Scene, articles: int) -> tuple[str, int]:
-    """Articles with their tasks, most of them with the broker, and messages of other programs among theirs."""
+    """Generate articles with tasks, most of them dispatched, and messages of other programs in the queues."""
     store = scene.store
     store.status.set_mode(Mode.CELERY, "rehearsal", scene.who)
     store.database.execute(
@@ -165,7 +165,7 @@ def _made_up(scene: Scene, articles: int) -> tuple[str, int]:
 
 
 def _work_off(store: Store) -> int:
-    """What pollers would do: embed everything that is open. Returns how many articles have their vectors."""
+    """Embed all open tasks, as pollers would. Returns how many articles have their vectors."""
     worker = Worker(store, "poller", name="rehearsal")
     worker.start()
     policy = RetryPolicy(3, 1.0, 10.0)

@@ -1,4 +1,4 @@
-"""Afterwards: the timeline of a procedure, its duration, its counts and its verification, from the audit log."""
+"""The report of a procedure: timeline, duration, counts and verification, from the audit log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INNER = "begun"
 
 
 def chosen(store: Store, run: str | None) -> Run:
-    """The run with this number, or the latest that was no rehearsal. Raises NotFound."""
+    """The run with this number, or the latest that was not a rehearsal. Raises NotFound."""
     for each in store.procedures.latest(LATELY if run is None else 1000):
         if each.run == run or (run is None and each.kind != "rehearsal"):
             return each
@@ -25,7 +25,7 @@ def chosen(store: Store, run: str | None) -> Run:
 
 
 def report(store: Store, run: Run) -> dict[str, Any]:
-    """Everything about it, as data."""
+    """The report of a run, as data."""
     began, ended = run.began_at, run.last_at or run.began_at
     until = datetime.now(UTC) if run.unfinished else ended
     return {

@@ -1,4 +1,4 @@
-"""The steps that procedures are made of. Each may be repeated without harm: it looks at what is, not at what it remembers."""
+"""The steps of procedures. Each is idempotent: it works from the current state, not from remembered values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..mode_switch import settle_or_hand_over, switch, warnings
 from . import drain as draining
 from .procedure import Did, Scene, Step
 
-# Measured on two shared cores; for the plan's estimate only.
+# Measured on two shared cores; used only for the plan's estimate.
 FREED_A_S, DRAINED_A_S, COPIED_A_S = 20_000, 15_000, 50_000
 DRAIN_LIMIT_S, COPY_LIMIT_S, SETTLE_S = 30.0, 15.0, 3.0
 LOOK_EVERY_S, SAY_EVERY_S = 0.05, 1.0
@@ -55,12 +55,12 @@ def _maintenance_off(scene: Scene) -> Did:
     return Did("maintenance is over")
 
 
-MAINTENANCE_ON = Step("maintenance-on", lambda _: "tell everybody that maintenance runs", _maintenance_on)
-MAINTENANCE_OFF = Step("maintenance-off", lambda _: "tell everybody that it is over", _maintenance_off)
+MAINTENANCE_ON = Step("maintenance-on", lambda _: "announce that maintenance runs", _maintenance_on)
+MAINTENANCE_OFF = Step("maintenance-off", lambda _: "announce that it is over", _maintenance_off)
 
 
 def fence(to: Callable[[Scene], Mode], name: str = "fence") -> Step:
-    """The switch itself: when it is done, no worker of a delivery that is off can claim."""
+    """Switch the mode: afterwards no worker of a delivery that is off can claim."""
 
     def do(scene: Scene) -> Did:
         live, after = scene.store.status.live(), to(scene)
@@ -106,7 +106,7 @@ def _back_up_queue(scene: Scene) -> Did:
 
 
 def _messages(scene: Scene) -> int | None:
-    """How many messages there are; None when the broker does not say."""
+    """The number of messages; None if the broker does not answer."""
     try:
         return sum(queue.waiting + queue.unacknowledged for queue in scene.broker.look().values())
     except BrokerUnavailable:
@@ -135,7 +135,7 @@ BACK_UP_QUEUE = Step(
 
 
 def _quiet_s(scene: Scene) -> float | None:
-    """While something is still published there is no quiet to wait for."""
+    """Seconds for which the broker must be quiet; None while messages are still published."""
     return None if draining.is_refilled(scene.store) else float(scene.options.get("quiet_s", draining.QUIET_S))
 
 
@@ -158,12 +158,12 @@ DRAIN = Step(
 
 def _free(scene: Scene) -> Did:
     freed = free_all(scene.store)
-    said = [f"{freed:,} tasks are the table's again", *warnings(scene.store, scene.store.status.live().mode)]
+    said = [f"{freed:,} tasks are free again", *warnings(scene.store, scene.store.status.live().mode)]
     return Did("; ".join(said), {"freed": freed})
 
 
 def _all_free(scene: Scene) -> str | None:
-    """Rows that a writer holds at this moment come a little later."""
+    """Free all dispatched tasks, retried for rows that a writer has locked."""
     deadline = time.monotonic() + SETTLE_S
     while (left := _not_free(scene)) and time.monotonic() < deadline:
         free_all(scene.store)
@@ -172,7 +172,7 @@ def _all_free(scene: Scene) -> str | None:
 
 
 def _not_free(scene: Scene) -> int:
-    """Tasks that the broker is still trusted with. In a mode that dispatches they are meant to be."""
+    """Number of tasks that are still dispatched; 0 in a mode that dispatches."""
     left = int(_counts(scene)["with_broker"])
     return 0 if left and dispatches(scene.store.status.live().mode) else left
 
@@ -205,7 +205,7 @@ def _hand_back(scene: Scene) -> Did:
 
 
 def _none_in_flight(scene: Scene) -> str | None:
-    """Of what no transaction has locked: such a task settles, or is handed over when that ends."""
+    """Check that no task is in flight, without those that a transaction has locked: they settle or are handed over when it ends."""
     left = scene.store.switches.in_flight(_off(scene), unlocked=True)
     return f"{left} tasks are still with a delivery that is off" if left else None
 
@@ -246,7 +246,7 @@ RELEASE = Step("release-dispatch", lambda _: "let dispatch follow the mode again
 
 
 def _let_finish(scene: Scene) -> Did:
-    """Workers go on with what they have; nothing new comes, so this has an end."""
+    """Let workers finish the tasks that they hold; it ends, because nothing new is dispatched."""
     wait_s, started, said_at = _wait_s(scene), time.monotonic(), 0.0
     while (
         (left := _with_celery(scene))
@@ -280,7 +280,7 @@ LET_FINISH = Step(
 
 
 def switch_back(to: Callable[[Scene], Mode]) -> Step:
-    """As `embedq mode`: fence, free what must not be with the broker, reconcile."""
+    """As `embedq mode`: fence, free tasks that must not be with the broker, reconcile."""
 
     def do(scene: Scene) -> Did:
         done = switch(scene.store, to(scene), scene.reason, scene.who)

@@ -1,10 +1,10 @@
 -- name: transaction_settings
--- What the births trigger reads, for this transaction only.
+-- Settings of this transaction that the trigger for new and changed articles reads.
 SELECT set_config('embedq.priority', %(priority)s, true), set_config('embedq.reason', %(reason)s, true),
        set_config('embedq.mode', %(mode)s, true), set_config('embedq.dispatch', %(dispatch)s, true)
 
 -- name: transaction_trace
--- A statement of its own: who does not trace does not pay for it.
+-- A separate statement, sent only while traces are on.
 SELECT set_config('embedq.traceparent', %(traceparent)s, true)
 
 -- name: insert_articles
@@ -15,9 +15,9 @@ FROM unnest(%(ids)s::text[], %(tenants)s::text[], %(slugs)s::text[], %(titles)s:
 RETURNING id, tenant_id, slug, true AS created
 
 -- name: create_article
--- As insert_articles, of one article and with the transaction's settings in the same statement: they are made before the row is, and the
--- trigger reads them after it. What the caller does not know is returned: of the metadata, how jsonb keeps it. `live` is what runs, as this
--- statement sees it.
+-- As insert_articles, for one article, with the transaction's settings in the same statement: they are evaluated before the row is inserted, and the
+-- trigger reads them after it. Returned is what the caller does not know; the metadata as jsonb stores them. `live`: the live row as this statement sees
+-- it.
 WITH told AS MATERIALIZED (
     SELECT set_config('embedq.priority', %(priority)s, true), set_config('embedq.reason', %(reason)s, true),
            set_config('embedq.mode', %(mode)s, true), set_config('embedq.dispatch', %(dispatch)s, true),
@@ -25,21 +25,21 @@ WITH told AS MATERIALIZED (
 )
 INSERT INTO article_texts (id, tenant_id, slug, title, content, metadata, version)
 SELECT coalesce(%(id)s, gen_random_uuid()::text), %(tenant_id)s, %(slug)s, %(title)s, %(content)s, %(metadata)s::jsonb,
-       1 + coalesce((SELECT max(version_number) FROM article_versions WHERE article_id = %(id)s), 0)  -- as the trigger would, but told at once
+       1 + coalesce((SELECT max(version_number) FROM article_versions WHERE article_id = %(id)s), 0)  -- the same value as the trigger sets, so that RETURNING has it
 FROM told
 RETURNING id, version, created_at, updated_at, nullif(metadata, '{}') AS metadata,
     (SELECT jsonb_build_object('mode', s.mode, 'is_running', s.is_running, 'submissions_accepted', s.submissions_accepted, 'reason', s.reason)
      FROM embedding_worker_status s WHERE s.id = 1) AS live
 
 -- name: left_to_writer
--- The tasks of new articles that the trigger left to the writer. IS DISTINCT FROM: or the planner may read the index of all that is dispatched.
+-- The tasks of new articles whose publishing the trigger left to the writer. IS DISTINCT FROM keeps the planner from reading the index of all dispatched tasks.
 SELECT t.id, t.priority FROM embedding_tasks t
 WHERE t.article_id = ANY (%(article_ids)s) AND t.status = 'pending' AND t.dispatched_at IS DISTINCT FROM NULL
   AND t.model_id = (SELECT model_id FROM embedding_active_model)
 ORDER BY t.id
 
 -- name: put_articles_by_slug
--- An article whose text and metadata are as they were is not touched, and not returned.
+-- An article whose text and metadata are unchanged is neither updated nor returned.
 INSERT INTO article_texts AS a (id, tenant_id, slug, title, content, metadata)
 SELECT coalesce(u.id, gen_random_uuid()::text), u.tenant_id, u.slug, u.title, u.content, u.metadata::jsonb
 FROM unnest(%(ids)s::text[], %(tenants)s::text[], %(slugs)s::text[], %(titles)s::text[], %(contents)s::text[], %(metadatas)s::text[])
@@ -61,7 +61,7 @@ WHERE a.tenant_id = excluded.tenant_id AND a.source IS NULL
 RETURNING id, tenant_id, slug, (xmax = 0) AS created
 
 -- name: edit_article
--- Whether it is still as it was read is asked here, under the row's lock: who had to wait for it sees what the other has written.
+-- The precondition is checked here, under the row's lock: after a wait, the statement sees what the other transaction has written.
 UPDATE article_texts SET
     title = coalesce(%(title)s, title), content = coalesce(%(content)s, content), slug = coalesce(%(slug)s, slug),
     metadata = coalesce(%(metadata)s::jsonb, metadata)
@@ -84,7 +84,7 @@ WHERE (id = %(key)s OR (slug = %(key)s AND tenant_id = coalesce(%(tenant_id)s, '
 ORDER BY id = %(key)s DESC LIMIT 1
 
 -- name: articles_by_id
--- In the order in which they were asked for; what does not exist is left out.
+-- In the requested order; missing articles are left out.
 SELECT id, tenant_id, slug, title, content, metadata, embedding_status, created_at, updated_at, version FROM articles
 WHERE id = ANY (%(ids)s) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
 ORDER BY array_position(%(ids)s::text[], id)

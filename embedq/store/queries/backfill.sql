@@ -1,6 +1,6 @@
 -- name: backfill_wanted
--- Articles that the active model has no vector of the newest text for, that have no open task, and that have something to embed. It
--- takes the place of {wanted}; a is the article.
+-- The condition for articles without a vector of the newest text by the active model, without an open task, and with text to embed. It replaces {wanted};
+-- a is the article.
 NOT EXISTS (SELECT FROM embeddings e WHERE e.model_id = %(model_id)s AND e.article_id = a.id AND e.text_hash = a.text_hash)
 AND NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.article_id = a.id AND t.model_id = %(model_id)s
                 AND (t.status IN ('pending', 'processing') OR (t.status = 'skipped' AND t.version >= a.version)))
@@ -12,8 +12,8 @@ SELECT count(*) AS articles, coalesce(sum(octet_length(a.title) + octet_length(a
 FROM article_texts a WHERE a.id > %(after)s AND {wanted}
 
 -- name: backfill_step
--- The next articles by id, and their tasks, in one statement: killed at any moment, what it counted is what it made. An article that a
--- transaction is writing is passed over: that makes its task, or the steward's reconcile does.
+-- The next articles by id, and their tasks, in one statement, so that the counts always match the tasks made. An article that is being written is skipped:
+-- that transaction makes its task, or the steward's reconcile does.
 WITH next AS MATERIALIZED (
     SELECT a.id, a.slug, a.tenant_id, a.version FROM article_texts a WHERE a.id > %(after)s AND {wanted} ORDER BY a.id LIMIT %(limit)s
     FOR NO KEY UPDATE OF a SKIP LOCKED
@@ -31,7 +31,7 @@ SELECT id AS line, timestamp, metadata FROM embedding_audit_logs WHERE category 
 ORDER BY id DESC LIMIT %(limit)s
 
 -- name: backfill_tasks
--- What became of what it queued. One that an edit has taken over since is its author's, not the backfill's.
+-- The states of the tasks that it queued, without those that a later edit has updated.
 SELECT CASE WHEN metadata->>'reason' = 'migration' THEN status ELSE 'taken over by an edit' END AS became, count(*) AS tasks
 FROM embedding_tasks WHERE metadata->>'backfill' = %(backfill)s GROUP BY 1 ORDER BY 1
 

@@ -2,18 +2,18 @@
 SELECT (SELECT version_num FROM embedq_schema_version) AS schema, clock_timestamp() AS taken_at
 
 -- name: columns_of
--- What can be written: generated columns are made anew.
+-- The columns that can be written; generated columns are left out.
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type FROM pg_attribute a
 WHERE a.attrelid = to_regclass(%(table)s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
 
 -- name: newer_than
--- What is here, and how much of it is younger than a backup.
+-- Number of rows, and how many of them are newer than a backup.
 SELECT EXISTS (SELECT FROM embedding_tasks) AS tasks, EXISTS (SELECT FROM article_texts) AS articles,
        (SELECT count(*) FROM (SELECT FROM embedding_tasks WHERE created_at > %(taken_at)s LIMIT %(cap)s) few) AS tasks_since,
        (SELECT count(*) FROM (SELECT FROM article_texts WHERE updated_at > %(taken_at)s LIMIT %(cap)s) few) AS articles_since
 
 -- name: backed_up_vectors
--- One row a vector, with what vouches for it. In the order of the primary key: an article's vectors follow each other.
+-- One row per vector, with its embedding's facts, in primary key order, so that an article's vectors are adjacent.
 SELECT v.article_id, v.model_id, v.chunk, v.chunk_hash, v.starts_at, v.ends_at, coalesce(v.embedding, v.half::vector) AS embedding, e.text_hash, e.version, e.tokens, e.embedded_at
 FROM embedding_vectors v JOIN embeddings e ON e.article_id = v.article_id AND e.model_id = v.model_id
 ORDER BY v.article_id, v.model_id, v.chunk
@@ -22,7 +22,7 @@ ORDER BY v.article_id, v.model_id, v.chunk
 CREATE TEMPORARY TABLE embedq_model_map (old_id integer PRIMARY KEY, new_id integer NOT NULL)
 
 -- name: staged_models_have_a_preparation
--- Those of a backup that an earlier version wrote have none.
+-- Backups of earlier versions have no preparation.
 ALTER TABLE staged_embedding_models ADD COLUMN IF NOT EXISTS preparation jsonb NOT NULL DEFAULT '{}'
 
 -- name: staged_models
@@ -50,8 +50,9 @@ JOIN embedding_active_model a ON a.model_id <> m.new_id JOIN embedding_models he
 INSERT INTO article_versions ({columns}) SELECT {columns} FROM staged_article_versions ON CONFLICT DO NOTHING
 
 -- name: load_articles
--- A text that was edited since is brought back as a new version; the newer one stays in the history. A slug that another article has taken
--- meanwhile stays with that one. The text of a source's row is in its table: one that is here stays. {columns} has no version: the trigger goes on from the history.
+-- A text that was edited since the backup is restored as a new version; the newer one stays in the history. A slug that another article has now stays with
+-- that article. Existing articles of sources are not changed, because their text is in the source's table. {columns} has no version: the trigger continues
+-- from the history.
 INSERT INTO article_texts AS a (id, tenant_id, slug, title, content, metadata, created_at, updated_at, source)
 SELECT s.id, s.tenant_id,
        CASE WHEN EXISTS (SELECT FROM article_texts o WHERE o.tenant_id = s.tenant_id AND o.slug = s.slug AND o.id <> s.id) THEN NULL ELSE s.slug END,
@@ -73,8 +74,8 @@ SELECT s.name, s.given FROM staged_embedding_sources s WHERE NOT EXISTS (SELECT 
 SELECT a.id FROM article_texts a WHERE a.id IN (SELECT article_id FROM staged_embedding_vectors) ORDER BY a.id FOR KEY SHARE
 
 -- name: load_embeddings
--- For the text that is here now, and never over a vector of newer text (G4). Where there is none at all, also one of an older text: search
--- had it, and the article stays stale. What it returns, and nothing else, gets its vectors.
+-- Only for the article's current text, and never over a vector of newer text (G4). If there is no embedding at all, also one of an older text: search used
+-- it before, and the article stays stale. Vectors are loaded only for the rows that this returns.
 INSERT INTO embeddings AS e (model_id, article_id, version, text_hash, chunks, tokens, embedded_at)
 SELECT m.new_id, s.article_id, CASE WHEN a.text_hash = s.text_hash THEN a.version ELSE least(s.version, a.version - 1) END, s.text_hash,
        count(*), max(s.tokens), max(s.embedded_at)
@@ -100,13 +101,13 @@ JOIN staged_embedding_vectors s ON s.article_id = u.article_id AND s.model_id = 
 JOIN article_texts a ON a.id = s.article_id
 
 -- name: ids_after
--- New ids go on behind the file's. With room: between the look at the sequence and its move, writers take numbers.
+-- Move the sequence beyond the file's ids, with a margin, because writers take numbers between the read and the move.
 SELECT setval(pg_get_serial_sequence(%(table)s, 'id'), %(highest)s + 10000)
 WHERE %(highest)s > coalesce(pg_sequence_last_value(pg_get_serial_sequence(%(table)s, 'id')::regclass), 0)
 
 -- name: revive_staged_tasks
--- A task that was open then and was called off or failed since waits again, unless its article has its vector. The trigger on changes by
--- hand sees to the rest. A task is known by its article, model and moment of birth: ids may be another database's.
+-- A task that was open in the backup and was cancelled or failed since becomes pending, unless its article has its vector. The trigger for changes by hand
+-- completes the row. Tasks are matched by article, model and creation time, because ids may be of another database.
 UPDATE embedding_tasks t SET status = 'pending', priority = s.priority, lost_leases = 0
 FROM staged_embedding_tasks s JOIN embedq_model_map m ON m.old_id = s.model_id JOIN article_texts a ON a.id = s.article_id
 WHERE t.article_id = s.article_id AND t.model_id = m.new_id AND t.created_at = s.created_at
@@ -115,8 +116,8 @@ WHERE t.article_id = s.article_id AND t.model_id = m.new_id AND t.created_at = s
   AND NOT EXISTS (SELECT FROM embedding_tasks n WHERE n.article_id = t.article_id AND n.model_id = t.model_id AND n.status = 'pending')
 
 -- name: load_tasks
--- What is not here yet. Open tasks wait again, for the newest text and without a lease; without its article a task is cancelled, and
--- where the article has its vector, or an open task, nothing is made.
+-- Insert the tasks that are missing. Open tasks become pending, for the newest text and without a lease. A task whose article is missing is cancelled;
+-- none is made if the article has its vector or an open task.
 INSERT INTO embedding_tasks (id, model_id, status, version, lease_holder, dispatched_at, processed_at, completed_at, error_message, {rest})
 SELECT CASE WHEN EXISTS (SELECT FROM embedding_tasks o WHERE o.id = s.id)
             THEN nextval(pg_get_serial_sequence('embedding_tasks', 'id')) ELSE s.id END,
@@ -146,7 +147,7 @@ ON CONFLICT (queue, digest) DO NOTHING
 INSERT INTO embedding_usage ({columns}) SELECT {columns} FROM staged_embedding_usage ON CONFLICT DO NOTHING
 
 -- name: load_audit
--- A line is known by its moment and category: what it says grows while its command is at work.
+-- Entries are matched by time and category, because the message of an entry may be extended while its command runs.
 INSERT INTO embedding_audit_logs (id, timestamp, level, category, message, metadata) OVERRIDING SYSTEM VALUE
 SELECT CASE WHEN EXISTS (SELECT FROM embedding_audit_logs o WHERE o.id = s.id)
             THEN nextval(pg_get_serial_sequence('embedding_audit_logs', 'id')) ELSE s.id END,

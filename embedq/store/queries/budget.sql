@@ -7,7 +7,7 @@ UPDATE embedding_providers SET spent_until = clock_timestamp() + make_interval(s
 WHERE name = %(provider)s AND coalesce(spent_until, '-infinity') < clock_timestamp()
 
 -- name: cap_providers
--- Normal and low wait until the day (UTC) is over. Only news is told.
+-- Hold normal and low tasks until the end of the day (UTC). Returns only providers that were not held yet.
 UPDATE embedding_providers
 SET capped_until = date_trunc('day', clock_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + interval '1 day', cap_reason = %(reason)s
 WHERE coalesce(capped_until, '-infinity') <= clock_timestamp()

@@ -10,7 +10,7 @@ FROM embedding_canaries c JOIN embedding_models m ON m.id = c.model_id
 WHERE c.differs_since IS NOT NULL AND (%(model_id)s::integer IS NULL OR c.model_id = %(model_id)s) ORDER BY c.model_id
 
 -- name: keep_canary
--- A model that was dropped meanwhile gets none.
+-- No row is made for a model that was dropped.
 INSERT INTO embedding_canaries AS c (model_id, embedding, same_at)
 SELECT m.id, %(embedding)s::real[], clock_timestamp() FROM embedding_models m WHERE m.id = %(model_id)s
 ON CONFLICT (model_id) DO UPDATE SET embedding = excluded.embedding, made_at = clock_timestamp(), same_at = clock_timestamp(),
@@ -32,7 +32,7 @@ WHERE model_id = %(model_id)s AND differs_since IS NOT NULL
 INSERT INTO embedding_canaries (model_id) SELECT m.id FROM embedding_models m WHERE m.id = %(model_id)s ON CONFLICT (model_id) DO NOTHING
 
 -- name: canary_differs
--- The process that saw it first stays named; every process that sees it notes when.
+-- The first process that saw it stays named; each process that sees it updates the time.
 UPDATE embedding_canaries c SET differs_since = coalesce(c.differs_since, clock_timestamp()), cosine = coalesce(c.cosine, %(cosine)s),
     server = CASE WHEN was.news THEN %(server)s ELSE c.server END, worker = CASE WHEN was.news THEN %(worker)s ELSE c.worker END,
     looked_at = clock_timestamp()

@@ -1,6 +1,6 @@
 -- name: free_lost
--- A queue is first in, first out. `first`: tasks of the message next in line; what was dispatched a while before them is not in the queue.
--- `held`: tasks of messages that some worker has taken and not acknowledged, so these have one; `again`: those that get another all the same.
+-- Queues are first in, first out. `first`: tasks of the next message; tasks dispatched well before them have no message in the queue.
+-- `held`: tasks of messages that a worker has taken and not acknowledged, so they are not lost; `again`: held tasks to free anyway.
 WITH oldest AS (
     SELECT CASE WHEN %(empty)s THEN clock_timestamp()
                 ELSE (SELECT min(dispatched_at) FROM embedding_tasks WHERE id = ANY (%(first)s::bigint[]) AND status = 'pending') END AS at
@@ -15,13 +15,13 @@ WHERE id = ANY (ARRAY(
     FOR UPDATE OF t SKIP LOCKED))
 
 -- name: stretch_end
--- Where the next stretch of articles by id ends, and how many it has.
+-- The last id of the next range of articles, and its number of articles.
 SELECT max(id) AS last, count(*) AS articles FROM (
     SELECT id FROM article_texts WHERE id > %(after)s ORDER BY id LIMIT %(limit)s) next
 
 -- name: stale
--- Wanted and not stored, by set difference, with the state of the task to embed it. First the difference alone: a plan with the
--- other subquery in it cannot be parallel. `ids` (where they are to be %(named)s): those without a task, or with one that is done or has a
+-- Wanted minus stored, as a set difference, with the state of the task to embed it. The difference is computed first, because a plan that contains the
+-- other subquery cannot be parallel. `ids` (where they are to be %(named)s): those without a task, or with one that is done or has a
 -- status in %(also)s.
 WITH stale AS MATERIALIZED (
     SELECT a.id, a.version FROM article_texts a
@@ -39,13 +39,13 @@ SELECT task_status, count(*) AS articles,
 FROM promised GROUP BY task_status
 
 -- name: stale_within
--- Takes the place of {within} where one stretch is looked at.
+-- Replaces {within} to restrict the statement to one range of ids.
 a.id > %(after)s AND (%(last)s::text IS NULL OR a.id <= %(last)s::text)
 
 -- name: misfits
--- Of the models that are kept in step or active, by article: what does not fit together. `orphan`: no such article. `unvouched`: vectors that no
--- embedding names. `incomplete`: an embedding that has not all its chunks. `tenant`: vectors of another tenant than the article's.
--- `ahead`: embedded under a higher number than the article has. `renumbered`: the article has a number that its history has given before.
+-- Inconsistencies by article, for the active model and those kept in step. `orphan`: the article does not exist. `unvouched`: vectors without an embedding
+-- row. `incomplete`: an embedding without all its chunks. `tenant`: vectors of another tenant than the article's. `ahead`: embedded with a higher version
+-- than the article has. `renumbered`: the article's version number was used before in its history.
 WITH models AS MATERIALIZED (
     SELECT m.id FROM embedding_models m WHERE m.kept_in_step OR m.id = (SELECT model_id FROM embedding_active_model)
 ), vectors AS MATERIALIZED (
@@ -72,7 +72,7 @@ SELECT 'renumbered', a.id, NULL FROM article_texts a
 WHERE {articles_within} AND EXISTS (SELECT FROM article_versions h WHERE h.article_id = a.id AND h.version_number >= a.version)
 
 -- name: lock_misfits
--- The articles and embeddings of misfits: articles that a transaction is writing are skipped; the locked rows cannot change until the end.
+-- Locks the articles and embeddings of inconsistencies until the transaction ends; articles that are being written are skipped.
 WITH articles AS (
     SELECT a.id FROM article_texts a WHERE a.id = ANY (%(ids)s) ORDER BY a.id FOR NO KEY UPDATE SKIP LOCKED
 ), embedded AS (
@@ -83,7 +83,7 @@ WHERE (NOT EXISTS (SELECT FROM article_texts a WHERE a.id = u.id) OR u.id IN (SE
   AND (SELECT count(*) FROM embeddings e WHERE e.article_id = u.id) = (SELECT count(*) FROM embedded WHERE article_id = u.id)
 
 -- name: forget_misfits
--- Orphans, and what is incomplete or unvouched: without its embedding an article is stale, and gets a task.
+-- Deletes orphans, and incomplete or unvouched embeddings; the article is then stale and gets a task.
 WITH gone AS (
     DELETE FROM embeddings e USING unnest(%(article_ids)s::text[], %(models)s::integer[]) AS u (article_id, model_id)
     WHERE e.article_id = u.article_id AND e.model_id = u.model_id
@@ -99,20 +99,20 @@ FROM article_texts a WHERE a.id = v.article_id AND v.article_id = ANY (%(ids)s) 
 UPDATE embeddings e SET version = a.version FROM article_texts a WHERE a.id = e.article_id AND e.article_id = ANY (%(ids)s) AND e.version > a.version
 
 -- name: renumber_misfits
--- This is no edit: the triggers on articles let it pass (embedq.continuing, at the depth they have).
+-- This is not an edit: embedq.continuing makes the triggers on articles ignore it (set to their trigger depth).
 WITH told AS MATERIALIZED (SELECT set_config('embedq.continuing', '1', true))
 UPDATE article_texts a SET version = 1 + (SELECT max(h.version_number) FROM article_versions h WHERE h.article_id = a.id)
 FROM told WHERE a.id = ANY (%(ids)s) AND EXISTS (SELECT FROM article_versions h WHERE h.article_id = a.id AND h.version_number >= a.version)
 
 -- name: unlocked_articles
--- Of these articles, those that no transaction is writing at this moment; locked until ours ends.
+-- Locks those of these articles that no other transaction is writing, until this transaction ends.
 SELECT id FROM article_texts WHERE id = ANY (%(ids)s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: want
 SELECT embedq_want(%(ids)s, 'reconcile') AS made
 
 -- name: want_of
--- For the model that lacks them alone: no other model's task is touched.
+-- Only for the model that lacks them; tasks of other models are not changed.
 SELECT embedq_want_of(%(model_id)s, %(ids)s, %(why)s) AS made
 
 -- name: wanted_and_stored
@@ -130,7 +130,7 @@ WHERE t.status = 'processing' AND t.lease_holder <> 0 AND (w.id IS NULL OR w.ali
 SELECT max(timestamp) > clock_timestamp() - make_interval(hours => %(hours)s) AS recent FROM embedding_audit_logs WHERE category = 'cleanup'
 
 -- name: cleanup_tasks
--- An article's last task stays if it is cancelled: without it, reconcile would make a new task for what was cancelled.
+-- An article's last task is kept if it is cancelled: without it, reconcile would make a new task for the cancelled text.
 DELETE FROM embedding_tasks WHERE id = ANY (ARRAY(
     SELECT t.id FROM embedding_tasks t WHERE t.completed_at < now() - make_interval(days => %(days)s) AND {old_task}
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
@@ -158,14 +158,14 @@ DELETE FROM performance_metrics WHERE timestamp < now() - make_interval(days => 
 DELETE FROM embedding_audit_logs WHERE timestamp < now() - make_interval(days => %(days)s) AND (level <> 'error' OR category IN ('task', 'provider')) AND category <> 'config'
 
 -- name: purged_article
--- The article of the version v was deleted so long ago that none of its texts may be kept. Takes the place of {purged_article}.
+-- The condition that the article of version v was deleted so long ago that its texts must be deleted. It replaces {purged_article}.
 EXISTS (SELECT FROM article_versions d WHERE d.article_id = v.article_id AND d.deleted AND d.purged_at IS NULL
         GROUP BY d.article_id HAVING max(d.superseded_at) < now() - make_interval(days => %(days)s))
 AND NOT EXISTS (SELECT FROM article_texts a WHERE a.id = v.article_id)
 
 -- name: cleanup_versions
--- Of an article that was deleted %(days)s days ago, all texts go. Its highest number stays, without a text: it is not given out again. The
--- versions of an article that exists stay, also those from before it was once deleted.
+-- Deletes all texts of articles that were deleted %(days)s days ago. The highest version number is kept, without a text, so that it is not used again.
+-- Versions of existing articles are kept, also those from before an earlier deletion.
 WITH old AS MATERIALIZED (
     SELECT v.article_id, max(v.version_number) AS last FROM article_versions v
     WHERE v.article_id = ANY (ARRAY(SELECT DISTINCT v.article_id FROM article_versions v WHERE v.deleted AND v.purged_at IS NULL AND {purged_article} LIMIT %(limit)s))
@@ -180,7 +180,7 @@ WITH old AS MATERIALIZED (
 SELECT (SELECT count(*) FROM emptied) + (SELECT count(*) FROM gone) AS texts
 
 -- name: cleanup_rejected
--- Broker messages that were reviewed; the others stay.
+-- Deletes reviewed messages only.
 DELETE FROM embedding_rejected_messages WHERE reviewed_at < now() - make_interval(days => %(days)s)
 
 -- name: sample_depth

@@ -1,5 +1,5 @@
 -- name: console_tasks
--- One page of tasks. A window takes the place of `tasks` in braces: the part of the table that one page may look through.
+-- One page of tasks. A window (the part of the table that one page may read) replaces `tasks` in braces.
 SELECT t.id, t.article_id, t.slug, t.tenant_id, t.model_id, t.status, t.priority, t.attempts, t.delivery, t.error_class, left(t.error_message, 300) AS error_message,
        CASE jsonb_typeof(t.metadata) WHEN 'object' THEN t.metadata->>'reason' END AS source, t.created_at, t.scheduled_at, t.completed_at, t.lease_holder
 FROM {tasks} t WHERE {picked} ORDER BY {order} LIMIT %(page)s
@@ -22,14 +22,14 @@ FROM {tasks} t WHERE {picked} ORDER BY {order} LIMIT %(page)s
  ORDER BY completed_at DESC, id DESC LIMIT %(window)s)
 
 -- name: console_window_end
--- The last task that a page looked at: where the next page begins when none of them matched the filter.
+-- The last task that a page read: the start of the next page if none matched the filter.
 SELECT t.id, t.completed_at FROM {tasks} t ORDER BY {order} OFFSET %(window)s::bigint - 1 LIMIT 1
 
 -- name: console_estimate
 EXPLAIN (FORMAT JSON) SELECT FROM embedding_tasks t WHERE {picked}
 
 -- name: console_count
--- Exact as far as %(cap)s.
+-- Exact up to %(cap)s.
 SELECT count(*) AS tasks FROM (SELECT FROM embedding_tasks t WHERE {picked} LIMIT %(cap)s) few
 
 -- name: console_article
@@ -38,7 +38,7 @@ SELECT a.id, a.tenant_id, a.slug, a.title, left(a.content, 4000) AS content, len
 FROM article_texts a WHERE a.id = %(id)s
 
 -- name: console_article_ids
--- Of a slug, whichever tenant has it.
+-- Articles with this slug, of all tenants.
 SELECT id FROM article_texts WHERE slug = %(slug)s ORDER BY id LIMIT %(limit)s
 
 -- name: console_vectors
@@ -57,7 +57,7 @@ SELECT id, status, priority, model_id, version, attempts, error_class, left(erro
 FROM embedding_tasks WHERE article_id = %(id)s ORDER BY id DESC LIMIT %(limit)s
 
 -- name: console_error_classes
--- The classes of failed tasks by a walk over their index, one probe each, and no further than %(classes)s of them.
+-- The error classes of failed tasks, by a loose index scan with one probe per class, at most %(classes)s of them.
 WITH RECURSIVE walk AS (
     (SELECT error_class, 1 AS step FROM embedding_tasks WHERE status = 'failed' AND error_class IS NOT NULL ORDER BY error_class LIMIT 1)
     UNION ALL
@@ -74,21 +74,21 @@ SELECT w.error_class, few.tasks, few.tenants, few.first, few.last, few.examples 
 ORDER BY few.tasks DESC, w.error_class
 
 -- name: console_error_messages
--- The messages of one class among its newest failed tasks; those that differ in numbers alone are one.
+-- The messages of one class among its newest failed tasks; messages that differ only in numbers are grouped.
 SELECT left(regexp_replace(error_message, '[0-9]+', 'N', 'g'), 200) AS message, count(*) AS tasks, max(completed_at) AS last, max(id) AS example
 FROM (SELECT t.id, t.error_message, t.completed_at FROM embedding_tasks t WHERE t.status = 'failed' AND t.error_class = %(error_class)s
       ORDER BY t.completed_at DESC LIMIT %(cap)s) newest
 GROUP BY 1 ORDER BY tasks DESC, last DESC LIMIT %(limit)s
 
 -- name: console_held
--- What each worker holds, those that it holds longest first.
+-- The tasks that each worker holds, longest first.
 SELECT w.id AS worker, t.id, t.article_id, t.priority, t.tenant_id, extract(epoch FROM clock_timestamp() - t.processed_at)::double precision AS held_s
 FROM embedding_workers w, LATERAL (
     SELECT t.id, t.article_id, t.priority, t.tenant_id, t.processed_at FROM embedding_tasks t WHERE t.lease_holder = w.id AND t.status = 'processing' ORDER BY t.processed_at LIMIT %(limit)s) t
 ORDER BY w.id, t.processed_at
 
 -- name: console_audit
--- One page of the audit log; a window takes the place of `entries` in braces.
+-- One page of the audit log; a window replaces `entries` in braces.
 SELECT a.id, a.timestamp, a.level, a.category, a.message, a.metadata FROM {entries} a
 WHERE (%(level)s::text IS NULL OR a.level = %(level)s::text)
   AND (%(newer_s)s::double precision IS NULL OR a.timestamp >= now() - make_interval(secs => %(newer_s)s::double precision))
@@ -104,8 +104,8 @@ ORDER BY a.id DESC LIMIT %(page)s
 SELECT a.id FROM {entries} a ORDER BY a.id DESC OFFSET %(window)s::bigint - 1 LIMIT 1
 
 -- name: console_sampled_depth
--- Open tasks by priority and place in equal stretches: the mean of the samples of each stretch's last %(look_s)s seconds. `samples` tells a stretch
--- in which nothing was sampled from one in which all was empty.
+-- Open tasks by priority and place in time buckets of equal length: the mean of the samples of each bucket's last %(look_s)s seconds. `samples`
+-- distinguishes a bucket without samples from one with empty queues.
 SELECT b.bucket, s.label, s.total, s.samples
 FROM generate_series(0, %(buckets)s::integer - 1) AS b (bucket), LATERAL (
     SELECT m.labels->>%(by)s AS label, sum(m.value) AS total, max(count(DISTINCT date_bin('5 seconds', m.timestamp, '2000-01-01'::timestamptz))) OVER () AS samples
@@ -116,14 +116,14 @@ FROM generate_series(0, %(buckets)s::integer - 1) AS b (bucket), LATERAL (
 ORDER BY 1
 
 -- name: console_ended
--- Tasks that ended, by how, in equal stretches.
+-- Ended tasks by status, in time buckets.
 SELECT least(floor(extract(epoch FROM m.timestamp - (now() - make_interval(secs => %(seconds)s)))::double precision / %(bucket_s)s::double precision)::integer, %(buckets)s::integer - 1) AS bucket,
        m.labels->>'status' AS label, sum(m.value) AS total
 FROM performance_metrics m
 WHERE m.metric = 'settled' AND m.timestamp > now() - make_interval(secs => %(seconds)s) GROUP BY 1, 2 ORDER BY 1
 
 -- name: console_failed_lately
--- Tasks that failed, by class, in equal stretches; of each class the newest %(cap)s are looked at.
+-- Failed tasks by class, in time buckets; of each class the newest %(cap)s are read.
 SELECT least(floor(extract(epoch FROM t.completed_at - (now() - make_interval(secs => %(seconds)s)))::double precision / %(bucket_s)s::double precision)::integer, %(buckets)s::integer - 1) AS bucket,
        c.error_class AS label, count(*) AS total
 FROM unnest(%(classes)s::text[]) AS c (error_class), LATERAL (
@@ -132,6 +132,6 @@ FROM unnest(%(classes)s::text[]) AS c (error_class), LATERAL (
 GROUP BY 1, 2 ORDER BY 1
 
 -- name: console_model_facts
--- Of one model, without a look at every row: about how many articles it has (as the planner knows it, -1 when it was never told) and its size.
+-- Estimated number of articles of a model (the planner's; -1 if the table was never analyzed) and its size, without reading all rows.
 SELECT coalesce((SELECT c.reltuples FROM pg_class c WHERE c.oid = to_regclass(%(table)s)), 0)::bigint AS about_vectors,
        coalesce(pg_total_relation_size(to_regclass(%(table)s)), 0) AS bytes

@@ -1,5 +1,5 @@
 -- name: dependents
--- Of the catalogue, what is not embedq's and refers to a table or view of embedq's. `holds`: DROP TABLE is refused while it is there.
+-- Objects that are not embedq's and depend on a table or view of embedq, from the catalogs. `holds`: DROP TABLE is refused while the object exists.
 WITH ours AS (
     SELECT c.oid, c.relname::text AS name, c.relowner FROM pg_class c
     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = ANY ('{r,p,v,m}')

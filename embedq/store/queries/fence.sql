@@ -1,13 +1,13 @@
 -- name: be_patient_for
--- How long the statements of this transaction wait for a lock. Shorter than deadlock_timeout: when a writer and we wait for each other, it
--- is our statement that ends, never the writer's.
+-- How long the statements of this transaction wait for a lock. Shorter than deadlock_timeout: if a writer and embedq wait for each other, the statement of
+-- embedq fails, never the writer's.
 SELECT set_config('lock_timeout', %(timeout)s, true)
 
 -- name: who
 SELECT set_config('embedq.who', %(who)s, true)
 
 -- name: close_fence
--- The lock that the live row's trigger takes, taken before the row is read, so that the decision is valid until the commit.
+-- The lock that the live row's trigger takes; taken before the row is read, so that the decision stays valid until the commit.
 SELECT pg_advisory_xact_lock(embedq_fence_key())
 
 -- name: live_for_update
@@ -16,7 +16,7 @@ SELECT id, is_running, mode, submissions_accepted, dispatch_held, paused_priorit
 FROM embedding_worker_status WHERE id = 1 FOR UPDATE
 
 -- name: live_anew
--- The row was deleted: it is made anew with the values of a first set-up.
+-- The row was deleted: recreate it with the values of a new installation.
 INSERT INTO embedding_worker_status (id, reason) VALUES (1, 'the row had been deleted') ON CONFLICT (id) DO NOTHING
 
 -- name: write_live
@@ -27,11 +27,11 @@ SET is_running = %(is_running)s, mode = %(mode)s, submissions_accepted = %(submi
 WHERE id = 1
 
 -- name: holders
--- Sessions of this database that hold the fence or the live row (`fence`), or locks of writers on articles and tasks (`tables`). A claim holds
--- the fence shared; to read the live row takes no lock that counts here. `ours`: embedq's own, by the name that each of its connections gives.
--- `stuck`: for `stuck_s` seconds its program has sent and read nothing, or it waits for a lock while it holds the fence for a claim. Of the
--- query only what stands before its first literal is told: the rest may hold the text of an article. `copied`: how far its COPY is. With `end`
--- the stuck sessions of our own are ended, as far as this role may; with `pids` only those.
+-- Sessions of this database that hold the fence or the live row (`fence`), or write locks on articles and tasks (`tables`). A claim holds the fence in
+-- shared mode; reading the live row takes no relevant lock. `ours`: sessions of embedq, by their application_name.
+-- `stuck`: for `stuck_s` seconds its client has sent and read nothing, or it waits for a lock while it holds the fence for a claim. The query is shown
+-- only up to its first literal, because the rest may contain the text of an article. `copied`: progress of its COPY. `end`: end stuck sessions of embedq,
+-- as far as this role may; with `pids` only those.
 SELECT h.*, CASE WHEN %(end)s AND h.ours AND h.stuck AND h.may_end AND (%(pids)s::integer[] IS NULL OR h.pid = ANY (%(pids)s::integer[]))
                  THEN pg_terminate_backend(h.pid) ELSE false END AS ended
 FROM (
@@ -62,7 +62,7 @@ FROM (
 ORDER BY h.since, h.pid
 
 -- name: in_the_way
--- Sessions that hold a task in flight, or an article of one, with the time since when.
+-- Sessions that lock a task in flight, or its article, and for how long.
 SELECT a.pid, a.application_name, a.usename, a.xact_start AS since,
        left(substring(regexp_replace(a.query, '\s+', ' ', 'g') FROM '^[^''$"]*'), 60) AS query
 FROM pg_stat_activity a
@@ -81,7 +81,7 @@ SELECT EXISTS (SELECT FROM embedding_audit_logs
                WHERE category = 'procedure' AND metadata->>'run' = %(run)s AND metadata->>'state' IN ('ended', 'undone')) AS ended
 
 -- name: procedure_holder
--- The session of a procedure that is under way (see Switches.alone), if there is one.
+-- The session of a running procedure (see Switches.alone), if there is one.
 SELECT a.pid, a.application_name, a.usename, a.backend_start AS since, '' AS query
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1

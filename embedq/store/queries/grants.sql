@@ -1,5 +1,5 @@
 -- name: to_grant_on
--- Where embedq is, and all of it there that rights can be given on.
+-- embedq's schema, and all its objects on which privileges can be granted.
 SELECT current_schema() AS home,
        (SELECT x.nspname FROM pg_extension e JOIN pg_namespace x ON x.oid = e.extnamespace WHERE e.extname = 'vector') AS vector,
        (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass('article_texts')) AS owner,
@@ -11,14 +11,14 @@ SELECT current_schema() AS home,
 SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s) AS found
 
 -- name: granted_roles
--- Who was given rights, as their rights themselves say: only a worker's role registers workers.
+-- The roles with privileges, derived from the privileges: only a worker's role may register workers.
 SELECT pg_get_userbyid(a.grantee) AS role, bool_or(a.privilege_type = 'INSERT' AND c.relname = 'embedding_workers') AS works
 FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
 WHERE c.oid IN (to_regclass('article_texts'), to_regclass('embedding_workers')) AND a.grantee NOT IN (0, c.relowner)
 GROUP BY a.grantee HAVING bool_or(a.privilege_type = 'INSERT')
 
 -- name: rights_on_vectors
--- Who may what on the vectors of all models: the same is given on those of a new one.
+-- The privileges on the vectors of existing models, to be granted on those of a new model.
 SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role, string_agg(a.privilege_type, ', ') AS rights
 FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
 WHERE c.oid = to_regclass('embedding_vectors') AND a.grantee <> c.relowner

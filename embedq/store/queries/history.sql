@@ -6,8 +6,8 @@ FROM (SELECT pg_column_size(errors) + pg_column_size(error_message) + pg_column_
       FROM embedding_tasks WHERE status = 'failed' LIMIT %(cap)s) few
 
 -- name: series
--- One row for each stretch of %(bucket_s)s seconds and label: the mean of a depth, the sum of what ended. `samples` tells a stretch in which
--- nothing was sampled from one in which all was empty.
+-- One row per time bucket of %(bucket_s)s seconds and label: the mean of depths, the sum of ended tasks. `samples` distinguishes a bucket without samples
+-- from one with empty queues.
 SELECT floor(extract(epoch FROM m.timestamp - (clock_timestamp() - make_interval(secs => %(seconds)s))) / %(bucket_s)s)::integer AS bucket,
        m.metric, coalesce(m.labels->>%(by)s, '-') AS label, sum(m.value) AS total,
        count(DISTINCT date_bin('5 seconds', m.timestamp, '2000-01-01'::timestamptz)) AS samples

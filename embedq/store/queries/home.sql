@@ -1,5 +1,5 @@
 -- name: home
--- Whether embedq is installed in the first schema; which tables stand in its way there; whether it may create there, or make a schema.
+-- Whether embedq is installed in the first schema; which tables of other programs have its names there; whether this role may create tables there, or make a schema.
 SELECT current_schema() AS name,
        EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'embedq_schema_version') AS installed,
        ARRAY(
@@ -23,7 +23,7 @@ LEFT JOIN pg_namespace own ON own.nspname = %(own)s
 LEFT JOIN pg_namespace public ON public.nspname = 'public'
 
 -- name: path_is_chosen
--- Whether the address (or PGOPTIONS) names a search path. To be asked where ours is not set.
+-- Whether the address (or PGOPTIONS) sets a search path. Run it before embedq's search path is set.
 SELECT source = 'client' AS chosen FROM pg_settings WHERE name = 'search_path'
 
 -- name: leave_home

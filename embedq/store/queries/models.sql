@@ -22,8 +22,8 @@ UPDATE embedding_models SET preparation = %(preparation)s WHERE id = %(model_id)
 UPDATE embedding_models SET kept_in_step = %(kept)s WHERE id = %(model_id)s
 
 -- name: model_progress
--- complete: the newest text is embedded. missing: the active model finds the article and this one does not. behind: this one knows only
--- an older text of it than the active model.
+-- complete: the newest text is embedded. missing: the active model has a vector of the article and this one has none. behind: this one has a vector of an
+-- older text than the active model.
 SELECT count(*) AS articles,
        count(*) FILTER (WHERE e.text_hash = a.text_hash) AS complete,
        count(*) FILTER (WHERE e.article_id IS NULL AND n.article_id IS NOT NULL) AS missing,
@@ -51,13 +51,13 @@ SELECT m.id, m.provider, m.name, m.dimensions, m.preparation, m.storage
 FROM embedding_models m JOIN embedding_active_model a ON a.previous_model_id = m.id
 
 -- name: hurry_model
--- What is behind in the model that search follows now is no longer background work. A message in the slow queue is harmless.
+-- Raise the priority of open tasks of the newly active model. A message that is already in a slower queue is harmless.
 UPDATE embedding_tasks SET priority = 'normal', dispatched_at = NULL
 WHERE id = ANY (ARRAY(SELECT id FROM embedding_tasks WHERE status = 'pending' AND priority = 'low' AND model_id = %(model_id)s
                       LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 
 -- name: to_build
--- The next articles that lack a vector of the model and an open task for it; a text that was skipped (it is empty) stays skipped.
+-- The next articles without a vector of the model and without an open task for it; texts that were skipped (empty) are left out.
 SELECT a.id FROM article_texts a
 LEFT JOIN embeddings e ON e.model_id = %(model_id)s AND e.article_id = a.id
 WHERE a.id > %(after)s AND e.text_hash IS DISTINCT FROM a.text_hash
@@ -79,15 +79,15 @@ FROM unnest(%(ids)s::text[]) WITH ORDINALITY AS o (article_id, place)
 WHERE t.article_id = o.article_id AND t.model_id = %(model_id)s AND t.status = 'pending' AND t.dispatched_at IS NULL
 
 -- name: cancel_model_tasks
--- Those that workers hold are taken away: what they bring then is late, and discarded. What a writer has locked is passed over: without its
--- model it is cancelled when it is claimed.
+-- Tasks that workers hold are revoked; their late results are discarded. Tasks that a writer has locked are skipped: without a model they are cancelled
+-- when they are claimed.
 UPDATE embedding_tasks SET status = 'cancelled', lease_holder = NULL, dispatched_at = NULL, completed_at = clock_timestamp(),
     error_message = 'its model was dropped'
 WHERE id = ANY (ARRAY(SELECT id FROM embedding_tasks WHERE model_id = %(model_id)s AND status IN ('pending', 'processing')
                       ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 
 -- name: forget_embeddings
--- The next stretch of one model's embeddings, by the primary key; the answer is where the stretch ends.
+-- Deletes the next range of a model's embeddings, by primary key; returns the end of the range.
 WITH gone AS (
     DELETE FROM embeddings e USING (
         SELECT article_id FROM embeddings WHERE article_id > %(after)s AND model_id = %(model_id)s ORDER BY article_id LIMIT %(limit)s
@@ -97,7 +97,7 @@ WITH gone AS (
 SELECT max(article_id) AS last, count(*) AS embeddings FROM gone
 
 -- name: vectors_attached
--- Whether the model's table is a partition (`attached`), is on the way out of them (`pending`), or stands alone; none: there is no such table.
+-- Whether the model's table is a partition (`attached`), is being detached (`pending`), or is detached; no row: there is no such table.
 SELECT CASE WHEN i.inhrelid IS NULL THEN 'alone' WHEN i.inhdetachpending THEN 'pending' ELSE 'attached' END AS state
 FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.oid = to_regclass(%(table)s)
 

@@ -1,5 +1,5 @@
 -- name: picked
--- The condition that all commands on many tasks share; it takes the place of {picked}. A filter that was not given is NULL.
+-- The condition of all commands on many tasks; it replaces {picked}. A filter that was not given is NULL.
 t.status = ANY (%(statuses)s::text[]) AND t.id > %(after)s AND t.id <= %(up_to)s
 AND (%(ids)s::bigint[] IS NULL OR t.id = ANY (%(ids)s::bigint[]))
 AND (%(priorities)s::text[] IS NULL OR t.priority = ANY (%(priorities)s::text[]))
@@ -23,7 +23,7 @@ AND (NOT %(only_missing)s::boolean OR NOT EXISTS (
      WHERE e.article_id = t.article_id AND e.model_id = t.model_id))
 
 -- name: pick_tasks
--- In id order and a bounded number at a time: rows that others have locked are skipped now and tried again later.
+-- In id order, a bounded number at a time; rows locked by others are skipped and tried again later.
 SELECT t.id FROM embedding_tasks t WHERE {picked} ORDER BY t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED
 
 -- name: count_picked
@@ -43,7 +43,7 @@ WHERE {picked} ORDER BY t.id LIMIT %(limit)s
 SELECT coalesce(max(id), 0) AS id FROM embedding_tasks
 
 -- name: tasks_named
--- A key is a task's id, or an article's id or slug; a number that is both is taken for the task. Without a task the id is NULL.
+-- A key is a task's id, or an article's id or slug; a number that is both means the task. The id is NULL if there is no task.
 SELECT k.key, t.id, t.status FROM unnest(%(keys)s::text[]) AS k (key)
 LEFT JOIN LATERAL (
     SELECT b.id, b.status FROM embedding_tasks b WHERE b.id = CASE WHEN k.key ~ '^[0-9]{1,18}$' THEN k.key::bigint END
@@ -55,7 +55,7 @@ LEFT JOIN LATERAL (
 ORDER BY t.id
 
 -- name: cancel_tasks
--- A task in a worker's hands is taken away: its result is late, and discarded.
+-- A task that a worker holds is revoked; its late result is discarded.
 UPDATE embedding_tasks t SET status = 'cancelled', lease_holder = NULL, dispatched_at = NULL, completed_at = clock_timestamp(),
     error_message = %(words)s
 WHERE t.id = ANY (%(rows)s) RETURNING t.id, t.status
@@ -64,11 +64,11 @@ WHERE t.id = ANY (%(rows)s) RETURNING t.id, t.status
 DELETE FROM embedding_tasks t WHERE t.id = ANY (%(rows)s) RETURNING t.id, 'deleted' AS status
 
 -- name: discard_tasks
--- Not deleted: its errors stay, and reconcile makes no new task for the article.
+-- The task is not deleted: its errors are kept, and reconcile makes no new task for the article.
 UPDATE embedding_tasks t SET status = 'cancelled', completed_at = clock_timestamp() WHERE t.id = ANY (%(rows)s) RETURNING t.id, t.status
 
 -- name: revive_tasks
--- The trigger gives them a fresh allowance and leaves `attempts`. With a rate (tasks per second) each is due a little after the one before.
+-- The trigger resets their allowance of attempts and keeps `attempts`. With a rate (tasks per second) their due times are spread accordingly.
 UPDATE embedding_tasks t
 SET status = 'pending', lost_leases = 0, priority = coalesce(%(priority)s::text, t.priority),
     scheduled_at = clock_timestamp()
@@ -77,10 +77,10 @@ FROM unnest(%(rows)s::bigint[]) WITH ORDINALITY AS o (id, place)
 WHERE t.id = o.id RETURNING t.id, t.status
 
 -- name: hand_back
--- Revoked from the workers that hold them: no attempt is charged, the next claim has a higher number, and late results are discarded. A newer text's task
--- that waits makes this one superfluous. An article that a transaction is writing may have such a task that is not visible yet, and the index
--- would make us wait for that transaction's end: then only the lease is taken away (holder 0 is no worker), and the steward does the rest
--- when the transaction has ended. An article that is gone has no writer.
+-- Revokes tasks from the workers that hold them: no attempt is charged, the next claim has a higher number, and late results are discarded. If a task for
+-- a newer text is pending, this one is cancelled. While a transaction is writing the article, such a task may exist and not be visible, and the unique
+-- index would make this statement wait for that transaction: then only the lease is revoked (holder 0 is no worker), and the steward makes the task
+-- pending after the transaction. A deleted article has no writer.
 UPDATE embedding_tasks t
 SET status = CASE WHEN h.waits THEN 'cancelled' WHEN h.written THEN 'processing' ELSE 'pending' END,
     lease_holder = CASE WHEN h.written AND NOT h.waits THEN 0 END,
@@ -106,7 +106,7 @@ UPDATE embedding_audit_logs SET message = %(message)s, metadata = metadata || %(
 SELECT status, attempts, error_class, error_message FROM embedding_tasks WHERE id = %(id)s
 
 -- name: missing_without_task
--- Articles whose newest text the active model has not embedded and that have no task at all.
+-- Articles without a vector of the newest text by the active model and without any task.
 SELECT a.id FROM article_texts a
 LEFT JOIN embeddings e ON e.article_id = a.id AND e.model_id = (SELECT model_id FROM embedding_active_model)
 WHERE e.text_hash IS DISTINCT FROM a.text_hash AND a.id > %(after)s

@@ -1,7 +1,7 @@
 -- name: capped_depth
--- Open tasks by priority and place, none counted further than %(cap)s. It reads the partial indexes of open tasks alone: a sequential scan,
--- which the planner prefers for a LIMIT, would walk over a million finished ones first; the order is the index's, or it takes another index.
--- `due_since` is the first in that order for the broker, and the first of what was counted for the table.
+-- Open tasks by priority and place, each counted up to %(cap)s. Only partial indexes of open tasks are read: a sequential scan, which the planner prefers
+-- for a LIMIT, would read a million finished tasks first. The ORDER BY is that of the index, so that no other index is chosen. `due_since`: the first in
+-- that order for the broker, the earliest of the counted tasks for the table.
 SELECT p.priority, places.*
 FROM unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority), LATERAL (
     SELECT 'table' AS place, count(*) AS tasks, min(created_at) AS oldest, min(scheduled_at) AS due_since,
@@ -21,7 +21,7 @@ SELECT priority, 'worker', count(*), min(created_at), min(processed_at), 0 FROM 
 WHERE status = 'processing' AND priority = ANY (%(priorities)s) GROUP BY priority
 
 -- name: first_due
--- The earliest time in the table, of one priority: a walk over its tenants, one index probe each, and no further than 500 of them.
+-- The earliest due time of free tasks of one priority: a loose index scan over tenants with one probe each, at most 500 tenants.
 WITH RECURSIVE walk AS (
     (SELECT tenant_id, scheduled_at, 1 AS step FROM embedding_tasks
      WHERE status = 'pending' AND dispatched_at IS NULL AND priority = %(priority)s ORDER BY tenant_id, scheduled_at LIMIT 1)
@@ -42,13 +42,13 @@ WHERE status = 'pending' AND (dispatched_at IS NULL) = %(free)s AND priority = %
 SELECT set_config('enable_seqscan', 'off', true)
 
 -- name: settled_lately
--- By the index on completed_at, hence now(): a clock that may differ from row to row cannot be looked up. Counted to the cap.
+-- Uses the index on completed_at, hence now(): clock_timestamp() is volatile and cannot be an index condition. Counted up to the cap.
 SELECT count(*) FILTER (WHERE status = 'completed') AS completed, count(*) FILTER (WHERE status = 'failed') AS failed, count(*) AS settled
 FROM (SELECT status FROM embedding_tasks
       WHERE completed_at > now() - make_interval(secs => %(seconds)s) LIMIT %(cap)s) lately
 
 -- name: articles_by_status
--- The first %(cap)s articles alone: of more, what is counted is a part.
+-- Counts only the first %(cap)s articles.
 SELECT embedding_status AS status, count(*) AS articles FROM (SELECT embedding_status FROM articles LIMIT %(cap)s) few GROUP BY 1 ORDER BY 1
 
 -- name: ended_since
@@ -66,7 +66,7 @@ WHERE t.status = 'processing' AND (w.id IS NULL OR w.alive_until < clock_timesta
     OR t.processed_at IS NULL OR t.processed_at < clock_timestamp() - make_interval(secs => %(timeout_s)s))
 
 -- name: failed_groups
--- Messages that differ in numbers alone are one group.
+-- Messages that differ only in numbers are one group.
 SELECT error_class, CASE WHEN %(by_message)s THEN left(regexp_replace(error_message, '[0-9]+', 'N', 'g'), 200) END AS message,
        count(*) AS tasks, count(DISTINCT tenant_id) AS tenants, min(completed_at) AS first, max(completed_at) AS last,
        (array_agg(id ORDER BY id DESC))[1:3] AS examples, max(error_message) AS one_message
@@ -82,7 +82,7 @@ WHERE status = 'failed' AND (%(error_class)s::text IS NULL OR error_class = %(er
 ORDER BY completed_at DESC LIMIT %(limit)s
 
 -- name: recent_tasks
--- What was settled last, what is held, what was made last; each part by an index.
+-- The tasks settled last, those held, and those made last; each part uses an index.
 SELECT * FROM (
     (SELECT id, article_id, slug, tenant_id, status, priority, delivery, attempts, error_message, created_at, completed_at AS changed_at
      FROM embedding_tasks WHERE completed_at IS NOT NULL ORDER BY completed_at DESC LIMIT %(limit)s)
@@ -107,7 +107,7 @@ SELECT c.relname AS name, c.reltuples::bigint AS rows FROM pg_class c
 WHERE c.oid = ANY (ARRAY[to_regclass('article_texts'), to_regclass('embedding_tasks'), to_regclass('embeddings')]::oid[])
 
 -- name: throughput
--- Of the last %(seconds)s seconds, by delivery and end; the time from birth to end in seconds.
+-- Tasks ended in the last %(seconds)s seconds, by delivery and status, with the seconds from creation to end.
 SELECT coalesce(delivery, 'nobody') AS delivery, status, count(*) AS tasks, avg(attempts)::double precision AS attempts,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - created_at))::double precision AS median_s,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM completed_at - created_at))::double precision AS p95_s
@@ -141,14 +141,14 @@ LEFT JOIN embedding_workers w ON w.id = t.lease_holder
 WHERE t.id = %(id)s
 
 -- name: tasks_of_article
--- The task that decides comes first: an open one before a finished one, a newer before an older.
+-- The decisive task comes first: open before finished, newer before older.
 SELECT t.id, t.status, t.priority, t.model_id, t.version, t.attempts, t.error_class, t.error_message, t.created_at, t.completed_at
 FROM embedding_tasks t WHERE t.article_id = %(article_id)s
 ORDER BY t.model_id = (SELECT model_id FROM embedding_active_model) DESC,
          array_position(ARRAY['processing', 'pending'], t.status), t.id DESC LIMIT %(limit)s
 
 -- name: explained_article
--- By id, which an index finds; a slug is looked for where no article has that id.
+-- By id, using the index; by slug only if no article has that id.
 SELECT a.id, a.tenant_id, a.slug, a.title, a.version, a.text_hash, a.created_at, a.updated_at, length(a.content) AS characters,
        (SELECT v.embedding_status FROM embedq_articles v WHERE v.id = a.id) AS embedding_status,
        e.text_hash AS stored_hash, e.version AS stored_version, e.embedded_at, e.chunks, e.tokens

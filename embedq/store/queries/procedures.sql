@@ -55,7 +55,7 @@ SELECT delivery, status, count(*) AS tasks FROM embedding_tasks
 WHERE completed_at BETWEEN %(begin)s AND %(end)s GROUP BY delivery, status ORDER BY delivery, status
 
 -- name: deliveries_lately
--- What each delivery settled in the last seconds, with the failures among it and those it lost workers over.
+-- Tasks settled by each delivery in the last seconds, with failures, and tasks whose workers died.
 SELECT coalesce(delivery, 'nobody') AS delivery, count(*) FILTER (WHERE status = 'completed') AS completed,
        count(*) FILTER (WHERE status = 'failed') AS failed, count(*) FILTER (WHERE error_class = 'WorkerLost') AS lost_workers,
        extract(epoch FROM clock_timestamp() - max(completed_at) FILTER (WHERE status = 'completed'))::double precision AS completed_s_ago

@@ -1,8 +1,8 @@
 -- name: progress
--- Whether due tasks move, each part by an index. `given_s`: how long the longest of those that the broker or a worker has, and that may be
--- claimed, has been due; one that lost its worker was due before it was taken back. `settled_s`: since the last task ended. `changed_s`: since
--- the live row was changed. `held`: priorities whose tasks wait for their provider (its pause, its budget, the daily cap). `ahead_s`: how far
--- the newest line and the tasks lie ahead of the clock. `losing`: tasks in work that have lost their worker more than once.
+-- Measures progress of due tasks; each part uses an index. `given_s`: seconds for which the oldest claimable task with the broker or a worker has been
+-- due; for a task whose worker died, since its original due time. `settled_s`: since the last task ended. `changed_s`: since the live row was changed.
+-- `held`: priorities whose tasks wait for their provider (its pause, rate limit, daily cap). `ahead_s`: how far the newest audit entry and tasks are ahead
+-- of the clock. `losing`: tasks in work whose workers died more than once.
 WITH may AS MATERIALIZED (
     SELECT p.priority, s.paused_tenants AS tenants, embedq_models_held(p.priority) AS models
     FROM embedding_worker_status s, unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)

@@ -1,6 +1,6 @@
 -- name: keep_rejected
--- The same message again is counted in its row, and is unreviewed again. When %(most)s rows are there, what has no row yet is counted in one
--- row for its queue (`digest` \x00, which is no SHA-256), so that a flood takes a bounded share of the disk.
+-- A repeated message increments the count of its row, which becomes unreviewed again. With %(most)s rows, further new messages are counted in one row per
+-- queue (`digest` \x00, which no SHA-256 has), so that a flood takes bounded disk space.
 INSERT INTO embedding_rejected_messages AS r (queue, reason, raw, seen, whole_size, whole_digest, last_at)
 WITH said AS (
     SELECT u.*, u.place <= room.rows OR EXISTS (
@@ -18,7 +18,7 @@ ON CONFLICT (queue, digest) DO UPDATE
 SET seen = least(2147483647, r.seen::bigint + excluded.seen)::integer, last_at = excluded.last_at, reviewed_at = NULL
 
 -- name: rejected_count
--- Not reviewed yet. The table is bounded.
+-- Unreviewed messages. A full count is cheap, because the table is bounded.
 SELECT count(*) AS messages FROM embedding_rejected_messages WHERE reviewed_at IS NULL
 
 -- name: rejected_by_reason
@@ -26,7 +26,7 @@ SELECT queue, reason, count(*) AS messages, min(received_at) AS first_at, max(co
 FROM embedding_rejected_messages WHERE reviewed_at IS NULL GROUP BY queue, reason ORDER BY messages DESC
 
 -- name: rejected_listed
--- The last one first, without what was in it.
+-- Newest first, without the content.
 SELECT id, received_at, coalesce(last_at, received_at) AS last_at, queue, reason, seen, coalesce(whole_size, octet_length(raw)) AS bytes,
        reviewed_at, count(*) OVER () AS of_all
 FROM embedding_rejected_messages WHERE reviewed_at IS NULL OR %(reviewed)s
@@ -38,7 +38,7 @@ SELECT id, received_at, coalesce(last_at, received_at) AS last_at, queue, reason
 FROM embedding_rejected_messages WHERE id = %(id)s
 
 -- name: rejected_picked
--- Those of these ids, or all that were reviewed, or not.
+-- The messages with these ids, or all reviewed or unreviewed ones.
 SELECT id FROM embedding_rejected_messages
 WHERE CASE WHEN %(ids)s::bigint[] IS NOT NULL THEN id = ANY (%(ids)s) ELSE %(all)s OR (reviewed_at IS NOT NULL) = %(reviewed)s END
 ORDER BY id

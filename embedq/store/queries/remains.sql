@@ -1,5 +1,5 @@
 -- name: remains
--- Looked for in the catalogue, by our names and their patterns: whatever a version of ours has ever made.
+-- Objects that any version of embedq has made, found in the catalogs by their names and name patterns.
 SELECT found.kind || ' ' || found.name AS what FROM (
     SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind, c.relname::text AS name
     FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = ANY ('{r,p,v,m,S,f}')
@@ -16,7 +16,7 @@ SELECT found.kind || ' ' || found.name AS what FROM (
 ) found ORDER BY 1
 
 -- name: leftovers
--- What carries one of our names in our schema, with the statement that drops it.
+-- Objects with embedq's names in its schema, with the statements that drop them.
 SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind,
        format('DROP %%s IF EXISTS %%I', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relname) AS statement
 FROM pg_class c

@@ -1,5 +1,5 @@
 -- name: picked_articles
--- Which articles a repair means; it takes the place of {picked}. What was not given is NULL. Statuses are computed, so they come last.
+-- The condition for the articles of a repair; it replaces {picked}. A filter that was not given is NULL. The status is computed, so it is checked last.
 a.id > %(after)s AND (%(ids)s::text[] IS NULL OR a.id = ANY (%(ids)s::text[]))
 AND (%(tenant)s::text IS NULL OR a.tenant_id = %(tenant)s)
 AND (NOT %(marked)s::boolean OR a.metadata ? 'embedq_review' OR a.metadata->>'needs_review' = 'true')
@@ -31,8 +31,8 @@ UPDATE article_texts SET metadata = metadata - 'embedq_review' - 'needs_review'
 WHERE id = ANY (%(ids)s) AND (metadata ? 'embedq_review' OR metadata ? 'needs_review') RETURNING id
 
 -- name: reindex
--- A task that embeds although the stored vector is of this very text; until it settles, search goes on with that one. A waiting task is made
--- to, a task under way gets a successor. In the order of locks that all writers keep; the caller holds the articles' rows.
+-- Makes a task that embeds again although the stored vector is of this text; search uses the stored one until it settles. A pending task is changed to
+-- this, a task in work gets a successor. Locks are taken in the order that all writers use; the caller holds the articles' rows.
 INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priority, version, metadata)
 SELECT a.id, a.slug, a.tenant_id, m.model_id, %(priority)s, a.version, '{"reason": "reindex", "force": true}'
 FROM article_texts a CROSS JOIN embedding_active_model m

@@ -24,7 +24,7 @@ LIMIT %(k)s
 v.tenant_id = %(tenant_id)s
 
 -- name: search_filter
--- Every key of `equal` has, as text, the value asked for; and the JSON path, if there is one, holds for the metadata with the article's own facts.
+-- Every key of `equal` has the requested value, as text; and the JSON path, if there is one, matches the metadata with the article's own fields.
 AND EXISTS (SELECT FROM article_texts f WHERE f.id = v.article_id AND NOT EXISTS (
     SELECT FROM jsonb_each_text(%(metadata)s::jsonb -> 'equal') wanted WHERE f.metadata ->> wanted.key IS DISTINCT FROM wanted.value)
   AND (%(metadata)s::jsonb ->> 'path' IS NULL OR jsonb_path_match(
@@ -34,7 +34,7 @@ AND EXISTS (SELECT FROM article_texts f WHERE f.id = v.article_id AND NOT EXISTS
     (%(metadata)s::jsonb ->> 'path')::jsonpath, %(metadata)s::jsonb -> 'variables', true)))
 
 -- name: near_articles
--- Vectors have no source: the id of a source's article begins with the source's name. Which names there are is read once for a search.
+-- Vectors do not have the source, but the id of a source's article begins with the source's name. The names are read once per search.
 AND NOT v.article_id ^@ ANY (ARRAY(SELECT s.name || ':' FROM embedding_sources s))
 
 -- name: near_sources
@@ -47,7 +47,7 @@ a.source IS NULL
 a.source = ANY (%(sources)s::text[])
 
 -- name: search_settings
--- Filters are applied while the index is walked, until enough is found: without it a filter leaves few of the nearest or none.
+-- Iterative index scans: filters are applied during the scan, until enough rows match. Without this, a filter may leave few or no results.
 SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', %(width)s, true),
        set_config('hnsw.max_scan_tuples', '100000', true)
 
@@ -61,7 +61,7 @@ SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('article_text
  LIMIT %(frequent)s)
 
 -- name: words_of_all
--- Without the index each article's words are made once.
+-- Without the index, each article's tsvector is computed once.
 every AS MATERIALIZED (
     SELECT v.id, embedq_terms(v.title, v.content, v.metadata) AS words FROM article_texts v
     WHERE (%(tenant_id)s::text IS NULL OR v.tenant_id = %(tenant_id)s) AND {of_source} {filter}

@@ -1,5 +1,5 @@
 -- name: settings_versions
--- Kept in the audit log, where clean-up leaves this category alone.
+-- Stored in the audit log; clean-up does not delete this category.
 SELECT (metadata->>'version')::integer AS version, timestamp, metadata->>'who' AS who, metadata->>'reason' AS reason, metadata
 FROM embedding_audit_logs WHERE category = 'config' AND metadata ? 'version' AND (%(version)s::integer IS NULL OR (metadata->>'version')::integer = %(version)s)
 ORDER BY id DESC LIMIT %(limit)s

@@ -5,8 +5,8 @@ SELECT * FROM embedq_source_definition(%(table)s, %(title)s, %(content)s, %(wher
 SELECT embedq_attach(%(table)s, %(title)s, %(content)s, %(where)s, %(tenant)s, %(metadata)s::text[], %(key)s::text[], %(name)s, %(priority)s) AS name
 
 -- name: sources
--- `table_now`: NULL when the table is gone. A mark that a trigger could leave only in the audit log counts like one in the row. `rows` is the
--- planner's estimate of the table's rows; -1 when it was never counted.
+-- `table_now`: NULL when the table is gone. A problem that a trigger could record only in the audit log counts like one in the row. `rows`: the planner's
+-- estimate; -1 if the table was never analyzed.
 SELECT s.name, s.schema_name, s.table_name, s.key_columns, s.key_types, s.metadata_columns, s.priority, s.given, s.attached_at,
        s.progress, s.compared_at, s.next_at, s.next_at <= clock_timestamp() AS due, s.outcome, t.now::text AS table_now,
        coalesce(s.behind_since, said.timestamp) AS behind_since,
@@ -50,11 +50,11 @@ UPDATE embedding_sources SET behind_since = coalesce(behind_since, clock_timesta
 WHERE name = (SELECT name FROM embedding_sources WHERE name = %(name)s FOR NO KEY UPDATE SKIP LOCKED)
 
 -- name: begin_comparison
--- From the first row, at once. A comparison that is under way began before what is to be found.
+-- Restart the comparison from the first row now: a running one may already have passed the rows in question.
 UPDATE embedding_sources SET progress = NULL, next_at = clock_timestamp() WHERE name = %(name)s
 
 -- name: source_rename
--- The table has another name: its triggers know where it is.
+-- The table was renamed; its triggers identify it.
 UPDATE embedding_sources s SET schema_name = n.nspname, table_name = c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE s.name = %(name)s AND c.oid = embedq_table_of(s.name) AND (s.schema_name, s.table_name) IS DISTINCT FROM (n.nspname, c.relname)
@@ -79,7 +79,8 @@ SELECT (SELECT count(*) FROM article_texts WHERE source = %(name)s) AS articles,
         WHERE a.source = %(name)s AND t.status IN ('pending', 'processing')) AS open_tasks
 
 -- name: source_sample
--- Of the first rows of a table, what a source would make of them; `counted`: its rows, no further than 100,000. The articles and the table are SQL of our own functions.
+-- What a source would make of the first rows of a table; `counted`: its number of rows, up to 100,000. The article and table expressions are SQL made by
+-- embedq's functions.
 SELECT count(*) AS articles, coalesce(avg(octet_length(title) + octet_length(content) + 2), 0)::double precision AS bytes,
        (SELECT count(*) FROM (SELECT FROM {table} LIMIT %(rows)s) few) AS rows,
        (SELECT count(*) FROM (SELECT FROM {table} LIMIT 100000) few) AS counted,
@@ -95,7 +96,7 @@ FROM embedq_source_definition(%(table)s, %(title)s, %(content)s, %(where)s, %(te
 SELECT DISTINCT {article} AS embedq_article, {columns} FROM {view} WHERE {article} = ANY (%(ids)s)
 
 -- name: source_key_ids
--- The article of a key that an operator typed: its columns as text.
+-- The article for a key given by an operator: its columns as text.
 SELECT s.name || ':' || CASE cardinality(s.key_columns) WHEN 1 THEN (%(key)s::text[])[1] ELSE to_jsonb(%(key)s::text[])::text END AS id
 FROM embedding_sources s WHERE s.name = %(name)s
 

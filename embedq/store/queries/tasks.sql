@@ -1,5 +1,5 @@
 -- name: fence
--- A statement of its own, before the claim: a statement's snapshot is older than a lock it takes itself.
+-- A separate statement before the claim, because a statement's snapshot is older than the locks that it takes.
 SELECT pg_advisory_xact_lock_shared(embedq_fence_key())
 
 -- name: lock_named
@@ -11,17 +11,17 @@ WITH gate AS MATERIALIZED (
 )
 SELECT t.id, t.priority
 FROM embedding_tasks t JOIN gate ON gate.priority = t.priority
-WHERE t.id = ANY (%(ids)s) AND t.status IS NOT DISTINCT FROM 'pending' AND t.scheduled_at <= clock_timestamp()  -- only the key serves this
+WHERE t.id = ANY (%(ids)s) AND t.status IS NOT DISTINCT FROM 'pending' AND t.scheduled_at <= clock_timestamp()  -- written so that only the primary key matches
   AND NOT t.tenant_id = ANY (gate.paused_tenants) AND NOT t.model_id = ANY (gate.paused_models)
 ORDER BY t.id
 LIMIT %(limit)s
 FOR UPDATE OF t SKIP LOCKED
 
 -- name: lock_free
--- Tasks of one priority that are not with the broker, the same share for each tenant. The tenants are found by skipping through the index
--- (a recursive walk from %(after)s and round again), each with its earliest time, so that neither a tenant's 100k rows nor what is not yet
--- due is ever read, and a tenant that only waits takes no other's place. In mode hybrid a poller leaves what is free to the dispatcher for a
--- while, unless messages already wait for a Celery worker: then it helps at once. The last row, without an id, is the last tenant that was looked at.
+-- Free tasks of one priority, the same share for each tenant. The tenants are found by a loose index scan (recursive, from %(after)s and round again),
+-- each with its earliest due time, so that neither a tenant's 100k rows nor tasks that are not due are read, and a tenant without due tasks takes no
+-- share. In mode hybrid a poller leaves free tasks to the dispatcher for a short time, unless messages already wait for a Celery worker. The last row,
+-- without an id, is the last tenant read.
 WITH RECURSIVE gate AS MATERIALIZED (
     SELECT s.paused_tenants,
            clock_timestamp() - CASE WHEN s.mode = ANY (%(standing_back)s) AND (
@@ -75,7 +75,7 @@ UNION ALL
 (SELECT NULL, tenant_id, NULL, (SELECT lanes FROM share) FROM lanes OFFSET greatest(0, (SELECT lanes FROM share) - 1))
 
 -- name: lock_following
--- As lock_free, while there is a backlog: the tenants of the claim before, each from where that ended, the same share for each.
+-- As lock_free, during a backlog: the tenants of the previous claim, each from where that claim ended, the same share for each.
 SELECT picked.id, ended.tenant_id, picked.scheduled_at
 FROM (
     SELECT s.paused_tenants, embedq_models_held(%(priority)s) AS paused_models,
@@ -100,9 +100,10 @@ WHERE NOT ended.tenant_id = ANY (gate.paused_tenants)
 LIMIT %(limit)s
 
 -- name: lock_dispatched
--- What the broker was trusted with for longer than %(older_s)s seconds: for a poller in the modes hybrid and sync, what it does not deliver; for a Celery
--- worker that fills its batch (0 s), what its next messages would name. They will then find nothing to do. One probe per priority, in the order given: each reads its own stretch of the index, oldest first, and the limit ends them all.
--- NOT array @> ARRAY[x], and not x <> ALL (array): of the latter the planner thinks that it leaves no row, and then it sorts them all.
+-- Tasks dispatched more than %(older_s)s seconds ago: for a poller in the modes hybrid and sync, those that the broker does not deliver; for a Celery
+-- worker that fills its batch (0 s), those that later messages name, which then find nothing to do. One probe per priority, in the given order: each reads
+-- its part of the index, oldest first, until the limit.
+-- NOT array @> ARRAY[x] instead of x <> ALL (array), for which the planner estimates no rows and then sorts all.
 SELECT picked.id
 FROM (
     SELECT s.paused_tenants, p.priority,
@@ -122,8 +123,9 @@ FROM (
 LIMIT %(limit)s
 
 -- name: take
--- Locked rows become this worker's, if its own row says that it lives, with the text as it is after the lock was had: an edit committed before is seen, a later one waits
--- for us and leaves a successor. The columns are those of model.Claimed, in its order. OFFSET 0: one probe per task for its article, also where the planner would rather read all articles.
+-- Assigns the locked rows to this worker, if its own row is alive, with the article's text as of after the lock: an earlier edit is seen, a later one
+-- waits for this transaction and makes a successor. The columns are those of model.Claimed, in its order. OFFSET 0 forces one probe per task for its
+-- article instead of a scan of all articles.
 WITH taken AS (
     UPDATE embedding_tasks t
     SET status = 'processing', processed_at = clock_timestamp(), lease_holder = %(worker)s, delivery = %(delivery)s, claims = t.claims + 1,
@@ -143,16 +145,16 @@ FROM taken LEFT JOIN LATERAL (
 ) facts ON true
 
 -- name: settle
--- Only what this worker still holds, under the claim it was given, while it is alive. What is missing from the answer is either locked at
--- this moment (asked for again) or was taken away (a late result: discarded). A task that goes back to waiting needs its article's row too:
--- a transaction that has it may be making the article's next task, and the unique index would wait for that. Of a batch of hundreds the
--- planner expects one row, and would compare each with each. So each is looked up by its id (LATERAL, and IS NOT DISTINCT FROM, which no
--- other index serves), and what was said travels with the locked rows.
+-- Only tasks that this worker still holds, with the claim number it was given, while it is alive. Tasks missing from the result are either locked at the
+-- moment (tried again) or were revoked (a late result: discarded). For a task that becomes pending again the article's row is locked too, because a
+-- transaction that has it may be making the article's next task, and the unique index would wait for it. The planner expects one row for a batch of
+-- hundreds, and would use a nested loop over all pairs. So each task is looked up by its id (LATERAL, with IS NOT DISTINCT FROM, which no other index
+-- matches), and the outcome's values are joined to the locked rows.
 WITH ours AS MATERIALIZED (
     SELECT said.*, said.status = 'pending' AND (
         SELECT true FROM embedding_tasks n WHERE n.article_id = held.article_id AND n.model_id = held.model_id AND n.status = 'pending'
-          AND CASE WHEN n.status = 'pending' THEN 0 ELSE n.id END = 0  -- as in the index: of all its tasks, one entry is read
-    ) IS TRUE AS superseded  -- not EXISTS, which the planner may answer with a table of all that waits
+          AND CASE WHEN n.status = 'pending' THEN 0 ELSE n.id END = 0  -- the index expression: one entry of all the article's tasks is read
+    ) IS TRUE AS superseded  -- not EXISTS, for which the planner may hash all pending tasks
     FROM unnest(%(ids)s::bigint[], %(claims)s::integer[], %(statuses)s::text[], %(versions)s::integer[], %(charged)s::boolean[],
                 %(waits)s::double precision[], %(classes)s::text[], %(messages)s::text[])
         AS said (id, claim, status, version, charged, wait_s, class, message),
@@ -189,13 +191,13 @@ WHERE t.id = ours.id AND t.id = ANY (%(ids)s)
 RETURNING t.id, t.status
 
 -- name: patience
--- For a statement that may wait for a row while it holds others: always less than deadlock_timeout (1 s), so that the writer of an article
--- is never the one whose transaction ends when it and embedq wait for each other. And: what changes now is embedq's own change.
+-- For statements that may wait for a row while they hold others: always less than deadlock_timeout (1 s), so that in a deadlock the statement of embedq
+-- fails and not the writer of an article. It also marks the changes of this transaction as embedq's own (not by hand).
 SELECT set_config('lock_timeout', '200ms', true), set_config('embedq.own_change', 'on', true)
 
 -- name: still_held
--- Of these claims: which a settle may still name (`ours`), and which were settled under this very claim before (`settled`): a settle that is
--- repeated because the answer to its COMMIT was lost.
+-- Of these claims: which are still valid (`ours`), and which were already settled with the same claim number (`settled`), when a settle is repeated
+-- because the answer to its COMMIT was lost.
 SELECT t.id,
        t.status = 'processing' AND t.lease_holder IS NOT DISTINCT FROM %(worker)s
            AND EXISTS (SELECT FROM embedding_workers w WHERE w.id = %(worker)s AND w.alive_until > clock_timestamp()) AS ours,
@@ -204,24 +206,24 @@ FROM embedding_tasks t
 JOIN unnest(%(ids)s::bigint[], %(claims)s::integer[]) AS u (id, claim) ON u.id = t.id AND u.claim = t.claims
 
 -- name: hold_article
--- Its text cannot change until we commit. `there` without a hash: a transaction is writing it at this moment.
+-- Locks the article until the commit. `there` without a hash: another transaction is writing it.
 SELECT (SELECT a.text_hash FROM article_texts a WHERE a.id = %(article_id)s FOR SHARE SKIP LOCKED) AS text_hash,
        EXISTS (SELECT FROM article_texts a WHERE a.id = %(article_id)s) AS there
 
 -- name: mark_dispatched
--- What the same transaction has locked. By id alone: with the status the planner reads the index of all that waits as well.
+-- Tasks that this transaction has locked. By id only: with the status, the planner would also read the index of all pending tasks.
 UPDATE embedding_tasks SET dispatched_at = clock_timestamp() WHERE id = ANY (%(ids)s)
 
 -- name: free_named
--- What could not be published, or was lost: the table has it again. What a writer has locked is passed over: the steward frees it later.
+-- Frees tasks that could not be published or whose messages were lost. Tasks that a writer has locked are skipped; the steward frees them later.
 UPDATE embedding_tasks SET dispatched_at = NULL
 WHERE id = ANY (ARRAY(
     SELECT id FROM embedding_tasks
-    WHERE id = ANY (%(ids)s) AND status IS NOT DISTINCT FROM 'pending' AND dispatched_at IS DISTINCT FROM NULL  -- only the key serves this
+    WHERE id = ANY (%(ids)s) AND status IS NOT DISTINCT FROM 'pending' AND dispatched_at IS DISTINCT FROM NULL  -- written so that only the primary key matches
     FOR UPDATE SKIP LOCKED))
 
 -- name: free_dispatched
--- What the broker was trusted with for longer than %(older_s)s seconds (0: all of it) comes back to the table, a bounded number at a time.
+-- Frees tasks dispatched more than %(older_s)s seconds ago (0: all), a bounded number at a time.
 UPDATE embedding_tasks SET dispatched_at = NULL
 WHERE id = ANY (ARRAY(
     SELECT id FROM embedding_tasks
@@ -231,8 +233,7 @@ WHERE id = ANY (ARRAY(
     FOR UPDATE SKIP LOCKED))
 
 -- name: depths
--- How much of each priority is with the broker, and how much is not, due or not. Counts, no estimates, and no further than their bounds:
--- each in the order of the one index that knows it.
+-- Numbers of dispatched and free tasks by priority, due or not. Exact counts up to their limits; each ORDER BY matches the index to use.
 SELECT p.priority, dispatched.tasks AS dispatched, free.tasks AS free
 FROM unnest(ARRAY['urgent', 'high', 'normal', 'low']) AS p (priority)
 CROSS JOIN LATERAL (
@@ -256,11 +257,11 @@ SELECT tenant_id FROM (
 GROUP BY tenant_id HAVING count(*) >= %(share)s
 
 -- name: rescue
--- A lease is worth as long as its holder lives, and no longer than the worker's time-out. No attempt is charged for a worker's death; a task
--- that was lost too often is failed, so that one that kills its worker ends. A task whose article a transaction is writing is passed over
--- and taken back later: the next task that this transaction may be making would have to be waited for.
+-- Takes back tasks whose lease holder is dead or which were held longer than the worker's time-out. No attempt is charged for a worker's death; a task
+-- whose workers died too often is failed, because it may be the cause. A task whose article is being written is skipped and taken back later, because the
+-- unique index would wait for the next task that this transaction may be making.
 WITH held AS MATERIALIZED (
-    SELECT t.id, t.lease_holder, t.claims, t.lost_leases + (t.lease_holder <> 0)::integer AS losses,  -- 0: an operator has taken it from its worker
+    SELECT t.id, t.lease_holder, t.claims, t.lost_leases + (t.lease_holder <> 0)::integer AS losses,  -- 0: an operator has revoked it
            CASE WHEN t.lease_holder = 0 THEN 'an operator took it from its worker'
                 WHEN w.id IS NULL OR w.alive_until < clock_timestamp() THEN 'the worker that held it died'
                 ELSE 'the worker held it longer than EMBEDDING_WORKER_TIMEOUT' END AS cause
@@ -272,7 +273,7 @@ WITH held AS MATERIALIZED (
 ), lost AS MATERIALIZED (
     SELECT * FROM (
         SELECT held.* FROM held JOIN embedding_tasks t ON t.id = held.id JOIN article_texts a ON a.id = t.article_id
-        WHERE t.status = 'processing' AND t.lease_holder = held.lease_holder AND t.claims = held.claims  -- still, when it is locked
+        WHERE t.status = 'processing' AND t.lease_holder = held.lease_holder AND t.claims = held.claims  -- checked again under the lock
         ORDER BY held.id LIMIT %(limit)s
         FOR UPDATE OF t SKIP LOCKED FOR SHARE OF a SKIP LOCKED) of_articles
     UNION ALL
@@ -302,19 +303,19 @@ WHERE t.id = lost.id
 RETURNING t.id, t.status
 
 -- name: next_due
--- Seconds until the first task that waits for its time is due; NULL if none waits. Asked by who found nothing due %(since_s)s seconds ago and
--- is about to sleep: what became due since then counts, or it would be slept over.
+-- Seconds until the earliest scheduled task is due; NULL if there is none. For a caller that found nothing due %(since_s)s seconds ago and is about to
+-- sleep: tasks that became due since then are included.
 SELECT extract(epoch FROM min(scheduled_at) - clock_timestamp())::double precision AS wait_s
 FROM embedding_tasks
 WHERE status = 'pending' AND dispatched_at IS NULL AND scheduled_at > clock_timestamp() - make_interval(secs => %(since_s)s)
   AND priority = ANY (%(priorities)s)
 
 -- name: wake
--- At the end of a transaction that makes tasks: costs a look at who sleeps, and the NOTIFY only while a worker does.
+-- For the end of a transaction that makes tasks: NOTIFY only if a worker sleeps.
 SELECT embedq_wake()
 
 -- name: wake_all
--- Without asking whether a worker sleeps: what an operator or the steward does is rare, and every worker is to look at once.
+-- Unconditional NOTIFY, for rare actions of operators or the steward after which every worker must look at once.
 SELECT pg_notify('embedq_' || current_schema(), '')
 
 -- name: waiting_of_articles

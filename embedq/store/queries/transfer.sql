@@ -1,5 +1,5 @@
 -- name: may_pause
--- A snapshot that is written to a file: a slow disk may take longer between two rows than a session is given otherwise.
+-- Time-outs for a snapshot that is written to a file: a slow disk may take longer between two rows than the usual time-outs allow.
 SET LOCAL idle_in_transaction_session_timeout = '10min'
 
 -- name: export_tasks
@@ -30,7 +30,8 @@ LEFT JOIN embedding_models m ON m.provider = p.provider AND m.name = p.model AND
 LEFT JOIN embeddings e ON e.article_id = a.id AND e.model_id = m.id
 
 -- name: put_promises
--- In the order of locks that all writers keep; the caller holds the articles' rows. Attempts and errors are taken from the file; the task is for the newest text.
+-- Locks are taken in the order that all writers use; the caller holds the articles' rows. Attempts and errors are taken from the file; the task is for the
+-- newest text.
 INSERT INTO embedding_tasks AS t (article_id, slug, tenant_id, model_id, priority, version, attempts, forgiven_attempts, error_class,
     error_message, errors, metadata, created_at)
 SELECT DISTINCT ON (a.id, m.id) a.id, a.slug, a.tenant_id, m.id, p.priority, a.version, p.attempts, p.attempts, p.error_class,

@@ -1,5 +1,5 @@
 -- name: put_usage
--- The last statement of a settle: the rows it locks are free again with the commit.
+-- The last statement of a settle, so that its row locks are held only until the commit that follows.
 INSERT INTO embedding_usage AS u (day, tenant_id, model, slot, requests, inputs, reused, tokens, cost)
 SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date, b.tenant_id,
        coalesce(m.provider || '/' || m.name || '/' || m.dimensions, 'dropped model ' || b.model_id), %(slot)s,

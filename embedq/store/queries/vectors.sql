@@ -1,7 +1,7 @@
 -- name: put_embeddings
--- Never over newer text: the version decides, unless %(anyway)s: then the caller holds the article's row and has seen that this is its text.
--- The answer tells which of them are to be stored, which of these replace older vectors, and whose the article is: read after the task was
--- locked, so that a move to another tenant either is seen here or finds, afterwards, what is stored here. NULL: there is no such article.
+-- Never replaces an embedding of a newer version, unless %(anyway)s: then the caller has locked the article's row and checked that this is its text.
+-- Returns which vectors to store, which of these replace older ones, and the article's tenant: read after the task was locked, so that a move to another
+-- tenant is either seen here or runs later and finds the stored vectors. NULL: there is no such article.
 INSERT INTO embeddings AS e (model_id, article_id, version, text_hash, chunks, tokens)
 SELECT %(model_id)s, u.* FROM unnest(%(article_ids)s::text[], %(versions)s::integer[], %(hashes)s::bytea[], %(chunks)s::integer[], %(tokens)s::integer[])
     AS u (article_id, version, text_hash, chunks, tokens)
@@ -12,7 +12,7 @@ WHERE e.version <= excluded.version OR %(anyway)s
 RETURNING e.article_id, (xmax <> 0) AS replaces, (SELECT a.tenant_id FROM article_texts a WHERE a.id = e.article_id) AS tenant_id
 
 -- name: confirm_embeddings
--- Tasks that ended without a request because their text is stored: it still must be, and from now on no older text takes its place.
+-- For tasks completed without a request because their text is embedded: verifies that it still is, and raises its version so that no older text replaces it.
 UPDATE embeddings e SET version = greatest(e.version, u.version)
 FROM unnest(%(article_ids)s::text[], %(models)s::integer[], %(versions)s::integer[], %(hashes)s::bytea[]) AS u (article_id, model_id, version, text_hash)
 WHERE e.article_id = u.article_id AND e.model_id = u.model_id AND e.text_hash = u.text_hash
@@ -25,8 +25,8 @@ SELECT text_hash FROM embeddings WHERE article_id = %(article_id)s AND model_id 
 DELETE FROM embedding_vectors WHERE model_id = %(model_id)s AND article_id = ANY (%(article_ids)s)
 
 -- name: hold_articles
--- For a store without a task (mode sync): the article must not go away, change or move meanwhile. One that a transaction is writing is
--- passed over: its writer embeds the new text itself.
+-- For storing without a task (mode sync): locks the article, so that it is not deleted, changed or moved meanwhile. One that another transaction is
+-- writing is skipped: that writer embeds the new text.
 SELECT id, text_hash FROM article_texts WHERE id = ANY (%(article_ids)s) ORDER BY id FOR SHARE SKIP LOCKED
 
 -- name: texts_of
@@ -35,7 +35,7 @@ FROM article_texts a LEFT JOIN embeddings e ON e.article_id = a.id AND e.model_i
 WHERE a.id = ANY (%(article_ids)s)
 
 -- name: known_vectors
--- Found by eight bytes of the hash, taken only when the whole hash is the same; within the tenant. The vector as PostgreSQL sends it.
+-- Found by an index on eight bytes of the hash, then compared by the whole hash; only within the tenant. The vector is returned in PostgreSQL's format.
 SELECT u.place, vector_send(found.vector) AS vector
 FROM unnest(%(tenants)s::text[], %(hashes)s::bytea[]) WITH ORDINALITY AS u (tenant_id, chunk_hash, place), LATERAL (
     SELECT coalesce(v.embedding, v.half::vector) AS vector FROM {table} v

@@ -1,11 +1,11 @@
 -- name: installation
--- Which installation this is, to itself and to people: of one server, database and schema there is one.
+-- The identity of this installation, and its name for display: one per server, database and schema.
 SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), d.oid, current_schema()) AS identity,
        'database ' || d.datname || ', schema ' || current_schema() || ' (' || right((SELECT system_identifier FROM pg_control_system())::text, 6) || ')' AS name
 FROM pg_database d WHERE d.datname = current_database()
 
 -- name: task_of_article
--- The task of the active model that decides: an open one before a finished one, a newer before an older.
+-- The decisive task of the active model: open before finished, newer before older.
 SELECT t.id, t.status, t.priority, t.attempts, t.error_class, t.dispatched_at IS NOT NULL AS dispatched, t.scheduled_at,
        extract(epoch FROM t.scheduled_at - clock_timestamp())::double precision AS due_in_s
 FROM embedding_tasks t
@@ -13,7 +13,7 @@ WHERE t.article_id = %(article_id)s AND t.model_id = (SELECT model_id FROM embed
 ORDER BY array_position(ARRAY['processing', 'pending'], t.status), t.id DESC LIMIT 1
 
 -- name: articles_of_others
--- Of these ids, those that another tenant has.
+-- Those of these ids that belong to another tenant.
 SELECT id FROM article_texts WHERE id = ANY (%(ids)s) AND tenant_id <> %(tenant_id)s
 
 -- name: own_articles_named
@@ -21,7 +21,7 @@ SELECT id FROM article_texts WHERE id = ANY (%(ids)s) AND tenant_id <> %(tenant_
 SELECT id, slug FROM article_texts WHERE tenant_id = %(tenant_id)s AND (id = ANY (%(ids)s) OR slug = ANY (%(slugs)s))
 
 -- name: first_text
--- An article's text as it was first written, wherever that is now; `untouched`: nothing of it has changed since.
+-- An article's text as first written, from the article or its history; `untouched`: it has not changed since.
 SELECT title, content, slug, metadata, version = 1 AND updated_at = created_at AS untouched, false AS deleted FROM article_texts
 WHERE id = %(id)s AND tenant_id = %(tenant_id)s AND version = 1
 UNION ALL
@@ -32,8 +32,8 @@ WHERE article_id = %(id)s AND tenant_id = %(tenant_id)s AND version_number = 1 A
 SELECT 1 AS deleted FROM article_versions v WHERE v.article_id = %(id)s AND v.deleted AND NOT EXISTS (SELECT FROM article_texts a WHERE a.id = v.article_id)
 
 -- name: depth_samples
--- The steward's samples (one in ten seconds): open tasks by moment, priority and delivery, the broker's and the table's. By the index, hence
--- now(): a clock that may differ from row to row cannot be looked up.
+-- The steward's samples (one in ten seconds): open tasks by time, priority and delivery, with the broker and in the table. Uses the index, hence now():
+-- clock_timestamp() is volatile and cannot be an index condition.
 SELECT extract(epoch FROM timestamp)::double precision AS at, labels->>'priority' AS priority,
        CASE WHEN (labels->>'dispatched')::boolean THEN 'celery' ELSE 'poller' END AS delivery, sum(value) AS value
 FROM performance_metrics
@@ -41,7 +41,7 @@ WHERE metric = 'depth' AND labels->>'status' = 'pending' AND timestamp > now() -
 GROUP BY 1, 2, 3 ORDER BY 1
 
 -- name: settled_steps
--- By the index, hence now(). Tasks completed, by steps of time, priority and delivery; the newest %(cap)s are looked at.
+-- Completed tasks by time step, priority and delivery; the newest %(cap)s are read. Uses the index, hence now().
 SELECT floor(extract(epoch FROM completed_at) / %(step_s)s)::bigint * %(step_s)s AS at, priority, delivery, count(*) AS value
 FROM (SELECT completed_at, priority, delivery FROM embedding_tasks
       WHERE completed_at > now() - make_interval(secs => %(seconds)s) AND status = 'completed'

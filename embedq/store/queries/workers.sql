@@ -4,13 +4,13 @@ VALUES (%(delivery)s, %(name)s, %(host)s, %(pid)s, %(queues)s, clock_timestamp()
 RETURNING id
 
 -- name: heartbeat
--- One write per worker, whatever it holds. No row: this worker was declared dead, and must register again. While a thread of it
--- sleeps, for %(asleep_s)s more seconds a transaction that makes a task sends a NOTIFY.
+-- One update per worker, for any number of tasks. No row: this worker was declared dead and must register again. If one of its threads sleeps,
+-- transactions that make tasks send a NOTIFY during the next %(asleep_s)s seconds.
 UPDATE embedding_workers w
 SET seen_at = clock_timestamp(), alive_until = clock_timestamp() + make_interval(secs => %(lease_s)s), counters = %(counters)s,
     mode_seen = s.mode, mode_seen_at = clock_timestamp(),
     asleep_until = greatest(w.asleep_until, clock_timestamp() + make_interval(secs => %(asleep_s)s))
-FROM (SELECT (SELECT mode FROM embedding_worker_status WHERE id = 1) AS mode) s  -- one row also where the live row is gone
+FROM (SELECT (SELECT mode FROM embedding_worker_status WHERE id = 1) AS mode) s  -- one row even if the live row is missing
 WHERE w.id = %(worker)s
 
 -- name: serve_queues
@@ -30,14 +30,14 @@ SELECT array_agg(t.id) AS ids FROM (
 DELETE FROM embedding_workers WHERE id = %(worker)s
 
 -- name: bury_workers
--- Dead for a while and holding nothing any more.
+-- Workers that have been dead for a while and hold no tasks.
 DELETE FROM embedding_workers w
 WHERE w.alive_until < clock_timestamp() - make_interval(secs => %(older_s)s)
   AND NOT EXISTS (SELECT FROM embedding_tasks t WHERE t.lease_holder = w.id AND t.status = 'processing')
 RETURNING w.id, w.name, w.delivery
 
 -- name: workers
--- One that is about to end claims nothing any more: it counts as gone, whatever it still settles.
+-- A worker that is ending claims nothing more: it counts as gone, although it may still settle.
 SELECT w.id, w.delivery, w.name, w.host, w.pid, w.queues, w.started_at, w.seen_at, w.alive_until, w.asleep_until, w.steward_since, w.mode_seen,
        w.mode_seen_at, w.counters, w.alive_until > clock_timestamp() AND w.ending_since IS NULL AS alive, w.ending_since IS NOT NULL AS ending,
        extract(epoch FROM clock_timestamp() - w.seen_at)::double precision AS seen_s_ago,
@@ -45,7 +45,7 @@ SELECT w.id, w.delivery, w.name, w.host, w.pid, w.queues, w.started_at, w.seen_a
 FROM embedding_workers w ORDER BY w.delivery, w.id
 
 -- name: stewardship
--- Who begins to lead ends the others' stewardship: one that lost its session with PostgreSQL could not say so itself.
+-- A new leader clears the flag of all others, because a leader that lost its session with PostgreSQL could not clear it.
 UPDATE embedding_workers SET steward_since = CASE WHEN %(leading)s AND id = %(worker)s THEN coalesce(steward_since, clock_timestamp()) END
 WHERE id = %(worker)s OR (%(leading)s AND steward_since IS NOT NULL)
 
@@ -53,7 +53,7 @@ WHERE id = %(worker)s OR (%(leading)s AND steward_since IS NOT NULL)
 SELECT pg_try_advisory_lock(hashtextextended('embedq.steward.' || current_schema(), 0)) AS leading
 
 -- name: end_silent_leader
--- A leader that was stopped (not ended) keeps its session and with it the lock. When it has not been seen for long, its session is ended.
+-- A leader whose process was stopped (SIGSTOP) keeps its session and the lock. Its session is ended after it has not been seen for long.
 SELECT pg_terminate_backend(l.pid)
 FROM pg_locks l
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
