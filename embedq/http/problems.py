@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,8 @@ RETRY_AFTER_S = 2
 # Deadlock or serialization failure: PostgreSQL rolled this transaction back.
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 PLACES = ("body", "query", "path", "header")
+# Where a field takes one value or a list, pydantic's location also names the shape that was tried.
+SHAPE = re.compile(r"constrained-\w+|list\[.*\]")
 WORDS = {
     400: "The body is not JSON, or has too many parts",
     401: "No token, or a wrong one",
@@ -207,6 +210,8 @@ def _field(location: Sequence[Any]) -> str:
     parts = list(location[1:] if location and location[0] in PLACES and len(location) > 1 else location)
     name = ""
     for part in parts:
+        if isinstance(part, str) and SHAPE.fullmatch(part):
+            continue
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
     return name.encode("utf-8", "replace").decode()[:200]
 

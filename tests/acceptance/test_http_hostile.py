@@ -373,6 +373,7 @@ def test_many_mistakes_at_once_cost_little_more_than_one(served: Served, raw: st
         ("/api/articles/batch", '{"articles": [{"title": "x"}, {"title": "%s"}]}', "articles[1].title"),
         ("/api/articles/batch", '{"articles": [{"title": "x"}], "reason": "%s"}', "reason"),
         ("/api/search", '{"query": "x%s"}', "query"),
+        ("/api/search", '{"query": ["x", "%s"]}', "query"),
         ("/api/search", '{"query": "x", "tenant_id": "%s"}', "tenant_id"),
         ("/api/search", '{"query": "x", "filter": {"a": "%s"}}', "filter.a"),
         ("/api/search", '{"query": "x", "filter": {"%s": 1}}', "filter"),
