@@ -28,11 +28,11 @@ def _columns(bills: Mapping[tuple[str, int], Usage]) -> dict[str, list[object]]:
     return {
         "tenants": [tenant for tenant, _ in bills],
         "models": [model for _, model in bills],
-        "requests": [bill.requests for bill in bills.values()],
+        "requests": [float(bill.requests) for bill in bills.values()],  # the driver takes no list of integers and floats
         "inputs": [bill.inputs for bill in bills.values()],
         "reused": [bill.reused for bill in bills.values()],
         "tokens": [bill.tokens for bill in bills.values()],
-        "costs": [bill.cost for bill in bills.values()],
+        "costs": [float(bill.cost) for bill in bills.values()],
     }
 
 
