@@ -1,9 +1,10 @@
-"""What both brokers share: publishing by Celery, with a pool of connections and the circuit breaker."""
+"""What both brokers share: publishing by Celery, with a pool of connections and the circuit breaker; reading and draining the queues."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,16 @@ from .rabbitmq import is_refused_declaration
 if TYPE_CHECKING:
     from celery import Celery
 
+    from .rabbitmq import AmqpQueues
+    from .redis import RedisQueues
+
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 10
 
 
 class Publisher:
-    """The base of `RedisBroker` and `RabbitBroker`; their differences in publishing are the two class attributes and `queue_name`."""
+    """The base of `RedisBroker` and `RabbitBroker`, which differ in `queues`, `queue_name` and `send_options`."""
 
     send_options: dict[str, Any] = {}
 
@@ -86,6 +90,24 @@ class Publisher:
         name = self.queue_name(priority)
         self.app.send_task(task, args=args, queue=name, producer=producer, retry=False, headers=headers, **self.send_options)
 
+    def queues(self, more: Sequence[str] = ()) -> RedisQueues | AmqpQueues:
+        """Our four queues; `more` names further ones, of another program."""
+        raise NotImplementedError
+
+    def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+        with self.asked():
+            yield from self.queues(more).messages()
+
+    def drain(
+        self, take: Take, *, quiet_s: float = 0.0, quiet_for_s: float = 0.0, limit_s: float = 600.0, more: Sequence[str] = ()
+    ) -> int:
+        with self.asked():
+            until = time.monotonic() + limit_s
+            return self.queues(more).drain(_shielded(take), quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
+
+    def empty(self) -> None:
+        self.queues().empty()
+
     @contextmanager
     def asked(self) -> Iterator[None]:
         """A call to the broker: its failure opens the circuit and is raised as BrokerUnavailable."""
@@ -131,7 +153,7 @@ class _NotTheBroker(Exception):
     """Carries an error of the caller's `take` past the circuit, which counts only the broker's."""
 
 
-def shielded(take: Take) -> Callable[[str, Sequence[bytes]], None]:
+def _shielded(take: Take) -> Callable[[str, Sequence[bytes]], None]:
     """`take`, whose errors leave `Publisher.asked` as they are and do not open the circuit."""
 
     def taking(queue: str, messages: Sequence[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from ..decide.explaining import Place
 from ..errors import BrokerUnavailable
 from ..model import Priority
 from .neighbours import BOARD, announce_on_board, on_board, present_on_board
-from .protocol import InBroker, Keep, Take
-from .publisher import Publisher, shielded
+from .protocol import InBroker, Keep
+from .publisher import Publisher
 from .rabbitmq import EXCHANGE, AmqpQueues, Declared
 from .redis import task_ids
 
@@ -56,20 +55,6 @@ class RabbitBroker(Publisher):
                 hint="`embedq broker status`",
             )
         return (Place.HELD_OR_LOST if said.consumers else Place.NOWHERE), None
-
-    def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
-        with self.asked():
-            yield from self.queues(more).messages()
-
-    def drain(
-        self, take: Take, *, quiet_s: float = 0.0, quiet_for_s: float = 0.0, limit_s: float = 600.0, more: Sequence[str] = ()
-    ) -> int:
-        with self.asked():
-            until = time.monotonic() + limit_s
-            return self.queues(more).drain(shielded(take), quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
-
-    def empty(self) -> None:
-        self.queues().empty()
 
     def remove(self) -> int:
         taken = self.drain(lambda queue, messages: None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ from ..errors import BrokerUnavailable, ConfigError
 from ..model import Priority
 from .neighbours import announce, present
 from .places import redis_client
-from .protocol import InBroker, Keep, Take
-from .publisher import Publisher, shielded
+from .protocol import InBroker, Keep
+from .publisher import Publisher
 from .redis import SIDE, STEPS, UNACKED, RedisQueues, Seen, is_delayed, task_ids
 
 if TYPE_CHECKING:
@@ -65,20 +64,6 @@ class RedisBroker(Publisher):
                 f"more than {LOOK_THROUGH:,} messages are in the queue {priority}", hint="`embedq broker status`"
             )
         return found
-
-    def messages(self, more: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
-        with self.asked():
-            yield from self.queues(more).messages()
-
-    def drain(
-        self, take: Take, *, quiet_s: float = 0.0, quiet_for_s: float = 0.0, limit_s: float = 600.0, more: Sequence[str] = ()
-    ) -> int:
-        with self.asked():
-            until = time.monotonic() + limit_s
-            return self.queues(more).drain(shielded(take), quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
-
-    def empty(self) -> None:
-        self.queues().empty()
 
     def remove(self) -> int:
         taken = self.drain(lambda queue, messages: None)
