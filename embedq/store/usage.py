@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from ..model import Outcome, Usage
+from .arrays import numbers, texts
 from .database import Connection, Database, Row
 from .queries import QUERIES
 
@@ -24,15 +25,16 @@ def put_usage(connection: Connection, outcomes: Sequence[Outcome]) -> None:
         connection.execute(QUERIES.put_usage, _columns(bills) | {"slot": threading.get_native_id() % SLOTS})
 
 
-def _columns(bills: Mapping[tuple[str, int], Usage]) -> dict[str, list[object]]:
+def _columns(bills: Mapping[tuple[str, int], Usage]) -> dict[str, str]:
+    parts = bills.values()
     return {
-        "tenants": [tenant for tenant, _ in bills],
-        "models": [model for _, model in bills],
-        "requests": [float(bill.requests) for bill in bills.values()],  # the driver takes no list of integers and floats
-        "inputs": [bill.inputs for bill in bills.values()],
-        "reused": [bill.reused for bill in bills.values()],
-        "tokens": [bill.tokens for bill in bills.values()],
-        "costs": [float(bill.cost) for bill in bills.values()],
+        "tenants": texts([tenant for tenant, _ in bills]),
+        "models": numbers(model for _, model in bills),
+        "requests": numbers(bill.requests for bill in parts),
+        "inputs": numbers(bill.inputs for bill in parts),
+        "reused": numbers(bill.reused for bill in parts),
+        "tokens": numbers(bill.tokens for bill in parts),
+        "costs": numbers(bill.cost for bill in parts),
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from embedq.client import sync
 from embedq.engine.outcomes import without_asking
 from embedq.model import Model, Outcome, Stored, TaskStatus, Usage
+from embedq.providers.hashing import HashingProvider
 
 from .conftest import done
 
@@ -167,8 +168,6 @@ def test_in_mode_sync_an_article_that_moved_meanwhile_is_stored_for_its_new_tena
         """A provider beside whose answer the article moves."""
 
         def __init__(self):
-            from embedq.providers.hashing import HashingProvider
-
             self.real = HashingProvider(model)
             self.model, self.limits = self.real.model, self.real.limits
 
@@ -191,6 +190,23 @@ def test_a_settle_that_is_repeated_because_its_answer_was_lost_is_billed_once(ps
 
     assert (again.states, again.late) == ({}, 1)
     assert psql("SELECT sum(requests), sum(tokens), sum(cost) FROM embedding_usage") == [(1.0, 100, 0.5)]
+
+
+def test_in_mode_sync_a_batch_is_billed_to_each_tenant_also_where_all_texts_of_one_are_reused(psql, store, stored):
+    psql("UPDATE embedding_worker_status SET mode = 'sync'")
+    psql("INSERT INTO articles (id, tenant_id, content) VALUES ('before', 'acme', 'a text')")
+    provider = HashingProvider(store.models.active())
+    sync.embed_now(store, provider, ["before"])
+    psql("DELETE FROM embedding_usage")
+    psql("INSERT INTO articles (id, tenant_id, content) VALUES ('x', 'acme', 'a text'), ('y', 'zeta', 'another')")
+
+    sync.embed_now(store, provider, ["x", "y"], prices="1000000")
+
+    assert [(article, fits) for article, fits, *_ in stored()] == [("before", True), ("x", True), ("y", True)]
+    assert psql("SELECT tenant_id, requests, inputs, reused, cost > 0 FROM embedding_usage ORDER BY 1") == [
+        ("acme", 0.0, 0, 1, False),
+        ("zeta", 1.0, 1, 0, True),
+    ]
 
 
 def test_a_result_that_came_too_late_is_billed_all_the_same(psql, add, poller):
