@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# In an alarm RabbitMQ tells who publishes, at once, that it takes nothing (connection.blocked). Nobody has a queue of this name, so that the
-# message is dropped. What it has to say comes before the answer to a later question. Source: RabbitMQ, Blocked Connection Notifications.
+# In an alarm RabbitMQ answers the first message that a connection publishes with connection.blocked. No queue has this name, so a message to it
+# is dropped; connection.blocked arrives before the answer to a later request. Source: RabbitMQ, Blocked Connection Notifications.
 TO_NOBODY = "embedq.nobody"
 ALARM_WAIT_S = 0.05
 

@@ -42,7 +42,7 @@ task_acks_late = True
 task_reject_on_worker_lost = True
 worker_prefetch_multiplier = 1
 
-# Messages are ids in JSON, and nobody waits for a result.
+# Messages are task ids in JSON; no result is stored, because no program reads one.
 task_serializer = "json"
 accept_content = ["json"]
 task_ignore_result = True
@@ -109,7 +109,7 @@ AMQP_SETTINGS: dict[str, Any] = {
     "broker_heartbeat": 10,
     # From each queue, for a thread: the one it works on, and the next, so that an urgent message is there when the thread is free.
     "worker_prefetch_multiplier": 2,
-    # What is reduced after a reconnection could not be raised again: a consumer keeps the prefetch it began with.
+    # Celery would lower the prefetch after a reconnection and could not raise it again: a consumer keeps the prefetch it began with.
     "worker_enable_prefetch_count_reduction": False,
     # For remote control and events. RabbitMQ 4.3 refuses queues that are neither durable nor one connection's own; these expire.
     "control_queue_durable": True,

@@ -174,7 +174,7 @@ def _imported(data: dict[str, Any], said: list[str | Table], result: Imported) -
 
 
 def read_text() -> str:
-    """All of standard input. Raises InputError where it is no UTF-8, and where it is a terminal: nobody would know that it waits."""
+    """All of standard input. Raises InputError if it is not UTF-8, and if it is a terminal, because the command would wait without a prompt."""
     if sys.stdin.isatty():
         raise InputError(
             "there is no text", hint='name it with --content "…", or send it to standard input: … < FILE', field="content"

@@ -328,7 +328,7 @@ def _judged(settings: Settings, store: Store, models: list[Model], file: Path) -
 
 
 def _warn_if_worse(settings: Settings, store: Store, before: Model | None, chosen: Model, file: Path) -> None:
-    """On stderr. The operator has decided already; whether the questions stand for what is asked, only people know."""
+    """On stderr. A warning, not a refusal: only the operator can tell whether the questions represent real ones."""
     if before is None or before.id == chosen.id:
         return
     (old, new), _ = _judged(settings, store, [before, chosen], file)

@@ -25,8 +25,8 @@ def _columns(given: str | None) -> tuple[str, ...]:
 
 @command(name="attach", destroys=True)
 @click.argument("table")
-@click.option("--title", metavar="COL|EXPR", help="What is embedded first.")
-@click.option("--content", metavar="COL[,COL…]|EXPR", help="What is embedded after it.")
+@click.option("--title", metavar="COL|EXPR", help="The text that is embedded first.")
+@click.option("--content", metavar="COL[,COL…]|EXPR", help="The text that is embedded after the title.")
 @click.option("--where", metavar="COND", help="Only rows for which this is true.")
 @click.option("--tenant", metavar="COL|EXPR", help="Whose the row is; default: of the tenant `default`.")
 @click.option("--metadata", metavar="COL[,COL…]", help="Columns that `search --filter` can ask for.")
@@ -93,7 +93,7 @@ def _told(expected: AttachEstimate) -> Table:
 
 @command(name="detach", destroys=True)
 @click.argument("name")
-@click.option("--keep-vectors", is_flag=True, help="Leave what is embedded, for attaching a table under this name again.")
+@click.option("--keep-vectors", is_flag=True, help="Keep the vectors, for attaching a table under this name again.")
 def detach(name: str, keep_vectors: bool, reason: str, yes: bool, dry_run: bool) -> Answer:
     """End a source: its triggers and its view go, then its tasks and vectors, in short transactions. The table stays as it is.
 

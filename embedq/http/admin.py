@@ -43,6 +43,12 @@ Anything = dict[str, Any]
 EARLIEST, LATEST = datetime(1999, 12, 30, tzinfo=UTC), datetime(2200, 1, 2, tzinfo=UTC)
 
 
+def _minutes(about: str) -> Any:
+    """A field for a length of time, a year at most; `about`: its description."""
+    alias = AliasChoices("minutes", "duration")
+    return Field(default=None, validation_alias=alias, strict=True, gt=0, le=525_600, description=about)
+
+
 class Why(Strict):
     model_config = with_example(reason="Redis is being replaced")
 
@@ -53,14 +59,7 @@ class Pause(Strict):
     model_config = with_example(reason="Redis is being replaced", minutes=30)
 
     reason: WHY = "no reason was given"
-    minutes: float | None = Field(
-        default=None,
-        validation_alias=AliasChoices("minutes", "duration"),
-        strict=True,
-        gt=0,
-        le=525_600,
-        description="It ends by itself then. Null: until it is resumed. `duration` is another name.",
-    )
+    minutes: float | None = _minutes("It ends by itself then. Null: until it is resumed. `duration` is another name.")
     webhook: WEBHOOK = None
 
 
@@ -108,14 +107,7 @@ class Window(Strict):
         examples=["2030-05-01T22:00:00+00:00"],
         json_schema_extra={"pattern": "^2[01][0-9]{2}-"},
     )
-    minutes: float | None = Field(
-        default=None,
-        validation_alias=AliasChoices("minutes", "duration"),
-        strict=True,
-        gt=0,
-        le=525_600,
-        description="Null: until it is ended. `duration` is another name.",
-    )
+    minutes: float | None = _minutes("Null: until it is ended. `duration` is another name.")
     webhook: WEBHOOK = None
     notify_users: bool = Field(
         default=False,

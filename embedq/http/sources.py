@@ -105,9 +105,7 @@ def detach(
     service: TheService,
     request: Request,
     name: Name,
-    keep_vectors: Annotated[
-        bool, Query(description="Leave what is embedded, for attaching a table under this name again.")
-    ] = False,
+    keep_vectors: Annotated[bool, Query(description="Keep the vectors, for attaching a table under this name again.")] = False,
 ) -> Detached:
     """Removes its triggers and view, then its tasks and vectors. The table is not changed."""
     by = operator(request, "detached over HTTP")
