@@ -31,7 +31,7 @@ from ..forks import in_each_child
 from ..model import Article, ArticleDraft, Hit, Priority, Role, Source, SourceDraft
 from ..operations import sources as attaching
 from ..settings import Settings, from_env
-from ..store.articles import Written, beginning, of_a_source
+from ..store.articles import Created, Written, beginning, of_a_source
 from ..store.callers import Statement, tell
 from ..telemetry import tracing
 from .answering import Answering, passage, text_of
@@ -152,12 +152,18 @@ class Client:
     ) -> Article:
         """Save an article; its task is committed with it. Raises InputError naming the field that is wrong."""
         draft = ArticleDraft(title, content, id, slug, tenant_id, metadata or {})
+        return self.create_with_task(draft, priority=priority, reason=reason).article
+
+    def create_with_task(
+        self, draft: ArticleDraft, *, priority: Priority | str = Priority.NORMAL, reason: str = "create"
+    ) -> Created:
+        """As `create`; returns the task as well."""
         check_draft(draft)
         wanted = Priority(priority)
         with tracing.span("embedq.write", articles=1, priority=str(wanted)):
             # Whether the mode dispatches is not asked before: the trigger knows, and marks no task as ours when it does not.
-            by_writer = self._may_publish(wanted, [tenant_id], 1)
-            article, live = self.store.articles.create(
+            by_writer = self._may_publish(wanted, [draft.tenant_id], 1)
+            created = self.store.articles.create(
                 draft,
                 priority=wanted,
                 reason=reason,
@@ -165,13 +171,11 @@ class Client:
                 by_writer=by_writer,
                 traceparent=tracing.traceparent(),
             )
-            decision = self._decision(live)
-            if by_writer and decision.makes_tasks and decision.dispatches:
-                self.publisher.born(article.id, wanted)
-            else:
-                marked = self.store.articles.left_to_writer([article.id]) if by_writer and decision.makes_tasks else {}
-                self._after_commit([article.id], marked, decision)
-        return self.get(article.id) if decision.embeds_on_write else article
+            decision = self._decision(created.live)
+            article, task = created.article, created.task
+            marked = {Priority(task["priority"]): [task["id"]]} if task is not None and task["dispatched"] else {}
+            self._after_commit([article.id], marked, decision)
+        return created._replace(article=self.get(article.id)) if decision.embeds_on_write else created
 
     def put(
         self,

@@ -37,15 +37,14 @@ IDLE_S = 10.0
 
 @dataclass(slots=True)
 class _Waiting:
-    """What is to be published: tasks by priority, and new articles whose tasks are still to be looked up."""
+    """What is to be published, by priority, and whether to look for room."""
 
     tasks: dict[Priority, list[int]] = field(default_factory=dict)
-    articles: list[str] = field(default_factory=list)
     depth: bool = False
     urgent: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.articles or self.depth)
+        return bool(self.tasks or self.depth)
 
 
 class Publisher:
@@ -87,12 +86,8 @@ class Publisher:
                 self._hand_over(depth=True)
             return room.take(priority, tenants, tasks)
 
-    def born(self, article_id: str, priority: Priority) -> None:
-        """Publish the task of a new article, marked by its trigger."""
-        self._hand_over(articles=[article_id], urgent=priority is Priority.URGENT)
-
     def publish(self, tasks: Mapping[Priority, Sequence[int]]) -> None:
-        """Publish these tasks, marked by the trigger of the transaction that is committed now."""
+        """Publish these tasks, which the trigger of a committed transaction marked."""
         self._hand_over(tasks=tasks, urgent=Priority.URGENT in tasks)
 
     def close(self) -> None:
@@ -113,7 +108,6 @@ class Publisher:
     def _hand_over(
         self,
         tasks: Mapping[Priority, Sequence[int]] | None = None,
-        articles: Sequence[str] = (),
         *,
         depth: bool = False,
         urgent: bool = False,
@@ -123,7 +117,6 @@ class Publisher:
             rings = urgent or not self._waiting
             for priority, ids in (tasks or {}).items():
                 self._waiting.tasks.setdefault(priority, []).extend(ids)
-            self._waiting.articles += articles
             self._waiting.depth |= depth
             self._waiting.urgent |= urgent
             if self._thread is None:
@@ -166,9 +159,6 @@ class Publisher:
             return waiting
 
     def _publish(self, waiting: _Waiting) -> None:
-        if waiting.articles:
-            for priority, ids in self.store.articles.left_to_writer(waiting.articles).items():
-                waiting.tasks.setdefault(priority, []).extend(ids)
         if waiting.tasks:
             self._send(waiting.tasks)
             self._sent_at = time.monotonic()

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from ..decide.drafts import check_draft
 from ..errors import InputError, NotFound
 from ..model import Article, ArticleDraft
-from ..operations.embedding_status import state_of
+from ..operations.embedding_status import State, state_of, state_with
 from . import article_answers, batches, etags, fields, shapes
 from .fields import ArticleKey, TenantQuery
 from .idempotent import create_once
@@ -86,24 +86,14 @@ CREATED: dict[str, Any] = {
 )
 def create(service: TheService, new: shapes.NewArticle, key: KEY = None) -> Response:
     """Saves the article and a task to embed it in one transaction; waits for neither the broker nor the provider."""
-    repeated = False
     if key is not None:
-        article, repeated = create_once(service.client, new, key)
+        done = create_once(service.client, new, key)
     else:
-        article = service.client.create(
-            new.title,
-            new.content,
-            id=new.id,
-            slug=new.slug,
-            tenant_id=new.tenant_id,
-            metadata=new.metadata,
-            priority=new.priority,
-            reason=new.reason,
-        )
-    headers = {"Location": f"/api/articles/{quote(article.id, safe='')}"} | (
-        {"Idempotent-Replayed": "true"} if repeated else {}
-    )
-    return answered(service, article, 201, headers)
+        done = service.client.create_with_task(new.draft(new.id), priority=new.priority, reason=new.reason)
+    if isinstance(done, Article):
+        return answered(service, done, 201, _location(done) | {"Idempotent-Replayed": "true"})
+    state = state_with(service.pace, done.article, done.task)
+    return answered(service, done.article, 201, _location(done.article), state)
 
 
 @router.get("", summary="List articles", responses=told(422))
@@ -220,18 +210,25 @@ def changed_since_told(service: Service, article: Article, as_read: Mapping[str,
         raise etags.changed(service.client.get(article.id, tenant_id=article.tenant_id)) from None
 
 
-def answered(service: Service, article: Article, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _location(article: Article) -> dict[str, str]:
+    return {"Location": f"/api/articles/{quote(article.id, safe='')}"}
+
+
+def answered(
+    service: Service,
+    article: Article,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    state: State | None = None,
+) -> Response:
     """Serialized in this thread: FastAPI would wait for a second thread of the pool, behind all waiting requests."""
     facts: dict[str, Any] = {
         name: getattr(article, name) for name in article_answers.ArticleOut.model_fields if name != "embedding"
     }
-    out = article_answers.ArticleOut(**facts, embedding=embedding_of(service, article))
+    state = state or state_of(service.client.store, service.pace, article)
+    out = article_answers.ArticleOut(**facts, embedding=article_answers.Embedding(**asdict(state)))
     told_with = {"ETag": etags.tag_of(article)} | dict(headers or {})
     return Response(out.model_dump_json(), status, told_with, "application/json")
-
-
-def embedding_of(service: Service, article: Article) -> article_answers.Embedding:
-    return article_answers.Embedding(**asdict(state_of(service.client.store, service.pace, article)))
 
 
 def _earlier(row: dict[str, Any]) -> article_answers.Version:

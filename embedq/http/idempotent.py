@@ -18,6 +18,7 @@ from .problems import Refusal
 if TYPE_CHECKING:
     from ..client.client import Client
     from ..model import Article
+    from ..store.articles import Created
     from .shapes import NewArticle
 
 NAMESPACE = uuid.UUID("6a2f4f0e-3d0c-5b0e-9c56-2f6f0a7d4b11")
@@ -27,8 +28,8 @@ def id_for(tenant_id: str, key: str) -> str:
     return str(uuid.uuid5(NAMESPACE, hashlib.sha256(f"{tenant_id}\0{key}".encode()).hexdigest()))
 
 
-def create_once(client: Client, new: NewArticle, key: str) -> tuple[Article, bool]:
-    """The article, and whether it was there already. A key that stands for another article is refused (422)."""
+def create_once(client: Client, new: NewArticle, key: str) -> Created | Article:
+    """What was created, or the article that was there already. A key that stands for another article is refused (422)."""
     article_id = id_for(new.tenant_id, key)
     if new.id is not None and new.id != article_id:
         raise InputError("the Idempotency-Key decides the id", hint="leave out the id, or the key", field="id")
@@ -41,21 +42,11 @@ def create_once(client: Client, new: NewArticle, key: str) -> tuple[Article, boo
             "use a new key to write it again",
         )
     try:
-        made = client.create(
-            new.title,
-            new.content,
-            id=article_id,
-            slug=new.slug,
-            tenant_id=new.tenant_id,
-            metadata=new.metadata,
-            priority=new.priority,
-            reason=new.reason,
-        )
+        return client.create_with_task(new.draft(article_id), priority=new.priority, reason=new.reason)
     except InputError as taken:
         if not isinstance(taken.__cause__, psycopg.errors.UniqueViolation) or not _same(client, article_id, new):
             raise
-        return client.get(article_id, tenant_id=new.tenant_id), True
-    return made, False
+        return client.get(article_id, tenant_id=new.tenant_id)
 
 
 def _same(client: Client, article_id: str, new: NewArticle) -> bool:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from ..decide.answers import WINDOW
 from ..decide.bodies import ARTICLE, SEARCH, Bounds, batch
 from ..decide.filters import MAX_FILTER_CHARACTERS, MAX_FILTER_KEYS
-from ..model import Priority
+from ..model import ArticleDraft, Priority
 from .fields import (
     NO_NUL,
     SOMETHING,
@@ -53,6 +53,9 @@ class NewArticle(OneArticle):
     metadata: Annotated[dict[str, Any], Field(description="Kept, returned, not embedded.")] = Field(default_factory=dict)
     priority: Priority = Priority.NORMAL
     reason: Reason = "create"
+
+    def draft(self, article_id: str | None) -> ArticleDraft:
+        return ArticleDraft(self.title, self.content, article_id, self.slug, self.tenant_id, self.metadata)
 
 
 class BatchArticle(Strict):

@@ -15,6 +15,7 @@ from ..model import Article, Delivery, Priority
 
 if TYPE_CHECKING:
     from ..store import Store
+    from ..store.database import Row
 
 RATE_OVER_S = 60.0
 # A reading of the queue is cached for this long, or twenty times its own duration if that is longer.
@@ -39,8 +40,12 @@ class State:
 
 def state_of(store: Store, pace: Pace, article: Article) -> State:
     """The state of an article's embedding, from its row and its decisive task."""
+    return state_with(pace, article, store.watch.task_of(article.id))
+
+
+def state_with(pace: Pace, article: Article, task: Row | None) -> State:
+    """The same, when the decisive task is known."""
     state = State(article.embedding_status)
-    task = store.watch.task_of(article.id)
     if task is None:
         state.waits_for = None if state.status == "ready" else "it has no task: submissions are paused, or the mode makes none"
         return state

@@ -30,10 +30,11 @@ class Written:
 
 
 class Created(NamedTuple):
-    """A new article, and the live status as its statement saw it."""
+    """A new article, the live status as its statement saw it, and its task, as `Watch.task_of` gives it; None if the mode makes none."""
 
     article: Article
     live: LiveState
+    task: Row | None
 
 
 class Articles:
@@ -91,7 +92,7 @@ class Articles:
             row["created_at"],
             row["updated_at"],
         )
-        return Created(article, LiveState.of(row["live"]))
+        return Created(article, LiveState.of(row["live"]), _new_task(row))
 
     def put(self, connection: Connection, drafts: Sequence[ArticleDraft], *, replace: bool) -> Written:
         """Write drafts, which must differ in id and in (tenant, slug). With `replace`, one that exists is updated, else refused."""
@@ -109,10 +110,6 @@ class Articles:
     def waiting_with_writer(self, connection: Connection, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
         """The tasks that this transaction's trigger marked as dispatched by the writer."""
         return _by_priority(connection.execute(QUERIES.waiting_of_articles, {"article_ids": list(article_ids)}).fetchall())
-
-    def left_to_writer(self, article_ids: Sequence[str]) -> dict[Priority, list[int]]:
-        """The tasks of new articles that their trigger marked as dispatched by the writer."""
-        return _by_priority(self.database.fetch(QUERIES.left_to_writer, {"article_ids": list(article_ids)}))
 
     def edit(
         self,
@@ -229,6 +226,21 @@ def of_a_source(article_id: str, source: str) -> InputError:
 
 def _settings(priority: Priority | None, reason: str, mode: Mode | None, by_writer: bool) -> dict[str, str]:
     return {"priority": priority or "", "reason": reason, "mode": mode or "", "dispatch": "writer" if by_writer else ""}
+
+
+def _new_task(created: Row) -> Row | None:
+    if created["task_id"] is None:
+        return None
+    return {
+        "id": created["task_id"],
+        "status": "pending",
+        "priority": created["priority"],
+        "attempts": created["attempts"],
+        "error_class": None,
+        "dispatched": created["dispatched"],
+        "scheduled_at": created["created_at"],
+        "due_in_s": 0.0,
+    }
 
 
 def _by_priority(tasks: Sequence[Row]) -> dict[Priority, list[int]]:

@@ -11,9 +11,10 @@ from functools import partial
 
 import pytest
 
-from embedq import Client
+from embedq import ArticleDraft, Client
 from embedq.broker.redis import task_ids
 from embedq.client import publisher
+from embedq.model import Priority
 from tests.clients import KINDS, opened
 from tests.redisprocess import own_redis
 from tests.support import ROOT, env, until
@@ -47,6 +48,38 @@ def waiting(psql):
     return psql(
         "SELECT article_id, priority, metadata->>'reason', dispatched_at IS NOT NULL FROM embedding_tasks WHERE status = 'pending'"
     )
+
+
+LIVE = {
+    "celery": "mode = 'celery'",
+    "hybrid": "mode = 'hybrid'",
+    "database": "mode = 'database'",
+    "off": "mode = 'off'",
+    "stopped": "is_running = false",
+    "refused": "submissions_accepted = false",
+    "held": "dispatch_held = true",
+}
+
+
+@pytest.mark.parametrize("priority", list(Priority))
+@pytest.mark.parametrize("change", LIVE.values(), ids=LIVE)
+def test_a_save_returns_the_task_that_a_look_after_it_finds(settings, psql, change, priority):
+    psql(f"UPDATE embedding_worker_status SET {change}")
+    psql("INSERT INTO articles (id, title) VALUES ('again', 'an earlier one with a task of its own')")
+    psql("DELETE FROM articles WHERE id = 'again'")
+    with opened("Client", settings) as client:
+        created = client.store.articles.create(
+            ArticleDraft("Tea", "steeped", "again"), priority=priority, reason="", mode=None, by_writer=True, traceparent=None
+        )
+        found = client.store.watch.task_of("again")
+
+    due = ("scheduled_at", "due_in_s")
+    assert without(created.task, due) == without(found, due)
+    assert found is None or found["due_in_s"] <= 0
+
+
+def without(row, names):
+    return row and {name: value for name, value in row.items() if name not in names}
 
 
 @pytest.mark.parametrize("mode", ["celery", "hybrid"])
@@ -218,7 +251,7 @@ def test_a_client_that_is_not_closed_leaves_no_thread_and_no_connection_behind(s
 
 FORKING = """
 import json, os, sys
-from embedq import Client
+from embedq import ArticleDraft, Client
 
 def saved(whose):
     wrong = [n for n in range(30) if client.create("Tea", f"{whose} {n}", id=f"{whose}{n}").id != f"{whose}{n}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -36,14 +36,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             counted[str(statement)[:60]] += 1
             return super().copy(statement, *parameters, **options)
 
-    connect = Database.connect
+    opened = Database._open
 
-    def connect_counting(database: Database, **options: Any) -> Any:
-        connection = connect(database, **options)
+    def open_counting(database: Database, name: str, settings: Mapping[str, str]) -> Any:
+        connection = opened(database, name, settings)
         connection.cursor_factory = Counting
         return connection
 
-    monkeypatch.setattr(Database, "connect", connect_counting)
+    monkeypatch.setattr(Database, "_open", open_counting)
     return counted
 
 
@@ -76,19 +76,25 @@ def test_a_poller_needs_few_statements_and_one_request_a_batch(psql: Any, add: A
     assert claimed == [BATCH] * 10
     assert poller.worker.counters["requests"] == 10
     assert poller.worker.counters["completed"] == TASKS
+    assert len(sent) >= 8, "nothing is counted"
     assert sum(sent.values()) <= 10 * 16, sent.most_common()
 
 
 def test_a_message_needs_few_statements_and_one_request(psql: Any, parts: Any, sent: Counter[str]) -> None:
-    psql("INSERT INTO articles (id, title) SELECT 'a' || n, 'text ' || n FROM generate_series(1, %s) n", BATCH)
-    ids = [row[0] for row in psql("SELECT id FROM embedding_tasks ORDER BY id")]
     worker = parts("celery")
+    psql(
+        "INSERT INTO articles (id, title) VALUES ('first', 'a process''s first batch also reads its model and compares the canary')"
+    )
+    worker.engine.run(TheseTasks([row[0] for row in psql("SELECT id FROM embedding_tasks")]))
+    psql("INSERT INTO articles (id, title) SELECT 'a' || n, 'text ' || n FROM generate_series(1, %s) n", BATCH)
+    ids = [row[0] for row in psql("SELECT id FROM embedding_tasks WHERE status = 'pending' ORDER BY id")]
     sent.clear()
 
     report = worker.engine.run(TheseTasks(ids))
 
-    assert (report.claimed, worker.worker.counters["requests"]) == (BATCH, 1)
-    assert sum(sent.values()) <= 14, sent.most_common()
+    assert (report.claimed, worker.worker.counters["requests"]) == (BATCH, 2)
+    assert len(sent) >= 8, "nothing is counted"
+    assert sum(sent.values()) <= 13, sent.most_common()
 
 
 def test_a_message_whose_tasks_are_done_costs_no_more_than_a_look(psql: Any, parts: Any, sent: Counter[str]) -> None:
@@ -101,7 +107,7 @@ def test_a_message_whose_tasks_are_done_costs_no_more_than_a_look(psql: Any, par
     report = worker.engine.run(TheseTasks(ids))
 
     assert (report.claimed, worker.worker.counters["requests"]) == (0, 1)
-    assert sum(sent.values()) <= 6, sent.most_common()
+    assert 1 <= sum(sent.values()) <= 6, sent.most_common()
 
 
 def test_a_thousand_tasks_are_ten_messages_of_little_more_than_their_ids(psql: Any, parts: Any, redis_url: str) -> None:
@@ -122,17 +128,23 @@ def test_a_look_for_what_to_dispatch_asks_two_things_when_nothing_waits(parts: A
 
     steward.dispatch()
 
-    assert sum(sent.values()) <= 2, sent.most_common()
+    assert 1 <= sum(sent.values()) <= 2, sent.most_common()
 
 
-def test_a_save_through_the_api_needs_few_statements(environment: dict[str, str], sent: Counter[str]) -> None:
+def test_a_save_through_the_api_is_one_statement_and_the_room_in_the_broker_is_looked_up_once_for_many(
+    environment: dict[str, str], sent: Counter[str]
+) -> None:
     with Client(from_env(environment)) as client:
-        client.create("A first one", "opens the connection and looks up the depth")
+        client.create("A first one", "opens the connection and looks up the room")
         sent.clear()
 
-        client.create("An article", "with some text")
+        for n in range(20):
+            client.create("An article", f"with text {n}")
 
-    assert sum(sent.values()) <= 6, sent.most_common()
+    creates = sent[QUERIES.create_article[:60]]
+    assert creates == 20
+    # A look is 3 statements, at most one a second; 20 saves take less than two on any machine that runs the rest of these tests.
+    assert sum(sent.values()) - creates <= 9, sent.most_common()
 
 
 @pytest.fixture

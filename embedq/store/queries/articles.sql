@@ -15,28 +15,12 @@ FROM unnest(%(ids)s::text[], %(tenants)s::text[], %(slugs)s::text[], %(titles)s:
 RETURNING id, tenant_id, slug, true AS created
 
 -- name: create_article
--- As insert_articles, for one article, with the transaction's settings in the same statement: they are evaluated before the row is inserted, and the
--- trigger reads them after it. Returned is what the caller does not know; the metadata as jsonb stores them. `live`: the live row as this statement sees
--- it.
-WITH told AS MATERIALIZED (
-    SELECT set_config('embedq.priority', %(priority)s, true), set_config('embedq.reason', %(reason)s, true),
-           set_config('embedq.mode', %(mode)s, true), set_config('embedq.dispatch', %(dispatch)s, true),
-           set_config('embedq.traceparent', %(traceparent)s, true)
-)
-INSERT INTO article_texts (id, tenant_id, slug, title, content, metadata, version)
-SELECT coalesce(%(id)s, gen_random_uuid()::text), %(tenant_id)s, %(slug)s, %(title)s, %(content)s, %(metadata)s::jsonb,
-       1 + coalesce((SELECT max(version_number) FROM article_versions WHERE article_id = %(id)s), 0)  -- the same value as the trigger sets, so that RETURNING has it
-FROM told
-RETURNING id, version, created_at, updated_at, nullif(metadata, '{}') AS metadata,
-    (SELECT jsonb_build_object('mode', s.mode, 'is_running', s.is_running, 'submissions_accepted', s.submissions_accepted, 'reason', s.reason)
-     FROM embedding_worker_status s WHERE s.id = 1) AS live
-
--- name: left_to_writer
--- The tasks of new articles whose publishing the trigger left to the writer. IS DISTINCT FROM keeps the planner from reading the index of all dispatched tasks.
-SELECT t.id, t.priority FROM embedding_tasks t
-WHERE t.article_id = ANY (%(article_ids)s) AND t.status = 'pending' AND t.dispatched_at IS DISTINCT FROM NULL
-  AND t.model_id = (SELECT model_id FROM embedding_active_model)
-ORDER BY t.id
+-- As insert_articles, for one article, with the transaction's settings and the new task in the same statement. Returned is what the caller does not know;
+-- the metadata as jsonb stores them. `live`: the live row as this statement sees it.
+SELECT id, version, created_at, updated_at, nullif(metadata, '{}') AS metadata, live, task_id, priority, attempts, dispatched
+FROM embedq_create_article(
+    %(id)s, %(tenant_id)s, %(slug)s, %(title)s, %(content)s, %(metadata)s::jsonb,
+    %(priority)s, %(reason)s, %(mode)s, %(dispatch)s, %(traceparent)s)
 
 -- name: put_articles_by_slug
 -- An article whose text and metadata are unchanged is neither updated nor returned.
