@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -250,9 +251,11 @@ class Writer(threading.Thread):
 
     def found(self, changed: Mapping[str, Text | None]) -> dict[str, Text | None]:
         """What became of a save that failed: it may have been committed before the answer was lost."""
-        self.world.wait_for_postgres()
-        with self.world.connect() as connection:
-            rows = connection.execute(self.by_sql.found, [list(changed)]).fetchall()
+        rows = None
+        while rows is None:
+            self.world.wait_for_postgres()
+            with suppress(psycopg.OperationalError), self.world.connect() as connection:  # it may be killed again meanwhile
+                rows = connection.execute(self.by_sql.found, [list(changed)]).fetchall()
         there = {key: Text(*rest) for key, *rest in rows}
         return {key: there.get(key) for key in changed}
 
