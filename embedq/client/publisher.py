@@ -106,11 +106,7 @@ class Publisher:
         atexit.unregister(self.close)
 
     def _hand_over(
-        self,
-        tasks: Mapping[Priority, Sequence[int]] | None = None,
-        *,
-        depth: bool = False,
-        urgent: bool = False,
+        self, tasks: Mapping[Priority, Sequence[int]] | None = None, *, depth: bool = False, urgent: bool = False
     ) -> None:
         with self._bell:
             # While it debounces, the thread is not woken: it would wake for each save of a burst.

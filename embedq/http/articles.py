@@ -215,11 +215,7 @@ def _location(article: Article) -> dict[str, str]:
 
 
 def answered(
-    service: Service,
-    article: Article,
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-    state: State | None = None,
+    service: Service, article: Article, status: int = 200, headers: Mapping[str, str] | None = None, state: State | None = None
 ) -> Response:
     """Serialized in this thread: FastAPI would wait for a second thread of the pool, behind all waiting requests."""
     facts: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Connections: how many there may be, and how long a client may take to send a request's head and to read the answer.
 
 uvicorn has no limit for either, and accepts connections until no file descriptor is left. This class is mixed into its protocol
-class, and uses only attributes that both of uvicorn's HTTP implementations have.
+class for h11, which lets every method through to the answer 405 (httptools answers 400 to a method that it does not know).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..decide.connections import Limits
 from .middleware import HEADERS
@@ -103,13 +103,12 @@ class Bounded(asyncio.Protocol):
         return self.awaits_head() and not self._socket.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._socket = transport
-        super().connection_made(Closing(transport, self.end, self._is_closing))  # type: ignore[arg-type]
+        self._socket = cast("asyncio.Transport", transport)  # uvloop's is none by its type
+        super().connection_made(Closing(self._socket, self.end, self._is_closing))  # type: ignore[arg-type]
         self.peer = peer_of((transport.get_extra_info("peername") or ("",))[0])
         self._of_head = self._later(HEAD_S)
         if not self.crowd.join(self):
-            transport.write(TURNED_AWAY)
+            self._socket.write(TURNED_AWAY)
             self._linger()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -179,9 +178,9 @@ class Bounded(asyncio.Protocol):
 
 def protocol(crowd: Crowd) -> Callable[..., asyncio.Protocol]:
     """What uvicorn makes of each connection."""
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    kind: type[Bounded] = type("BoundedConnection", (Bounded, AutoHTTPProtocol), {})
+    kind: type[Bounded] = type("BoundedConnection", (Bounded, H11Protocol), {})
 
     def make(**named: Any) -> asyncio.Protocol:
         return kind(crowd, **named)

@@ -97,10 +97,13 @@ class OneLine(logging.Formatter):
         self.inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
+        below = what_is_below(record)
+        if not below:
+            return visible.line(hide(self.inner.format(record)).strip())
         bare = copy(record)
         bare.exc_info = bare.exc_text = bare.stack_info = None
-        line, below = self.inner.format(bare), what_is_below(record)
-        return "\n".join((visible.line(hide(line).strip()), *(f"  {each}" for each in visible.block(hide(below)).splitlines())))
+        line = visible.line(hide(self.inner.format(bare)).strip())
+        return "\n".join((line, *(f"  {each}" for each in visible.block(hide(below)).splitlines())))
 
 
 def formatter(style: str, inner: logging.Formatter | None = None) -> logging.Formatter:

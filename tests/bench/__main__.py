@@ -37,6 +37,7 @@ MODULES = {
     "B11": "service",
     "B12": "attached",
     "B14": "quality",
+    "B15": "api",
     "B17": "console",
     "B18": "upgrading",
 }
