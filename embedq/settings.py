@@ -5,7 +5,6 @@ Written by hand rather than with pydantic-settings: `embedq status` has 0.3 s (d
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from .decide.arguments import as_text, headers_of
 from .decide.modes import ProcessEnv
 from .decide.preparation import prefixes_of
 from .decide.prices import cap_of, numbers
+from .decide.setting_names import unknown_names
 from .errors import ConfigError
 from .model import STORAGES, Mode
 from .setting_values import MAKE_A_TOKEN, boolean, broker_of, checked, folder, mode_of, one_of, token_of, whole
@@ -233,7 +233,7 @@ def by_env() -> dict[str, Any]:
 
 def from_env(env: Mapping[str, str]) -> Settings:
     """Read and check everything together. Raises ConfigError listing every problem with its remedy."""
-    known, found, values = by_env(), unknown_names(env), {}
+    known, found, values = by_env(), unknown_names(env, by_env()), {}
     for name, spec in known.items():
         raw = env.get(name, "").strip()
         if not raw:
@@ -253,29 +253,6 @@ def from_env(env: Mapping[str, str]) -> Settings:
             hint="correct them all and run again; `embedq config check` repeats this check",
         )
     return settings
-
-
-# Likely wrong names, with the setting that is meant: by spelling alone, a different setting would be suggested.
-MEANT: Mapping[str, str] = {
-    "EMBEDDING_ASYNC": "EMBEDDING_MODE",
-    "EMBEDDING_SYNC": "EMBEDDING_MODE",
-    "EMBEDDING_ENABLED": "EMBEDDING_QUEUE_ENABLED",
-    "EMBEDDING_WORKERS": "EMBEDDING_CONCURRENT_WORKERS",
-    "EMBEDDING_CONCURRENCY": "EMBEDDING_CONCURRENT_WORKERS",
-    "EMBEDDING_TIMEOUT": "EMBEDDING_PROVIDER_TIMEOUT",
-    "EMBEDDING_REDIS_URL": "REDIS_URL",
-    "EMBEDDING_DATABASE_URL": "DATABASE_URL",
-}
-
-
-def unknown_names(env: Mapping[str, str]) -> list[str]:
-    """Unknown EMBEDDING_* and EMBEDQ_* names, each with the nearest known name."""
-    known, found = list(by_env()), []
-    for name in sorted(env):
-        if name.startswith(("EMBEDDING_", "EMBEDQ_")) and name not in known and not name.startswith("EMBEDQ_TEST_"):
-            near = [MEANT[name]] if name in MEANT else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            found.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
-    return found
 
 
 def contradictions(settings: Settings) -> list[str]:

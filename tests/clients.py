@@ -20,7 +20,7 @@ class Driven:
     def __init__(self, settings: Settings, **more: Any) -> None:
         self.loop = asyncio.new_event_loop()
         self.client = AsyncClient(settings, **more)
-        self.broker, self.publisher = self.client._client._threaded.broker, self.client._client.publisher
+        self.broker, self.publisher = self.client._client._parts.threaded.broker, self.client._client.publisher
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.client, name)

@@ -1,7 +1,8 @@
-"""The broker: publish messages, consume them checked, look at them, drain them. Its content is disposable; the table is complete without it (G2).
+"""The broker: publish messages, consume them checked, look at them, drain them. Whatever
+it holds may be lost: the table is complete without it (G2).
 
 A message is `embedq.embed` with a list of task ids, on the queue named like their priority. `Broker` is the Protocol, `broker_at` makes the
-implementation for a URL; no other room asks which of the two it is. May be imported by engine and above; uses settings and decide.
+implementation for a URL; other rooms do not distinguish Redis from RabbitMQ. May be imported by engine and above; uses settings and decide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""RabbitMQ's alarms (memory, disk), in which it takes no messages from anybody."""
+"""RabbitMQ's resource alarms (memory, disk): while one lasts, RabbitMQ accepts no messages from any publisher."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class _Alarm(Exception):
 
 
 def note_alarm(reason: str) -> None:
-    """For py-amqp's `on_blocked`."""
+    """Callback for py-amqp's `on_blocked`."""
     raise _Alarm(str(reason) or "an alarm")
 
 
 def alarm_of(connection: Any) -> str:
-    """RabbitMQ's words; empty where there is none. The connection has `note_alarm`, and is of no use after an alarm."""
+    """The reason of an alarm as RabbitMQ words it; empty without an alarm. The connection was made with `note_alarm`, and must be closed after an alarm."""
     from amqp import Message
 
     channel = connection.channel()

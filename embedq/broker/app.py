@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make_app(url: str, *, publishing_only: bool = False, prefix: str = "") -> Celery:
-    """The Celery app. `publishing_only`: short time-outs, for writers and the steward; a worker's own are patient.
+    """The Celery app. `publishing_only`: short time-outs, for writers and the steward; workers have longer ones.
 
     `prefix`: for scratch queues beside the real ones; before every key in Redis, before the names of queues elsewhere.
     """
@@ -31,7 +31,7 @@ def lazy_app(url: Callable[[], str], *, publishing_only: bool = False, prefix: s
 
     app = Celery("embedq", amqp=Amqp, **options)
     app.config_from_object(os.environ.get("CELERY_CONFIG_MODULE") or own)
-    # Celery's word for it: they outrank what the module says.
+    # Keys in the form that lets Celery prefer them to the settings module.
     app.add_defaults(lambda: _of_broker(secret_of(url()), publishing_only, prefix))
     return app
 
@@ -59,7 +59,7 @@ def _of_broker(url: str, publishing_only: bool, prefix: str) -> dict[str, Any]:
 
 
 def _quorum_queues(prefix: str) -> list[Any]:
-    """The four as RabbitMQ has them, the same for whoever declares them: it refuses a second declaration that differs."""
+    """Our four queues on RabbitMQ. Every process declares them with the same arguments, because RabbitMQ refuses a declaration that differs."""
     from kombu.entity import Exchange, Queue
 
     from .rabbitmq import AMQP_QUEUE_ARGUMENTS, EXCHANGE

@@ -1,6 +1,6 @@
 """Celery's settings, each with its reason. `celeryconfig.py` of a deployment may override them; `broker.make_app` adds the URL.
 
-What is known about Celery on Redis, tried out: docs/why/celery.rst.
+Measured properties of Celery on Redis: docs/why/celery.rst.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VISIBILITY_S = 600
 
 
 class UrgentFirst(priority_cycle):
-    """The order in which a worker asks its queues: the most urgent first, and once in a while the other way round."""
+    """The order in which a worker asks its queues: the most urgent first, and now and then in reverse, so that low tasks are not starved."""
 
     def __init__(self, it: list[str] | None = None) -> None:
         super().__init__(it)  # type: ignore[no-untyped-call]
@@ -37,7 +37,7 @@ task_default_exchange = "embedq"
 task_default_routing_key = Priority.NORMAL.value
 task_create_missing_queues = False
 
-# A message is acknowledged after its tasks are settled; a worker takes one message a thread, or an urgent one would wait behind eight.
+# A message is acknowledged after its tasks are settled; a worker reserves one message per thread, so that urgent ones do not wait behind others.
 task_acks_late = True
 task_reject_on_worker_lost = True
 worker_prefetch_multiplier = 1
@@ -51,17 +51,17 @@ result_backend = None
 # On RabbitMQ the prefetch is then each consumer's own: quorum queues refuse one for the whole channel.
 worker_detect_quorum_queues = True
 
-# Publishing fails at once when the broker is away: the table keeps the task, and a writer must not wait (G7).
+# Publishing fails at once when the broker cannot be reached: the task is in the table, and a writer must not wait (G7).
 task_publish_retry = False
 
-# Workers, on the other hand, never give up.
+# Workers retry the connection without limit.
 broker_connection_max_retries = None
 broker_connection_retry_on_startup = True
 broker_channel_error_retry = True
-# What is being embedded when the broker goes away settles in the table. (True: on the pool of threads, which cannot cancel, the worker exits.)
+# Tasks in flight when the connection is lost are settled in the table. (With True a worker with a thread pool, which cannot cancel tasks, exits.)
 worker_cancel_long_running_tasks_on_connection_loss = False
 
-# Long waits live in the table, not in a worker's memory.
+# Tasks that are due later wait in the table, not in a worker's memory.
 worker_eta_task_limit = None
 worker_soft_shutdown_timeout = 60.0
 
@@ -70,7 +70,7 @@ worker_send_task_events = False
 task_send_sent_event = False
 
 worker_hijack_root_logger = False
-# Its colours are escapes in a line, as a stranger's would be.
+# Colours are escape sequences, which our log format shows as text.
 worker_log_color = False
 worker_enable_remote_control = True
 worker_pool = "threads"
@@ -85,7 +85,7 @@ _patient: dict[str, Any] = {
 
 REDIS_WORKER_OPTIONS: dict[str, Any] = _patient | {
     "queue_order_strategy": "embedq.broker.celery_settings.UrgentFirst",
-    # Steps would outrank the order of queues; one step, and never a message priority.
+    # One step, because priority steps would take precedence over the order of the queues; messages have no priority.
     "priority_steps": [0],
     "visibility_timeout": VISIBILITY_S,
     "unacked_restore_interval": 10,
@@ -100,18 +100,18 @@ REDIS_PUBLISH_OPTIONS: dict[str, Any] = REDIS_WORKER_OPTIONS | {
     "interval_max": 0,
     "connect_retries_timeout": 1,
 }
-# No confirmations here: what Celery itself sends are its signs of life, from the thread that also minds the connection; on a link that
-# is half open it would wait for ever. Tasks are published with AMQP_PUBLISH_OPTIONS, from workers too.
-# The time-outs end what it asks and waits for (a new prefetch count, say) on such a link; its event loop, which heartbeats watch over, never waits.
+# No publisher confirms here: a worker itself publishes only events, from the thread that also reads the connection; on a half-open
+# connection it would wait for a confirm for ever. Tasks are published with AMQP_PUBLISH_OPTIONS, from workers too.
+# The time-outs bound synchronous requests (a new prefetch count, for example) on such a connection; the event loop is watched by heartbeats.
 AMQP_WORKER_OPTIONS: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 10, "write_timeout": 10}
 AMQP_SETTINGS: dict[str, Any] = {
-    # A worker's, seconds: a half-open link is noticed after two of them without a sign of life.
+    # Seconds, of workers: a half-open connection is closed after two heartbeats without an answer.
     "broker_heartbeat": 10,
-    # From each queue, for a thread: the one it works on, and the next, so that an urgent message is there when the thread is free.
+    # Per queue and thread: the message in work and the next one, so that an urgent message is available when the thread is free.
     "worker_prefetch_multiplier": 2,
-    # Celery would lower the prefetch after a reconnection and could not raise it again: a consumer keeps the prefetch it began with.
+    # Celery would lower the prefetch after a reconnection and could not raise it again, because a consumer keeps the prefetch it was started with.
     "worker_enable_prefetch_count_reduction": False,
-    # For remote control and events. RabbitMQ 4.3 refuses queues that are neither durable nor one connection's own; these expire.
+    # For remote control and events. RabbitMQ 4.3 refuses queues that are neither durable nor exclusive; these expire.
     "control_queue_durable": True,
     "event_queue_durable": True,
 }

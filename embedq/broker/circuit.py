@@ -14,7 +14,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
 
 @dataclass(slots=True)
 class Circuit:
-    """After a failure the broker is not called for a while, so that no writer waits for a server that does not answer."""
+    """After a failure the broker is not called for some seconds, so that writers do not wait for a server that does not answer."""
 
     clock: Callable[[], float] = time.monotonic
     failures: int = 0

@@ -1,4 +1,4 @@
-"""Kombu's connection, whose address prints without users and passwords, for all brokers of a list.
+"""A kombu connection that prints its address without users and passwords, also where the address is a list of brokers.
 
 Kombu masks the password of the first one only; Celery prints the address at its start and after every reconnection, and sends what
 `info` returns as the answer of `celery inspect stats`.

@@ -1,7 +1,7 @@
-"""AMQP frames that py-amqp cannot decode: a text that is not UTF-8, a date after the year 9999, a table nested too deep.
+"""Handles AMQP frames that py-amqp cannot decode: text that is not UTF-8, a date after the year 9999, a table nested too deep.
 
-RabbitMQ delivers them. py-amqp raises from within the loop that reads the connection, which ends a Celery worker, and the one
-started in its place meets the same message. Read here, such a message has no properties, and is stored as rejected.
+RabbitMQ delivers such frames. py-amqp raises in the loop that reads the connection, which ends a Celery worker; a restarted worker
+receives the same message. Decoded here, the message has no properties, and is stored as rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Message(amqp.Message):  # type: ignore[misc]
 
 
 class Sealed(pyamqp.Message):
-    """Unchanged: kombu would decompress a body of any size before it is checked."""
+    """Returns the body unchanged: kombu would decompress a body of any size before it is checked."""
 
     def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
         headers = msg.properties.pop("application_headers", None)
@@ -50,7 +50,7 @@ class Channel(pyamqp.Channel):
 
 
 def install() -> None:
-    """From now on, in this process, for consuming and draining. Safe to call twice."""
+    """Replace py-amqp's decoding in this process, for consuming and draining. Safe to call twice."""
     method_framing.Message = Message
     pyamqp.Connection.Channel = Channel
 

@@ -1,7 +1,7 @@
-"""Who uses this broker: each installation's steward leaves its name there, so that two on one are noticed.
+"""Detects several installations on one broker: each installation's steward registers its name there.
 
-They would take each other's messages. Nothing is lost by that, and each task waits until its message is missed. Redis keeps the names in a hash;
-RabbitMQ keeps no values, so there a name is a message, in a queue that is looked through and never consumed.
+Installations on one broker take each other's messages. No task is lost by that, but each waits until its message is found missing. On Redis
+the names are in a hash; on RabbitMQ each name is a message in a queue that is read and never consumed.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 INSTALLATIONS: Final = "embedq:installations"
-# Read by `status` and `health`: the names, while there are several.
+# The names where there are several, for `status` and `health`.
 SHARED: Final = "embedq:shared"
 FRESH_S: Final = 60
-# RabbitMQ's queue of names. A look holds them for a moment: another look at the same time sees fewer.
+# RabbitMQ's queue of names. Reading it holds the messages for a moment; a concurrent reader sees fewer.
 BOARD: Final = "embedq.installations"
 MOST_NOTES: Final = 20
 BOARD_ARGUMENTS: Final = {"x-message-ttl": FRESH_S * 1000, "x-expires": 3_600_000, "x-max-length": MOST_NOTES}
 
 
 class Note(NamedTuple):
-    """What an installation left on RabbitMQ's board."""
+    """The registration of an installation in RabbitMQ's queue."""
 
     identity: str
     name: str
@@ -30,8 +30,8 @@ class Note(NamedTuple):
 
 
 def announce(client: Any, prefix: str, identity: str, name: str) -> list[str]:
-    """Leave the name of this installation; the names of the others that did so lately. None are known where Redis answers and refuses (a
-    user without the right, a replica). Raises what redis-py raises when it does not answer."""
+    """Register this installation; returns the names of others that registered within FRESH_S. Empty where Redis refuses (a user without
+    the right, a replica). Raises redis-py's errors when Redis does not answer."""
     from redis.exceptions import ResponseError
 
     try:
@@ -53,7 +53,7 @@ def _announced(client: Any, prefix: str, identity: str, name: str) -> list[str]:
 
 
 def present(client: Any, prefix: str) -> dict[str, str]:
-    """All that left their name lately, by their identities. Raises what redis-py raises."""
+    """Names of all installations registered within FRESH_S, by identity. Raises redis-py's errors."""
     since = int(client.time()[0]) - FRESH_S
     told = {
         key.decode(): value.decode(errors="replace").partition(" ")
@@ -68,7 +68,7 @@ def _others(found: Mapping[bytes, bytes], identity: str, since: int) -> list[str
 
 
 def announce_on_board(connection: Any, prefix: str, identity: str, name: str) -> list[str]:
-    """As `announce`, on a connection to RabbitMQ that is open. None are known where the user may not make the queue."""
+    """As `announce`, on an open connection to RabbitMQ. Empty where the user may not declare the queue."""
     from amqp import Message
     from amqp.exceptions import AccessRefused, PreconditionFailed
 
@@ -81,13 +81,13 @@ def announce_on_board(connection: Any, prefix: str, identity: str, name: str) ->
                 channel.basic_ack(note.tag)
         body = json.dumps({"identity": identity, "name": name})
         channel.basic_publish(Message(body, content_type="application/json"), routing_key=prefix + BOARD)
-        channel.close()  # which puts the others' back
+        channel.close()  # returns the messages of the others
         return sorted({note.name for note in notes if note.identity != identity})
     return []
 
 
 def on_board(connection: Any, prefix: str = "") -> str:
-    """The names on RabbitMQ's board where there are several, as `status` and `health` tell them; else empty."""
+    """The names in RabbitMQ's queue as one text where there are several, for `status` and `health`; else empty."""
     notes = present_on_board(connection, prefix)
     return "; ".join(sorted(notes.values())) if len(notes) > 1 else ""
 
@@ -105,7 +105,7 @@ def present_on_board(connection: Any, prefix: str = "") -> dict[str, str]:
 
 
 def _notes(channel: Any, prefix: str) -> Iterator[Note]:
-    """Taken, not acknowledged. What is no note of ours is passed over, and goes by its time."""
+    """Take the registrations without acknowledging them. Other messages are skipped; they expire."""
     for _ in range(MOST_NOTES):
         message = channel.basic_get(prefix + BOARD)
         if message is None:

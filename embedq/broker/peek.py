@@ -23,10 +23,10 @@ BROKER_WAIT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """The broker from outside. `waiting`: messages by queue, None where it did not answer, `why` not. `unacknowledged`:
+    """The broker from outside. `waiting`: messages by queue, None where it did not answer; `why`: the reason. `unacknowledged`:
     None where they cannot be seen. `of_another_kind`: queues that are not declared as ours are (RabbitMQ). `states`: why it may lose or refuse
-    messages, as far as it may be asked. `refuses`: why it takes no message although it answers; empty where it takes them, or where
-    that cannot be seen."""
+    messages, as far as it can be queried. `refuses`: why it accepts no message although it answers; empty where it accepts them, or where
+    that cannot be found out."""
 
     reachable: bool
     why: str = ""
@@ -38,7 +38,7 @@ class Peek:
 
 
 class Peeking:
-    """A look at the broker that is under way."""
+    """A look at the broker that has begun."""
 
     def __init__(self, url: str) -> None:
         self._found = Peek(False, "no answer in time")
@@ -75,13 +75,13 @@ def _peek_redis(url: str) -> Peek:
     return Peek(True, "", queues, unacknowledged, states=states(parsed(str(info)), str(shared)), refuses=hide(refuses))
 
 
-# Whether a message would be taken: Redis checks memory, rights and role when a command of a transaction is queued; it is never run.
+# Tests whether Redis would accept a message: it checks memory, rights and role when a command is queued in a transaction, which is discarded.
 BEGIN, TRY, DROP = ("MULTI",), ("LPUSH", Priority.LOW.value, ""), ("DISCARD",)
 
 
 def _over_socket(url: str, wanted: Sequence[tuple[str, ...]]) -> tuple[list[int | str], str]:
-    """The answers (numbers; texts of bulk answers and of refusals), and why a message would be refused. Redis' own protocol by hand: importing
-    redis-py takes a sixth of the time that `status` has (docs/why/startup.rst).
+    """The replies (numbers; texts of bulk replies and errors), and why a message would be refused. The Redis protocol is written here by hand,
+    because importing redis-py takes a sixth of the time that `status` may take (docs/why/startup.rst).
 
     Source: Redis serialization protocol, RESP2; Redis documentation, Transactions.
     """
@@ -111,7 +111,7 @@ def _encoded(words: Sequence[str]) -> bytes:
 
 
 def _answer(answers: BinaryIO) -> int | str:
-    """An integer (`:3`), 0 for `+OK`, a text (`$5`), or the words of a refusal (`-NOPERM …`)."""
+    """An integer (`:3`), 0 for `+OK`, a text (`$5`), or the text of an error (`-NOPERM …`)."""
     line = answers.readline()
     match line[:1]:
         case b":":
@@ -125,7 +125,7 @@ def _answer(answers: BinaryIO) -> int | str:
 
 
 def _by_redis_py(url: str, wanted: Sequence[tuple[str, ...]]) -> tuple[list[int | str], str]:
-    """TLS, Unix sockets, Sentinel and the like."""
+    """By redis-py, for TLS, Unix sockets and Sentinel."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -142,7 +142,7 @@ def _by_redis_py(url: str, wanted: Sequence[tuple[str, ...]]) -> tuple[list[int 
 
 
 def _refused(client: Any) -> str:
-    """Why a message would be refused; empty where it would be taken, or where that may not be asked."""
+    """Why a message would be refused; empty where it would be accepted, or where the user may not find out."""
     from redis import ResponseError
 
     with client.client() as one:
@@ -159,7 +159,7 @@ def _refused(client: Any) -> str:
 
 
 def _peek_rabbitmq(url: str) -> Peek:
-    """An open port is not enough: whether it lets us in and has our queues as we declare them costs a few milliseconds more."""
+    """Log in and check the declaration of our queues too; that takes a few milliseconds more than opening the port."""
     seen = glimpse(url, BROKER_WAIT_S) if urlsplit(url).scheme in ("amqp", "pyamqp") else _by_celery(url)
     waiting = {name: each.waiting for name, each in seen.queues.items()}
     of_another_kind = [name for name, each in seen.queues.items() if each.of_another_kind]
@@ -169,6 +169,6 @@ def _peek_rabbitmq(url: str) -> Peek:
 
 
 def _by_celery(url: str) -> Glimpse:
-    """TLS, with the options that Celery has for it. Of an alarm nothing is told."""
+    """By kombu, for TLS, with Celery's options. Alarms are not detected."""
     with closing(RabbitBroker(url)) as broker:
         return Glimpse(broker.declared(), broker.shared_by(), "")

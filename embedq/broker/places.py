@@ -1,7 +1,7 @@
 """A broker's address in the forms of Celery and of redis-py, so that all connections interpret it in the same way.
 
-Beside what both know: `unix://` and `redis+socket://` are one, Sentinel's master and passwords are in the query, TLS verifies unless the
-address says otherwise.
+In addition to what both accept: `unix://` and `redis+socket://` mean the same, Sentinel's master and passwords are in the query, TLS
+certificates are verified unless the address says otherwise.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Place:
 
 
 def is_redis(url: str) -> bool:
-    """Whether the address is one of Redis's; the others are RabbitMQ's."""
+    """Whether this is an address of Redis; if not, it is one of RabbitMQ."""
     return urlsplit(url.partition(";")[0]).scheme.split("+")[0] in ("redis", "rediss", "unix", "sentinel")
 
 
@@ -74,7 +74,7 @@ def place_of(url: str) -> Place:
 
 
 def redis_client(url: str, **options: Any) -> Any:
-    """A redis-py client; the master's, where the address names Sentinels. `options`: time-outs."""
+    """A redis-py client; where the address names Sentinels, of their master. `options`: time-outs."""
     import redis
 
     each = [urlsplit(one) for one in url.split(";")]
@@ -127,7 +127,7 @@ def _bare(parts: SplitResult) -> str:
 
 
 def _socket_of(parts: SplitResult, scheme: str, number: str) -> str:
-    """With the number of the database under the name that this library knows."""
+    """With the database number under the parameter name that this library expects."""
     query = dict(parse_qsl(parts.query))
     chosen = query.pop("db", query.pop("virtual_host", "0"))
     user = f"{parts.netloc}" if parts.netloc else ""

@@ -1,4 +1,4 @@
-"""What the other rooms may ask of a broker. Redis and RabbitMQ implement it; `tests/contract/test_broker_contract.py` runs on both."""
+"""The interface of a broker. Redis and RabbitMQ implement it; `tests/contract/test_broker_contract.py` runs on both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InBroker:
     worker's memory for their time), and the number of consumers.
 
     `first` has the task ids of the message next in line, None where it was not asked for; `held` those of the unacknowledged
-    ones, which RabbitMQ does not show (`sees_held`). `of_another_kind`: it is not declared as ours are (RabbitMQ only).
+    ones, which RabbitMQ does not show (`sees_held` is false). `of_another_kind`: it is declared with other arguments than ours (RabbitMQ only).
     """
 
     waiting: int
@@ -67,7 +67,7 @@ class Broker(Protocol):
         ...
 
     def publish_foreign(self, task: str, args: Sequence[object], priority: Priority) -> None:
-        """A message as another program would leave it in our queue: for rehearsals."""
+        """Publish a message of a foreign task in our queue, as another program might: for rehearsals."""
         ...
 
     def reconnect(self) -> None:
@@ -79,13 +79,13 @@ class Broker(Protocol):
         ...
 
     def of_another_kind(self) -> list[str]:
-        """Our queues that exist and are not declared as we declare them (RabbitMQ only)."""
+        """Our queues that exist with other arguments than ours (RabbitMQ only)."""
         ...
 
     def find_message(self, task: int, priority: str) -> tuple[Place, int | None]:
         """Where the message that names this task is; for `Place.QUEUED` also how many messages are ahead of it in its queue.
 
-        Raises BrokerUnavailable, too, where it is not among the messages of the front of the queue that are looked through.
+        Also raises BrokerUnavailable if it is not among the messages at the front of the queue, of which a bounded number is searched.
         """
         ...
 
@@ -98,9 +98,8 @@ class Broker(Protocol):
     ) -> int:
         """Take every message out; `take(queue, messages)` has committed them when it returns. Returns how many.
 
-        Goes on until nothing came for `quiet_s` seconds, of which `quiet_for_s` have passed if there is nothing at the first look, and for
-        `limit_s` at most. When it raises, what was taken is committed, and the rest is where it was or in a side list that the next drain
-        begins with.
+        Ends when no message came for `quiet_s` seconds (less `quiet_for_s` if the first look finds nothing), and after `limit_s` at most. When it
+        raises, what was taken is committed; the rest is in the queue, or in a side list with which the next drain begins.
         """
         ...
 
@@ -117,15 +116,15 @@ class Broker(Protocol):
         ...
 
     def was_wiped(self) -> bool:
-        """True once after the broker lost everything it held (a Redis without our mark); the mark is set again. Never of RabbitMQ."""
+        """True once after Redis lost all its data (our marker key is missing; it is set again). Always false for RabbitMQ."""
         ...
 
     def announce(self, identity: str, name: str) -> list[str]:
-        """Leave the name of this installation; the names of others that use the same server."""
+        """Register the name of this installation; returns the names of others that use the same server."""
         ...
 
     def installations(self) -> Mapping[str, str]:
-        """The names of those that use this server now, by their identities."""
+        """The names of the installations that use this server now, by identity."""
         ...
 
     def refuse_unsuitable(self, wait_s: float) -> None:

@@ -45,7 +45,7 @@ class Publisher:
         self._lock = threading.RLock()
 
     def queue_name(self, priority: Priority) -> str:
-        """As Celery names it when it publishes."""
+        """The queue's name as Celery publishes to it."""
         return priority.value
 
     @property
@@ -67,7 +67,7 @@ class Publisher:
             return self._producers
 
     def connection(self) -> Any:
-        """Kombu's, not yet open: to this broker, whatever Celery's own variables say (CELERY_BROKER_URL); of a list, to a node that answers."""
+        """A kombu connection, not yet open: to this broker, even if CELERY_BROKER_URL names another; of a list, to a node that answers."""
         return self.app.connection_for_write(nearest(place_of(self.url).url))
 
     def publish(self, batches: Iterable[tuple[Priority, Sequence[int]]], installation: str = "") -> None:
@@ -76,7 +76,7 @@ class Publisher:
             with self.producers.acquire(block=True, timeout=2) as producer:
                 for priority, ids in batches:
                     self._send(TASK, [list(ids)], priority, producer, {OF: installation} if installation else None)
-        except Exception as away:  # kombu raises what the transport raises: OSError, redis and amqp errors, and its own
+        except Exception as away:  # kombu raises the transport's errors (OSError, redis, amqp) and its own
             self._failed(away)
         self.circuit.worked()
 
@@ -122,7 +122,7 @@ class Publisher:
 
     def _failed(self, away: Exception) -> None:
         if isinstance(away, ImportError):
-            raise away  # no broker was asked: a package is missing
+            raise away  # a package is missing; the broker was not called
         said = hide(str(away), names=True)
         self.circuit.failed(f"{shown(self.url)}: {type(away).__name__}: {said}")
         self.reconnect()
@@ -150,11 +150,11 @@ class Publisher:
 
 
 class _NotTheBroker(Exception):
-    """Carries an error of the caller's `take` past the circuit, which counts only the broker's."""
+    """Wraps an error of the caller's `take`, so that the circuit breaker counts only errors of the broker."""
 
 
 def _shielded(take: Take) -> Callable[[str, Sequence[bytes]], None]:
-    """`take`, whose errors leave `Publisher.asked` as they are and do not open the circuit."""
+    """`take` with errors that pass `Publisher.asked` unchanged and do not open the circuit."""
 
     def taking(queue: str, messages: Sequence[bytes]) -> None:
         try:

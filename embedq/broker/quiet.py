@@ -1,11 +1,11 @@
-"""When a broker counts as empty: no message has come for a while. The same for Redis and RabbitMQ."""
+"""Decides when a drained broker counts as empty: no message came for some seconds. Used for Redis and RabbitMQ."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-# Stores messages of a queue; they are committed when it returns.
+# Stores messages of a queue, and has committed them when it returns.
 Taken = Callable[[str, Sequence[bytes]], None]
 
 LOOK_EVERY_S = 0.1

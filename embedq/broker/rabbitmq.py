@@ -1,6 +1,6 @@
-"""The four queues as RabbitMQ keeps them: quorum queues (docs/why/rabbitmq.rst). Draining consumes with manual acknowledgement: commit, then acknowledge.
+"""The four queues on RabbitMQ, which are quorum queues (docs/why/rabbitmq.rst). Draining consumes with manual acknowledgement: commit, then acknowledge.
 
-What a live worker holds unacknowledged is out of reach until that worker acknowledges or goes; then it is back in its queue.
+Messages that a live worker holds unacknowledged cannot be seen or taken. RabbitMQ returns them to the queue when the worker's connection ends.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .neighbours import on_board
 from .places import nearest
 from .quiet import Taken, until_quiet
 
-# The limit is named, because RabbitMQ 4 drops a message at the 20th return otherwise, and a backup is a return. So high, because
-# a limit of -1 (none) makes RabbitMQ 3 drop it at the first.
+# Delivery limit: by default RabbitMQ 4 drops a message at its 20th return, and reading a queue for a backup returns every message. A large number,
+# because -1 (no limit) makes RabbitMQ 3 drop a message at its first return.
 AMQP_QUEUE_ARGUMENTS: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 AT_ONCE = 2000
 EXCHANGE = "embedq"
-# A queue from which nothing arrives for so long has been emptied.
+# A queue counts as empty when nothing arrives for this long.
 LULL_S = 0.3
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 QUEUE_DECLARE = (50, 10)
-# The most that one consumer of AMQP 0-9-1 can hold. (0, no bound, means 2,000 to a quorum queue.)
+# The largest prefetch of a consumer in AMQP 0-9-1. (0, no limit, means 2,000 to a quorum queue.)
 LARGEST_PREFETCH = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What RabbitMQ says of one queue. `head`: the message next in line, where it was asked for. `of_another_kind`: it was
+    """The state of one queue. `head`: the message next in line, where it was asked for. `of_another_kind`: it was
     declared with other arguments than ours (a classic queue of an earlier version), so we can neither publish nor consume there."""
 
     waiting: int
@@ -46,7 +46,7 @@ class Declared:
 
 
 class Glimpse(NamedTuple):
-    """`names`: of the installations, where there are several. `alarm`: why RabbitMQ takes no messages at all; else empty."""
+    """`names`: of the installations, where there are several. `alarm`: why RabbitMQ accepts no messages; else empty."""
 
     queues: dict[str, Declared]
     names: str
@@ -54,9 +54,9 @@ class Glimpse(NamedTuple):
 
 
 def glimpse(url: str, wait_s: float) -> Glimpse:
-    """A look at the four queues without Celery and kombu, whose import would take a fifth of the time that `status` has.
+    """A look at the four queues without Celery and kombu, whose import would take a fifth of the time that `status` may take.
 
-    No answer takes longer than `wait_s`. Raises what py-amqp and the socket raise.
+    No answer takes longer than `wait_s`. Raises the errors of py-amqp and the socket.
     """
     import amqp
 
@@ -75,7 +75,7 @@ def glimpse(url: str, wait_s: float) -> Glimpse:
         connection.connect()
         found = {queue.value: _looked_at(connection, queue.value) for queue in Priority}
         names, alarm = on_board(connection), alarm_of(connection)
-        if not alarm:  # in an alarm RabbitMQ reads nothing more from who has published
+        if not alarm:  # during an alarm RabbitMQ does not read from connections that have published
             connection.close()
         return Glimpse(found, names, alarm)
     finally:
@@ -104,7 +104,7 @@ class AmqpQueues:
         return {queue.removeprefix(self.prefix): said for queue, said in found.items()}
 
     def messages(self) -> Iterator[tuple[str, bytes]]:
-        """Every waiting message, without taking it: they are delivered to us and put back when we hang up."""
+        """Every waiting message, without taking it: messages are delivered, and returned to the queue when the channel is closed."""
         with self._connection() as connection:
             found: list[tuple[str, bytes]] = []
             for queue in self.queues:
@@ -118,7 +118,7 @@ class AmqpQueues:
         yield from found
 
     def front(self, limit: int) -> tuple[Declared, list[bytes]]:
-        """Of one queue what RabbitMQ says of it, and its first messages, in order, without taking them."""
+        """The state of one queue and its first messages, in order, without taking them."""
         with self._connection() as connection:
             said = _declared(connection, self.queues[0])
             if not said.waiting:
@@ -185,7 +185,7 @@ def _declared(connection: Any, queue: str) -> Declared:
 
 
 def _head(connection: Any, queue: str) -> bytes | None:
-    """The message next in line: taken, read, and put back at its place."""
+    """The message next in line: taken, read, and returned to its place."""
     channel = connection.channel()
     message = channel.basic_get(queue)
     channel.close()
@@ -199,7 +199,7 @@ def _looked_at(connection: Any, queue: str) -> Declared:
 
 
 def _asked(connection: Any, queue: str) -> Declared | None:
-    """None: there is no such queue. RabbitMQ closes the channel in that case, so each query uses its own."""
+    """None: the queue does not exist. RabbitMQ closes the channel in that case, so each query uses a channel of its own."""
     channel = connection.channel()
     try:
         said = channel.queue_declare(queue, passive=True)
@@ -212,7 +212,7 @@ def _asked(connection: Any, queue: str) -> Declared | None:
 
 
 def _differs(connection: Any, queue: str) -> bool:
-    """Whether RabbitMQ refuses our declaration of a queue that is there."""
+    """Whether RabbitMQ refuses our declaration of an existing queue."""
     channel = connection.channel()
     try:
         channel.queue_declare(queue, durable=True, auto_delete=False, arguments=AMQP_QUEUE_ARGUMENTS)
@@ -244,7 +244,7 @@ class _Reader:
             )
 
     def pages(self, expected: int) -> Iterator[list[tuple[bytes, Any]]]:
-        """What arrives, until `expected` messages have come or nothing does any more."""
+        """Messages as they arrive, until `expected` have come or none arrives any more."""
         while expected > 0:
             page = self._page(min(expected, AT_ONCE))
             if not page:
@@ -262,7 +262,7 @@ class _Reader:
         return page
 
     def acknowledge(self, message: Any) -> None:
-        """This message and all before it."""
+        """Acknowledge this message and all before it."""
         self.channel.basic_ack(message.delivery_tag, multiple=True)
 
     def close(self) -> None:
@@ -270,7 +270,7 @@ class _Reader:
 
 
 def as_redis(message: Any) -> bytes:
-    """The message in the form that Redis would keep, so that one reader understands both and a rejected message is kept whole."""
+    """The message in the format of Redis, so that one parser reads both and a rejected message is stored whole."""
     body = message.body if isinstance(message.body, bytes) else str(message.body).encode("utf-8", "surrogateescape")
     properties = dict(message.properties)
     headers = properties.pop("application_headers", None) or {}
@@ -286,5 +286,5 @@ def as_redis(message: Any) -> bytes:
         if not unreadable:
             return json.dumps(envelope, default=str).encode()
     except (TypeError, ValueError, RecursionError):
-        pass  # names that are no text, a table too deep
+        pass  # header names that are not text, a table nested too deep
     return json.dumps({"body": envelope["body"], "unreadable": base64.b64encode(unreadable).decode()}).encode()

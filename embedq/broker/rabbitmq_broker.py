@@ -18,7 +18,7 @@ from .redis import task_ids
 if TYPE_CHECKING:
     from celery import Celery
 
-# While they are looked through, no worker gets them: as many as RabbitMQ delivers within a few tenths of a second.
+# Messages searched at most: workers do not receive them meanwhile, and RabbitMQ delivers so many within a few tenths of a second.
 LOOK_THROUGH = 2000
 
 
@@ -27,7 +27,7 @@ class RabbitBroker(Publisher):
 
     delays_messages = False
     not_removed: Sequence[str] = ()
-    # Publishing to a queue that was deleted is an error, after which it is declared again; without it the message would be dropped.
+    # Makes publishing to a deleted queue an error, after which the queue is declared again; otherwise RabbitMQ would drop the message.
     send_options = {"mandatory": True}
 
     def queue_name(self, priority: Priority) -> str:
@@ -80,7 +80,7 @@ class RabbitBroker(Publisher):
             return present_on_board(connection, self.prefix)
 
     def declared(self) -> dict[str, Declared]:
-        """Our queues as RabbitMQ has them. Raises BrokerUnavailable."""
+        """The states of our queues. Raises BrokerUnavailable."""
         with self.asked():
             return self.queues().look()
 
@@ -96,7 +96,7 @@ class RabbitBroker(Publisher):
             yield connection
 
     def refuse_unsuitable(self, wait_s: float) -> None:
-        """Each RabbitMQ that can be reached is suitable."""
+        """Every RabbitMQ is suitable."""
 
     def install_consumer(self, app: Celery, keep: Keep) -> None:
         from . import rabbitmq_consumer

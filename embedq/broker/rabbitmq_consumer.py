@@ -1,9 +1,9 @@
 """A Celery worker's consumer: remote commands are checked before they are executed. On RabbitMQ (docs/why/rabbitmq.rst) it also
 takes urgent messages first, and stores messages that Celery cannot read instead of losing them.
 
-RabbitMQ delivers from each queue two messages for each thread of the worker, and Celery would give them to its threads as they
-came: a quarter from each queue, however urgent. So a message waits here, unacknowledged, until a thread is free, and the most
-urgent goes first. When the connection ends, what waits is RabbitMQ's again.
+RabbitMQ delivers from each queue two messages per thread of the worker, and Celery would give them to its threads in the order of
+arrival: a quarter from each queue, whatever its priority. Therefore messages wait here, unacknowledged, until a thread is free, and the
+most urgent is taken first. When the connection ends, RabbitMQ returns the waiting messages to their queues.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AGAIN_S = 2.0
 
 
 class Waiting:
-    """Messages that were delivered and wait for a thread, by the queue they came from."""
+    """Delivered messages that wait for a thread, by queue."""
 
     def __init__(self) -> None:
         self._messages: dict[Priority, deque[Any]] = {queue: deque() for queue in Priority}
@@ -49,13 +49,13 @@ class Waiting:
         return sum(map(len, self._messages.values()))
 
     def take(self) -> Any:
-        """The next in order; there has to be one."""
+        """Take the most urgent message; there must be one."""
         self._turn += 1
         return next(self._messages[queue] for queue in order(self._turn) if self._messages[queue]).popleft()
 
 
 class CheckedPidbox(pidbox.Pidbox):  # type: ignore[misc]
-    """Celery's remote control, obeying only what `decide.control` lets pass."""
+    """Celery's remote control, restricted to commands that `decide.control` accepts."""
 
     def start(self, c: Any) -> None:
         super().start(c)
@@ -72,7 +72,7 @@ class CheckedPidbox(pidbox.Pidbox):  # type: ignore[misc]
 
 
 class CheckedConsumer(Consumer):  # type: ignore[misc]
-    """Celery's own, without what workers tell each other (gossip, mingle): ours have no use for it, and would have to read it."""
+    """Celery's consumer without gossip and mingle (messages between workers): they are not needed, and would have to be checked."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         quiet = {"without_gossip": True, "without_mingle": True}
@@ -81,7 +81,7 @@ class CheckedConsumer(Consumer):  # type: ignore[misc]
 
 
 class UrgentFirstConsumer(CheckedConsumer):
-    """Without the 28 exchanges and queues of Celery's delayed delivery too: our waits are in the table."""
+    """Also without the 28 exchanges and queues of Celery's delayed delivery: tasks that are due later wait in the table."""
 
     keep: Keep
 
@@ -113,13 +113,13 @@ class UrgentFirstConsumer(CheckedConsumer):
             self._hand_over(self._waiting.take())
 
     def call_soon(self, p: Any, *arguments: Any, **options: Any) -> Any:
-        """Threads send their acknowledgements through this method: afterwards one of them is free."""
+        """Threads acknowledge through this method; afterwards the thread is free."""
         soon = super().call_soon(p, *arguments, **options)
         super().call_soon(self._fill_threads)
         return soon
 
     def _keep(self, queue: Priority, raw: bytes, message: Any) -> None:
-        """Acknowledged when it is in the table; until PostgreSQL answers it stays unacknowledged."""
+        """Store the message, then acknowledge it; while PostgreSQL does not answer it stays unacknowledged."""
         try:
             type(self).keep(queue, raw)
         except Exception as away:
@@ -141,21 +141,21 @@ class UrgentFirstConsumer(CheckedConsumer):
 
 
 def _make_anew(message: Any, made: dict[str, Any]) -> None:
-    """What Celery reads of it from now on; its delivery tag and routing are RabbitMQ's own."""
+    """Replace what Celery reads by the checked fields; delivery tag and routing key come from RabbitMQ."""
     message.body = base64.b64decode(made["body"])
     message.headers, message.properties = made["headers"], {"correlation_id": made["headers"]["id"], "priority": 0}
     message.content_type, message.content_encoding = made["content-type"], made["content-encoding"]
 
 
 def queue_of(message: Any) -> Priority:
-    """The routing key is the queue's name; a message that came by a foreign binding counts as normal."""
+    """The routing key is the queue's name; a message that came by another binding counts as normal."""
     key = message.delivery_info.get("routing_key")
     return Priority(key) if key in list(Priority) else Priority.NORMAL
 
 
 def install(app: Any, keep: Keep | None = None) -> None:
-    """From now on, workers of this app obey only remote commands that are in order. `keep`, on RabbitMQ: they also consume in order and
-    hand what Celery cannot take to `keep(queue, raw)`."""
+    """Workers of this app execute only valid remote commands from now on. With `keep`, on RabbitMQ, they also consume by priority, and
+    pass messages that Celery cannot read to `keep(queue, raw)`."""
     pidbox.Pidbox = CheckedPidbox
     if keep is None:
         app.conf.worker_consumer = CheckedConsumer

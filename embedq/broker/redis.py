@@ -1,8 +1,8 @@
-"""The four queues as Redis keeps them: lists of waiting messages, and a hash of delivered, unacknowledged ones.
+"""The four queues on Redis: lists of waiting messages, and a hash of delivered, unacknowledged ones.
 
-Draining follows what lost nothing in ten thousand messages under a live worker and a drainer that is killed again and
-again (docs/why/drain.rst): a message goes atomically from its queue to a side list, from there, page by page, into the
-table, and only after that commit off the side list.
+Draining moves a message atomically from its queue to a side list, stores the side list in the table page by page, and deletes each page from
+the side list only after its commit. In tests with a live worker and a drain that was killed repeatedly, no message was lost
+(docs/why/drain.rst).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .quiet import Taken, until_quiet
 
 SIDE = "embedq:drain:"
 UNACKED, INDEX = "unacked", "unacked_index"
-# Lists of messages with a priority, as kombu names them; ours have none, another program's may.
+# Suffixes of kombu's lists for messages with a priority; ours have none, messages of other programs may.
 STEPS = ["", *(f"\x06\x16{step}" for step in range(1, 10))]
 AT_ONCE = 2000
 
-# Many LMOVE in one round trip: messages leave the queue before a worker asks again.
+# Many LMOVE in one round trip, so that workers do not take the messages first.
 MOVE = """
 local moved = 0
 for _ = 1, tonumber(ARGV[1]) do
@@ -44,7 +44,7 @@ return held and 1 or 0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look at the queues found, by queue: numbers waiting, messages unacknowledged, the message next in line."""
+    """The state of the queues at one look, by queue: number waiting, unacknowledged messages, the message next in line."""
 
     waiting: dict[str, int]
     held: dict[str, list[bytes]]
@@ -77,14 +77,14 @@ class RedisQueues:
         return Seen(waiting, held, following)
 
     def _unacknowledged(self) -> Iterator[tuple[bytes, bytes, str]]:
-        """Tag, message and queue of what was delivered from our queues; others' are left. A message that cannot be read counts as ours."""
+        """Tag, message and queue of unacknowledged messages from our queues, and of those that cannot be read; others are left out."""
         for tag, raw in self.client.hscan_iter(self.key(UNACKED), count=AT_ONCE):
             queue = routing_key(raw)
             if queue in self.queues or queue is None:
                 yield tag, raw, queue or UNACKED
 
     def messages(self) -> Iterator[tuple[str, bytes]]:
-        """Every message, without taking it: left over in a side list, waiting, unacknowledged."""
+        """Every message, without taking it: in a side list, waiting, unacknowledged."""
         for name in [*(queue + step for queue in self.queues for step in STEPS)]:
             yield from ((name.partition("\x06")[0], raw) for raw in self._pages(name))
         for queue in [*self.queues, UNACKED]:
@@ -98,9 +98,8 @@ class RedisQueues:
             at += len(page)
 
     def drain(self, take: Taken, *, quiet_s: float, until: float, quiet_for_s: float = 0.0) -> int:
-        """Take every message: `take(queue, messages)` has to have committed when it returns. Returns how many were taken.
-
-        How long: `until_quiet`.
+        """Take every message: `take(queue, messages)` must have committed when it returns. Returns how many were taken; `until_quiet` says when
+        it ends.
         """
         return until_quiet(lambda: self._empty_once(take, until), quiet_s=quiet_s, until=until, quiet_for_s=quiet_for_s)
 
@@ -124,7 +123,7 @@ class RedisQueues:
             left -= AT_ONCE
 
     def _hand_over(self, queue: str, take: Taken, until: float) -> int:
-        """Page by page, the oldest first: commit, then off the list. Killed in between, the page comes once more."""
+        """Page by page, the oldest first: commit, then delete from the list. After a crash in between, the page is taken again."""
         side, done = self.key(SIDE + queue), 0
         while time.monotonic() <= until and (page := self.client.lrange(side, -AT_ONCE, -1)):
             take(queue, page[::-1])
@@ -149,7 +148,7 @@ def routing_key(raw: bytes) -> str | None:
 
 
 def task_ids(raw: bytes) -> tuple[int, ...]:
-    """The task ids of a message of ours; none of any other."""
+    """The task ids of a message of ours; empty for other messages."""
     match understand(raw):
         case NamesTasks(ids):
             return ids
@@ -158,6 +157,6 @@ def task_ids(raw: bytes) -> tuple[int, ...]:
 
 
 def is_delayed(raw: bytes) -> bool:
-    """Whether a delivered message waits in its worker's memory for its time (ETA, countdown)."""
+    """Whether a delivered message has an ETA or countdown, and so waits in its worker's memory."""
     headers = (envelope_of(raw) or {}).get("headers")
     return isinstance(headers, dict) and bool(headers.get("eta"))

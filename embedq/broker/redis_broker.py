@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MARK = "embedq:mark"
 EXCHANGE = "embedq"
-# Our own keys, and those in which kombu keeps the exchange's bindings.
+# Our own keys, and those of kombu for the exchange's bindings.
 OURS = ("embedq:*", f"_kombu.binding*.{EXCHANGE}")
 LOOKS_LIKE_OURS = "*embedq*"
 PAGE, LOOK_THROUGH = 1000, 20_000
@@ -128,11 +128,11 @@ def _in_redis(seen: Seen, queue: str) -> InBroker:
 
 
 def _find(queues: RedisQueues, task: int, priority: str) -> tuple[Place, int | None] | None:
-    """None: it is not among the first messages, and there are more."""
+    """None: it is not among the messages searched, and there are more."""
     if any(task in task_ids(raw) for raw in queues.look().held[priority]):
         return Place.DELIVERED, None
     for at in range(0, LOOK_THROUGH, PAGE):
-        # The next in line is the last of the list.
+        # Workers take from the end of the list.
         page = queues.client.lrange(queues.key(priority), -at - PAGE, -at - 1)[::-1]
         for ahead, raw in enumerate(page, at):
             if task in task_ids(raw):

@@ -1,7 +1,7 @@
 """Messages from Redis are checked before a Celery worker reads them; Celery would exit at a wrong type, or lose the message.
 
-When Celery's consumer gets a message, it is already removed from its list. So the bytes are checked in redis-py's response:
-Celery gets our messages rebuilt from the checked fields; all others are processed as by a drain.
+When Celery's consumer receives a message, Redis has already removed it from its list. Therefore the bytes are checked in redis-py's response:
+Celery receives our messages rebuilt from the checked fields; all others are stored as a drain stores them.
 Remote commands and restored unacknowledged messages are checked in the same way. (RabbitMQ keeps a message until it
 is acknowledged, so there the consumer itself checks: `rabbitmq_consumer`.)
 """
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def install(keep: Keep) -> None:
-    """From now on, workers of this process hand what Celery cannot take to `keep(queue, raw)`; if that fails, it is put back."""
+    """Workers of this process pass messages that Celery cannot read to `keep(queue, raw)` from now on; if that fails, they are put back."""
 
     class KeepingQoS(kombu_redis.QoS):
         def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
@@ -97,7 +97,7 @@ def _kept(client: Any, keep: Keep, queue: str, raw: bytes) -> None:
 
 
 def _command(answer: Any) -> Any:
-    """A subscription's message: a remote command rebuilt from checked fields; None for anything else."""
+    """A remote command of a subscription, rebuilt from checked fields; None for anything else."""
     if not isinstance(answer, list | tuple) or answer[0] not in (b"pmessage", b"message"):
         return answer
     made = made_anew(answer[-1], str(uuid4())) if isinstance(answer[-1], bytes) else "it is no message"

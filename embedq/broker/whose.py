@@ -1,4 +1,4 @@
-"""Of which installation a message is: its header says so. One of another is given back to the broker while that other is there."""
+"""Tells whether a message belongs to another installation, by its header. Such a message is returned to the broker while that installation uses it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..errors import BrokerUnavailable
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S, TELL_EVERY_S = 10.0, 60.0
-# Before it is given back: where the other's workers do nothing, the same messages come again and again.
+# Pause before a message is returned: while the other installation's workers do nothing, the same messages are delivered repeatedly.
 HOLD_S = 0.5
 
 
 class Whose:
-    """`identity`: of this installation, empty while it is not known. `present`: those that use the broker now. The messages of one that is gone
-    are not given back: what their ids name here is tasks of this installation under an identity that it had before, or nothing that is open."""
+    """`identity`: of this installation, empty while it is not known. `present`: the installations that use the broker now. Messages of any other
+    identity are processed: their ids name tasks of this installation under an earlier identity of it, or no open task."""
 
     def __init__(
         self, identity: Callable[[], str], present: Callable[[], Mapping[str, str]], clock: Callable[[], float] = time.monotonic

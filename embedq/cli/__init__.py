@@ -20,14 +20,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("serve", "serve", "Run the HTTP service: articles, search, operator paths, metrics, cockpit."),
     "mcp": ("mcp", "mcp", "Serve agents by the Model Context Protocol, over standard input and output."),
     "articles": ("articles", "articles", "Add, import, list, show, edit, delete, restore, review and reindex articles."),
-    "attach": ("sources", "attach", "Keep the rows of a table of yours embedded."),
-    "detach": ("sources", "detach", "End that; the table stays as it is."),
-    "source": ("sources", "source", "List the attached tables, and follow them."),
-    "search": ("articles", "search", "Find the articles nearest in meaning."),
+    "attach": ("sources", "attach", "Keep the rows of one of your tables embedded."),
+    "detach": ("sources", "detach", "Stop embedding a table's rows; the table itself does not change."),
+    "source": ("sources", "source", "List the attached tables, and show their progress."),
+    "search": ("searching", "search", "Find the articles nearest in meaning."),
     "status": ("overview", "status", "What runs, what waits, and what is wrong."),
-    "health": ("overview", "health", "Is it well? Exit code 0 or 1, for monitors."),
+    "health": ("overview", "health", "Report problems. Exit code 0 without a problem, 1 with one; for monitors."),
     "stats": ("overview", "stats", "Sizes, throughput and failures."),
-    "recent": ("overview", "recent", "The tasks that something happened to last."),
+    "recent": ("overview", "recent", "The tasks that changed last."),
     "explain": ("explaining", "explain", "Why an article is not searchable yet, in one screen."),
     "audit": ("explaining", "audit", "Who did what, when and why."),
     "wait": ("overview", "wait", "Wait until nothing is left to embed."),
@@ -45,10 +45,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "failed": ("deadletter", "failed", "List failed tasks, or group them by error."),
     "dead-letter": ("deadletter", "dead_letter", "List, show, retry and discard failed tasks."),
     "export": ("transfer", "export", "Write tasks as lines of JSON."),
-    "import": ("transfer", "import_", "Make the open tasks of an export anew."),
+    "import": ("transfer", "import_", "Create the open tasks of an export."),
     "mode": ("modes", "mode", "Show the live mode, or switch it."),
     "rollback": ("rollback", "rollback", "Go back: assess, plan, rehearse; emergency, planned, partial; undo and report."),
-    "broker": ("broker", "broker", "Look into the broker, drain it into the table, refill it, back it up."),
+    "broker": ("broker", "broker", "Inspect the broker, drain it into the table, refill it, back it up."),
     "maintenance": (
         "maintenance",
         "maintenance",
@@ -59,20 +59,20 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cleanup": ("care", "cleanup", "Delete what is finished and old."),
     "db": ("database", "db", "Set up, upgrade, downgrade and check the schema."),
     "config": ("config", "config", "Show, check, save, compare and restore the settings."),
-    "provider": ("providers", "provider", "Does the provider answer, with what, how fast?"),
+    "provider": ("providers", "provider", "Check whether the provider answers, with what vectors, and how fast."),
     "model": ("models", "model", "Build another model beside the active one, switch, switch back."),
     "index": ("index", "index", "Build, check and drop the index of the vectors."),
     "quality": ("quality", "quality", "Keep judged questions, and measure how well search answers them."),
-    "usage": ("usage", "usage", "What was bought: tokens, requests, reused, cost, by day, tenant and model."),
+    "usage": ("usage", "usage", "Tokens, requests, reused vectors and cost, by day, tenant and model."),
     "token": ("token", "token", "Create, list, revoke and rotate named tokens with a scope."),
-    "throttle": ("throttle", "throttle", "Hold the work back, live: rate, batch, concurrency."),
-    "backfill": ("backfill", "backfill", "Queue existing articles that have no vector; take it back again."),
+    "throttle": ("throttle", "throttle", "Limit rate, batch size and concurrency while everything runs."),
+    "backfill": ("backfill", "backfill", "Queue existing articles that have no vector, or undo that."),
     "backup": ("backup", "backup", "Write queue, settings, audit (and articles, vectors) to one checked file."),
-    "restore": ("backup", "restore", "Bring a backup back, also over a newer state."),
-    "test": ("trials", "test", "Try the installed system with made-up articles of a tenant of their own."),
-    "alerts": ("alerts", "alerts", "Evaluate the alert rules here."),
-    "metrics": ("metrics", "metrics", "How depth, throughput and failures went, as sparklines."),
-    "uninstall": ("uninstall", "uninstall_", "Remove all that is embedq's, after a backup, and look that nothing remains."),
+    "restore": ("backup", "restore", "Restore a backup, also over a newer state."),
+    "test": ("trials", "test", "Test the installed system with articles of a temporary tenant."),
+    "alerts": ("alerts", "alerts", "Evaluate the alert rules."),
+    "metrics": ("metrics", "metrics", "Depth, throughput and failures over time, as sparklines."),
+    "uninstall": ("uninstall", "uninstall_", "Remove everything of embedq's, after a backup, and verify that nothing remains."),
 }
 
 
@@ -80,10 +80,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "Begin": ("quickstart", "up", "poller", "serve"),
     "Articles": ("articles", "search", "quality"),
-    "Tables of yours": ("attach", "detach", "source"),
+    "Your tables": ("attach", "detach", "source"),
     "Agents and applications": ("mcp", "token"),
-    "Look": ("status", "health", "stats", "recent", "explain", "wait", "metrics", "alerts", "audit", "usage", "test"),
-    "Stop and go on": ("stop", "start", "pause", "resume", "throttle", "emergency-stop", "mode", "maintenance"),
+    "Inspect": ("status", "health", "stats", "recent", "explain", "wait", "metrics", "alerts", "audit", "usage", "test"),
+    "Stop and start": ("stop", "start", "pause", "resume", "throttle", "emergency-stop", "mode", "maintenance"),
     "Tasks": (
         "failed",
         "retry",
@@ -97,8 +97,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "export",
         "import",
     ),
-    "Go back": ("rollback", "backup", "restore", "uninstall"),
-    "Care": ("verify", "reconcile", "cleanup", "index", "model", "provider", "broker", "db", "config"),
+    "Roll back and restore": ("rollback", "backup", "restore", "uninstall"),
+    "Maintain": ("verify", "reconcile", "cleanup", "index", "model", "provider", "broker", "db", "config"),
 }
 AS_JSON = "embedq.as_json"
 
@@ -149,7 +149,7 @@ def embedq() -> None:
 
     \b
     First time here:   embedq quickstart
-    At three o'clock:  embedq status
+    In an incident:    embedq status
     """
     from ..telemetry import logs
 

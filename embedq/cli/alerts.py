@@ -17,7 +17,7 @@ from .voice import NOT_WELL, Answer, Table, command
 
 @click.group()
 def alerts() -> None:
-    """Evaluate the alert rules here."""
+    """Evaluate the alert rules."""
 
 
 @command(name="check")

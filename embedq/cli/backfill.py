@@ -20,7 +20,7 @@ SHOWN = ("backfill", "state", "queued", "priority", "tenant", "model", "who", "r
 
 
 @click.group(invoke_without_command=True)
-@click.option("--dry-run", is_flag=True, help="Say how many, what they cost and how long they take; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Say how many, their cost and duration; do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--reason", default="", help="Why; kept in the audit log.")
 @click.option("--priority", type=PRIORITY, default="low", show_default=True)
@@ -74,7 +74,7 @@ def _table(expected: Estimate) -> Table:
 def _did(done: Done) -> Answer:
     state = done.state
     said: list[str | Table] = (
-        [f"backfill {state['backfill']} was interrupted, and goes on as it was begun"] if done.resumed else []
+        [f"backfill {state['backfill']} was interrupted, and continues with its options"] if done.resumed else []
     )
     said.append(f"backfill {state['backfill']}: {state['queued']:,} tasks queued at priority {state['priority']}")
     said.append(f"next: `embedq backfill status`; `embedq backfill rollback {state['backfill']}` takes it back")
@@ -98,7 +98,7 @@ def status(backfill_id: str | None) -> Answer:
     said.append(Table(("became", "tasks"), [*done.tasks.items()]) if done.tasks else "it has queued nothing")
     said.append(f"{left:,} are open, done in about {lasting(eta_s)}" if eta_s else f"{left:,} are open")
     if done.state["state"] == "running":
-        said.append("it was interrupted, or is at work: `embedq backfill` takes it up")
+        said.append("it was interrupted, or still runs: `embedq backfill` continues it")
     return Answer(data, said)
 
 

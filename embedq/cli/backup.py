@@ -12,7 +12,7 @@ from ..decide.arguments import path_in_text
 from ..errors import InputError
 from ..operations import backup as backups
 from ..store import Store
-from .articles import progress
+from .counter import progress
 from .fences import opened
 from .voice import Answer, Table, command, confirm, who
 
@@ -24,7 +24,7 @@ def parts_of(context: click.Context, parameter: click.Parameter, value: str) -> 
     named = [part.strip() for part in value.split(",") if part.strip()]
     for part in named:
         if part not in PARTS:
-            raise click.BadParameter(f"{part!r} is no part; there are: {', '.join(PARTS)}")
+            raise click.BadParameter(f"{part!r} is not a part of a backup; parts are: {', '.join(PARTS)}")
     return named
 
 
@@ -38,7 +38,7 @@ def parts_of(context: click.Context, parameter: click.Parameter, value: str) -> 
     callback=parts_of,
     help="articles (with their versions) and vectors, separated by commas. The audit log is always in it.",
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--keep", type=click.IntRange(1, 10_000), metavar="N", help="Into a folder: keep the N newest of its backups.")
 def backup(path: Path, parts: list[str], force: bool, keep: int | None, reason: str, yes: bool) -> Answer:
     """Write the queue, the live state, models and audit log to one file, in one snapshot; optionally also articles and vectors.
@@ -55,7 +55,7 @@ def backup(path: Path, parts: list[str], force: bool, keep: int | None, reason: 
         raise InputError("--keep needs a folder", hint="make the folder first, and name it in place of a file", field="keep")
     path = folder / f"embedq-{datetime.now(UTC):%Y%m%d-%H%M%S}.backup" if folder else path
     if path.exists() and not force:
-        raise InputError(f"{path} is there already", hint="choose another name, or add --force to write over it")
+        raise InputError(f"{path} exists already", hint="choose another name, or add --force to overwrite it")
     with opened() as store:
         with progress("writing") as show:
             contents = backups.write(store, path, parts, show)
@@ -95,15 +95,15 @@ def _rows_table(rows: Any) -> Table:
 @click.argument("path", metavar="FILE", type=FILE)
 @click.option("--live-row", is_flag=True, help="Also mode, pauses and throttle, over the present ones.")
 def restore(path: Path, live_row: bool, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Bring a backup back. The whole file is checked first; one that is cut off or altered is refused before anything is touched. So is
-    what is no regular file, a row of more than 64 MB, and a file that unpacks to more than 300 MB and 500 times its size.
+    """Restore a backup. The whole file is checked first; one that is cut off or altered is refused before anything is changed. Also
+    refused: anything but a regular file, a row of more than 64 MB, and a file that unpacks to more than 300 MB and 500 times its size.
 
     \b
     Over a newer state it asks, and then reconciles:
       tasks that were open then and were cancelled or failed since wait again; what is open or done by now stays;
       texts that were edited since are put back as a new version, the newer text stays in the history;
       what was made since stays. Mode, pauses and throttle stay as they are here, unless --live-row is given or nothing is here yet.
-    Interrupted, run it again: the end is the same.
+    If it is interrupted, run it again: the result is the same.
 
     Example:  embedq restore embedq.backup --dry-run; embedq restore embedq.backup --yes --reason "the queue was cleared"
     """
@@ -126,7 +126,7 @@ def restore(path: Path, live_row: bool, reason: str, yes: bool, dry_run: bool) -
 
 
 def _planned(contents: backups.Contents, here: dict[str, Any]) -> list[str | Table]:
-    said: list[str | Table] = [_rows_table(contents.rows), f"the file is whole; taken at {contents.header['taken_at']}"]
+    said: list[str | Table] = [_rows_table(contents.rows), f"the file is complete; taken at {contents.header['taken_at']}"]
     return [*said, _newer(here), "nothing was done (--dry-run)"]
 
 

@@ -24,7 +24,7 @@ QUEUE_OPTION = click.option("--queue", "more", multiple=True, help="Also this qu
 
 @click.group()
 def broker() -> None:
-    """Look into the broker, drain it into the table, refill it, back it up; see what was set aside."""
+    """Inspect the broker, drain it into the table, refill it, back it up; manage rejected messages."""
 
 
 @contextmanager

@@ -31,7 +31,7 @@ SAID = ("seen", "written", "removed", "unreadable", "example", "problem")
     "--include",
     multiple=True,
     type=click.Choice(["failed", "skipped", "cancelled"]),
-    help="Also articles whose last task ended so.",
+    help="Also articles whose last task has this status.",
 )
 @click.option(
     "--source", "sources", multiple=True, metavar="NAME", help="Compare only this source with its table; may be repeated."
@@ -55,7 +55,7 @@ def reconcile(include: tuple[str, ...], sources: tuple[str, ...], reason: str, y
     rows = [(f"stale, last task: {state}", number) for state, number in counts.items() if state not in ("made", "mended")]
     said: list[str | Table] = [Table(("articles", "count"), rows)] if rows else ["nothing is stale"]
     if counts["mended"]:
-        said.append(f"{counts['mended']} rows that do not fit their article {'would be' if dry_run else 'were'} mended")
+        said.append(f"{counts['mended']} rows that do not match their article {'would be' if dry_run else 'were'} repaired")
     for name, found in compared.items():
         said.append(f"source {name}: " + ", ".join(f"{number} {what}" for what, number in found.items()))
     data = counts | ({"sources": compared} if compared else {})
@@ -121,9 +121,9 @@ def _snapshot_from(path: Path) -> dict[str, Any]:
     except OSError as failed:
         raise of_file(failed, path, "read", hint) from failed
     except (ValueError, RecursionError) as wrong:
-        raise InputError(f"{path} is no snapshot: {wrong}", hint=hint) from wrong
+        raise InputError(f"{path} is not a snapshot: {wrong}", hint=hint) from wrong
     if not isinstance(found, dict) or "wanted" not in found:
-        raise InputError(f"{path} is no snapshot", hint=hint)
+        raise InputError(f"{path} is not a snapshot", hint=hint)
     return found
 
 

@@ -58,7 +58,7 @@ def _planned(store: Store, revision: str, *, as_sql: bool) -> Answer:
     data = {"now": now, "steps": [step._asdict() for step in found]}
     if as_sql:
         return Answer(data, [f"-- {step.revision}: {step.about}\n{step.sql}" for step in found])
-    said = [f"{step.revision}  {step.about}" for step in found] or ["nothing is to be done"]
+    said = [f"{step.revision}  {step.about}" for step in found] or ["nothing to do"]
     return Answer(data, [f"schema: {now or 'nothing'}; in steps, beside what runs:", *said])
 
 
@@ -98,7 +98,7 @@ def _told_of_articles(revision: str, keep_articles: bool) -> str:
 @command(name="grant", changes=True)
 @click.argument("kind", type=click.Choice([each.value for each in grants.Kind]))
 @click.argument("role")
-@click.option("--create", is_flag=True, help="Make the role when it is not there: it may log in, and has no password yet.")
+@click.option("--create", is_flag=True, help="Create the role if it does not exist; it may log in, and has no password yet.")
 def grant(kind: str, role: str, create: bool, reason: str, yes: bool) -> Answer:
     """Give a role of PostgreSQL the privileges that it needs: `application` writes and searches articles, `worker` runs workers and
     operators' commands, `owner` changes the schema. New models and new tables are given to it as well.
@@ -116,7 +116,7 @@ def grant(kind: str, role: str, create: bool, reason: str, yes: bool) -> Answer:
 @register
 @command(name="verify")
 def verify() -> Answer:
-    """Is the schema what this version needs, with every table, trigger and index in place?
+    """Check that the schema is what this version needs, with every table, trigger and index.
 
     Example:  embedq db verify
     """
@@ -142,7 +142,7 @@ def _told_of_embedded(settings: Settings) -> str:
 @register
 @command(name="health")
 def health() -> Answer:
-    """Can PostgreSQL be reached, which version is it, how large are embedq's tables?
+    """Show whether PostgreSQL can be reached, its version, and the size of embedq's tables.
 
     Example:  embedq db health
     """

@@ -24,7 +24,7 @@ MOMENT = "%Y-%m-%d %H:%M:%S"
 @click.argument("key", metavar="TASK|ARTICLE|SOURCE")
 @click.argument("of_row", nargs=-1, metavar="[KEY…]")
 def explain(key: str, of_row: tuple[str, ...]) -> Answer:
-    """Why is it not searchable yet? Text, task, lease holder, message, next try, every error, provider and mode, in one screen.
+    """Why an article is not searchable yet: text, task, lease holder, message, next try, every error, provider and mode, in one screen.
 
     Of a source's row: the source and the row's key, column by column.
 
@@ -123,4 +123,6 @@ def audit(category: str | None, level: str | None, since: str | None, like: str 
     with opened() as store:
         rows = store.overview.audit(category=category, level=level, since_s=since_s, like=like, limit=limit)
     cells = [(r["timestamp"], r["level"], r["category"], r["message"], r["metadata"].get("who")) for r in rows]
-    return Answer(rows, [Table(("when", "level", "category", "what", "who"), cells)] if rows else ["nothing is on record"])
+    return Answer(
+        rows, [Table(("when", "level", "category", "what", "who"), cells)] if rows else ["the audit log has no such entry"]
+    )

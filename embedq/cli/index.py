@@ -82,15 +82,15 @@ def status() -> Answer:
     "--memory",
     type=click.IntRange(16, 1_000_000),
     metavar="MB",
-    help="For building. Default: the whole graph, or a quarter of what the server has for caching.",
+    help="For building. Default: what the graph needs, at most a quarter of the server's effective_cache_size.",
 )
 @click.option(
-    "--bits", is_flag=True, help="Index one bit a number; what it finds is compared exactly. For a million vectors and more."
+    "--bits", is_flag=True, help="Index one bit per number; candidates are compared exactly. For a million vectors and more."
 )
 def build(key: str | None, words: bool, memory: int | None, bits: bool, reason: str, yes: bool) -> Answer:
     """Build the index while articles are written and searched, with progress. Best after bulk work.
 
-    Width, care and memory are chosen from how many vectors there are, and told with the reason.
+    m, ef_construction and memory are chosen by the number of vectors, and printed with the reason.
 
     Example:  embedq index build --memory 2000
     """

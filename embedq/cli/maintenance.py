@@ -116,7 +116,7 @@ def span(text: str) -> timedelta | None:
         return None
     found = LENGTH.match(text)
     if not found:
-        raise InputError(f"{text!r} is no length of time", hint="say 90s, 30m, 2h or 1d", field="for")
+        raise InputError(f"{text!r} is not a duration", hint="say 90s, 30m, 2h or 1d", field="for")
     return timedelta(**{UNITS[found[2]]: float(found[1])})
 
 
@@ -126,12 +126,12 @@ def moment(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
-        raise InputError(f"{text!r} is no moment", hint="say 2026-05-01T22:00, or +30m from now", field="at") from None
+        raise InputError(f"{text!r} is not a time", hint="say 2026-05-01T22:00, or +30m from now", field="at") from None
 
 
 def url(text: str) -> str | None:
     if text and not text.startswith(("http://", "https://")):
-        raise InputError("the webhook is no http(s) URL", hint="it looks like https://host/path", field="webhook")
+        raise InputError("the webhook is not an http(s) URL", hint="it looks like https://host/path", field="webhook")
     return text or None
 
 

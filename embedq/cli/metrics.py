@@ -13,9 +13,9 @@ Series = dict[str, list[float | None]]
 
 @command(name="metrics")
 @click.option("--hours", default=1.0, show_default=True, type=click.FloatRange(0.01, 24 * 90), help="How far back.")
-@click.option("--points", default=40, show_default=True, type=click.IntRange(5, 200), help="Stretches it is divided into.")
+@click.option("--points", default=40, show_default=True, type=click.IntRange(5, 200), help="Number of intervals.")
 def metrics(hours: float, points: int) -> Answer:
-    """How depth, throughput and failures went: sampled by the steward every ten seconds, kept EMBEDDING_CLEANUP_RETENTION_DAYS.
+    """Depth, throughput and failures over time: sampled by the steward every ten seconds, kept EMBEDDING_CLEANUP_RETENTION_DAYS.
 
     Example:  embedq metrics --hours 6
     """

@@ -33,7 +33,7 @@ def mode(new: str | None, wait: bool, timeout: float, reason: str, yes: bool, dr
         if dry_run:
             return _would(would_switch(client.store, Mode(new)))
         if not reason:
-            raise InputError("a switch needs its reason", hint='add --reason "…"; the audit log keeps it')
+            raise InputError("a switch needs a reason", hint='add --reason "…"; the audit log keeps it')
         done = switch(client.store, Mode(new), reason, who(), wait_s=timeout if wait else None, say=tell)
     return _did(done)
 

@@ -24,8 +24,8 @@ LOOK_EVERY_S = 0.25
 
 
 @command(name="status")
-@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
-@click.option("--interval", default=2.0, show_default=True, type=click.FloatRange(0.2), help="Seconds between two looks.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C.")
+@click.option("--interval", default=2.0, show_default=True, type=click.FloatRange(0.2), help="Seconds between two updates.")
 def status(watch: bool, interval: float) -> Answer | None:
     """The mode with its reason, workers, open tasks by place, throughput, problems and the command that helps.
 
@@ -92,7 +92,7 @@ def _pace(seen: Glance) -> str:
     if not seen.open:
         return f"nothing waits; {seen.rate:.1f} tasks/s in the last minute"
     ages = [time.time() - seen.oldest.timestamp()] if seen.oldest else []
-    cannot = "no time can be told while what is found below lasts" if seen.rate else "nothing was completed in the last minute"
+    cannot = "no estimate while the problems below last" if seen.rate else "nothing was completed in the last minute"
     eta = f"done in about {lasting(seen.eta_s)}" if seen.eta_s else cannot
     return f"{about}{seen.open:,} open, the oldest for {lasting(*ages) if ages else '-'}; {seen.rate:.1f}/s, {eta}"
 
@@ -158,7 +158,7 @@ def _looked(look: Callable[[], Answer]) -> list[Any]:
 
 @command(name="health")
 def health() -> Answer:
-    """Is it well? Exit code 0 when it is, 1 when there is a problem; each comes with the command that helps.
+    """Report problems, each with the command that helps. Exit code 0 without a problem, 1 with one.
 
     Example:  embedq health --json
     """

@@ -16,18 +16,13 @@ from ..model import Priority
 from .environments import FLOWERS, of_a_worker, of_flower, of_the_service
 
 QUEUES = ",".join(Priority)
-
-
 WORKER_STOP_S = 70.0
+CELERY = (sys.executable, "-m", "celery", "-A", "embedq")
 
 
 def celery_part(environment: Mapping[str, str], *arguments: str) -> Part:
     argv = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "embedq",
+        *CELERY,
         "worker",
         "--pool",
         "threads",
@@ -67,17 +62,7 @@ def flower_part(environment: Mapping[str, str], port: int, lines: Lines, home: P
     lines.say(
         "embedq", "Flower's page of tasks stays empty while Celery's events are off; the service's page /tasks needs none"
     )
-    argv = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "embedq",
-        "flower",
-        "--address=127.0.0.1",
-        f"--port={port}",
-        "--enable_events=False",
-    ]
+    argv = [*CELERY, "flower", "--address=127.0.0.1", f"--port={port}", "--enable_events=False"]
     return Part("flower", argv, of_flower(environment, auth), stop_timeout_s=5.0)
 
 

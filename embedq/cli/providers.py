@@ -41,7 +41,7 @@ class Looked:
 
 @click.group()
 def provider() -> None:
-    """Look at the service that embeds."""
+    """Check the provider."""
 
 
 def register(made: click.Command) -> click.Command:

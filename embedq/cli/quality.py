@@ -49,7 +49,7 @@ def register(made: click.Command) -> click.Command:
 @command(name="add")
 @click.argument("question")
 @click.argument("articles", nargs=-1, required=True)
-@click.option("--tenant", help="Whose articles they are.")
+@click.option("--tenant", help="The tenant of the articles.")
 @QUESTIONS
 def add(question: str, articles: tuple[str, ...], tenant: str | None, file: Path) -> Answer:
     """Write a question with the articles that answer it (ids or slugs; any of them is right) to the end of a file.
@@ -59,7 +59,7 @@ def add(question: str, articles: tuple[str, ...], tenant: str | None, file: Path
     try:
         added = judged(question, articles, tenant)
     except ValueError as wrong:
-        raise InputError(str(wrong), hint="say the question as a person would ask it", field="question") from None
+        raise InputError(str(wrong), hint="write the question as a user would ask it", field="question") from None
     with Client() as client:
         for key in articles:
             client.get(key, tenant_id=tenant)
@@ -92,7 +92,7 @@ def questions(file: Path) -> list[Judged]:
         ) from None
     except UnicodeDecodeError:
         raise InputError(
-            f"{file} is no file of judged questions", hint="JSON lines in UTF-8, as `embedq quality add` writes them"
+            f"{file} is not a file of judged questions", hint="JSON lines in UTF-8, as `embedq quality add` writes them"
         ) from None
     except OSError as failed:
         raise of_file(failed, file, "read") from failed
@@ -106,7 +106,7 @@ def questions(file: Path) -> list[Judged]:
 @click.option(
     "--model", "models", multiple=True, metavar="MODEL", help="May be repeated, to compare; default: the active model."
 )
-@click.option("--hybrid", is_flag=True, help="Also by words alone, and by meaning and words together.")
+@click.option("--hybrid", is_flag=True, help="Also rank by words alone, and by meaning and words together.")
 @QUESTIONS
 def run_(models: tuple[str, ...], hybrid: bool, file: Path) -> Answer:
     """hit@k, MRR and nDCG of each ranking, side by side, and the questions that were won and lost against the first.

@@ -22,7 +22,7 @@ COLUMNS = ("id", "queue", "why", "bytes", "times", "first", "last", "reviewed")
 
 @click.group()
 def rejected() -> None:
-    """See, review, retry and purge broker messages that were set aside."""
+    """List, show, review, retry and purge rejected broker messages."""
 
 
 def register(made: click.Command) -> click.Command:

@@ -32,13 +32,13 @@ def which_of(
     store: Store, keys: tuple[str, ...], status: str | None, tenant: str | None, marked: bool, everything: bool
 ) -> Which:
     if not (keys or status or tenant or marked or everything):
-        raise InputError("which articles?", hint="name them by id or slug, or --status, --tenant, --marked or --all")
+        raise InputError("which articles?", hint="give ids or slugs, or --status, --tenant, --marked or --all")
     return Which(store.repairs.named(keys, tenant) if keys else None, tenant, status, marked)
 
 
 @command(name="mark-review", destroys=True)
 @which_articles
-@click.option("--clear", is_flag=True, help="Take the mark away.")
+@click.option("--clear", is_flag=True, help="Remove the mark.")
 def mark_review(
     keys: tuple[str, ...],
     status: str | None,

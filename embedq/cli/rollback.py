@@ -84,7 +84,7 @@ def _ended(ended: Ended, kind: str) -> Answer:
     }
     rows = [(step["step"], step["state"], lasting(step["seconds"]), step["message"]) for step in steps]
     said: list[str | Table] = [Table(("step", "", "took", "what came of it"), rows)]
-    how = "ended well" if not ended.exit_code else "ended, and verify is NOT content"
+    how = "ended well" if not ended.exit_code else "ended, but verify found problems"
     if ended.wrong:
         how = f"ended, but NOT as it should: {'; '.join(ended.wrong)};"
     said.append(f"{kind} {how} after {lasting(ended.seconds)} (run {ended.run.run})")
@@ -132,7 +132,7 @@ def emergency(grace: float, quiet: float, folder: Path | None, reason: str, yes:
 def planned(
     to: str, wait: float, grace: float, quiet: float, folder: Path | None, reason: str, yes: bool, dry_run: bool
 ) -> Answer:
-    """Leave the broker in good order: hold dispatch, let in-flight finish, migrate the rest, switch, verify.
+    """Move from the broker to the table in order: hold dispatch, let tasks in flight finish, migrate the rest, switch, verify.
 
     Example:  embedq rollback planned --wait 300 --reason "Celery is too slow"
     """

@@ -19,7 +19,7 @@ from .voice import Answer, Table, Text, command, lasting
 
 @command(name="assess")
 def assess_command() -> Answer:
-    """Look at broker, queues, errors and data, each with its evidence, and recommend a way.
+    """Assess broker, queues, errors and data, each with its evidence, and recommend a procedure.
 
     Exit code: 0 nothing to do, 3 fix in place, 10 partial, 11 planned, 12 emergency.
 

@@ -24,7 +24,7 @@ FOLDER = click.option(
 @contextmanager
 def scene(reason: str, folder: Path | None, *, needs_reason: bool = True) -> Iterator[Scene]:
     if needs_reason and not reason:
-        raise InputError("a procedure needs its reason", hint='add --reason "…"; the audit log and the report keep it')
+        raise InputError("a procedure needs a reason", hint='add --reason "…"; the audit log and the report keep it')
     settings = from_env(os.environ)
     store, its_broker = wiring.store(settings, size=4), wiring.broker(settings)
     try:

@@ -129,7 +129,7 @@ def _up(flower_port: int, http_port: int) -> Answer | None:
         lines.say("embedq", f"broker {told_of(from_env(environment).effective_broker_url)}")
         lines.say(
             "embedq",
-            "the steward runs inside celery and poller; `embedq status` in another terminal shows how it goes; Ctrl-C stops all",
+            "the steward runs inside celery and poller; `embedq status` in another terminal shows the progress; Ctrl-C stops all",
         )
         Supervisor(parts, lines).run()
     return None

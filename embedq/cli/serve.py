@@ -72,7 +72,7 @@ def bound(host: str, port: int, queue: int) -> socket.socket:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
     except (OSError, UnicodeError) as refused:
-        said = refused.strerror if isinstance(refused, OSError) else "it is no name of a machine"
+        said = refused.strerror if isinstance(refused, OSError) else "it is not a host name"
         raise EmbedqError(
             f"{host}:{port} cannot be listened on: {said}",
             hint="choose another --port, or 0 for any; --host is an address or a name of this machine",

@@ -28,16 +28,16 @@ def _columns(given: str | None) -> tuple[str, ...]:
 @click.option("--title", metavar="COL|EXPR", help="The text that is embedded first.")
 @click.option("--content", metavar="COL[,COL…]|EXPR", help="The text that is embedded after the title.")
 @click.option("--where", metavar="COND", help="Only rows for which this is true.")
-@click.option("--tenant", metavar="COL|EXPR", help="Whose the row is; default: of the tenant `default`.")
+@click.option("--tenant", metavar="COL|EXPR", help="The row's tenant; default: the tenant `default`.")
 @click.option("--metadata", metavar="COL[,COL…]", help="Columns that `search --filter` can ask for.")
-@click.option("--key", metavar="COL[,COL…]", help="What tells the rows apart; default: the primary key.")
+@click.option("--key", metavar="COL[,COL…]", help="Columns that identify a row; default: the primary key.")
 @click.option("--name", help="The source's name; default: the table's.")
 @click.option("--priority", type=PRIORITY, default="normal", show_default=True, help="Of the tasks that writes make.")
-@click.option("--no-wait", is_flag=True, help="Leave the rows that are there to the workers.")
+@click.option("--no-wait", is_flag=True, help="Leave the existing rows to the workers.")
 def attach(
     table: str, metadata: str | None, key: str | None, no_wait: bool, reason: str, yes: bool, dry_run: bool, **given: Any
 ) -> Answer:
-    """Keep the rows of a table of yours embedded, whichever program writes it. Its columns and rows do not change; it gets four triggers.
+    """Keep the rows of one of your tables embedded, whichever program writes it. Its columns and rows do not change; it gets four triggers.
 
     Existing rows are taken in in batches, in the order of the key, while the application goes on writing. Interrupted, the workers
     go on with them; `embedq source status` follows it. With the --name of an attached source its definition changes.
@@ -118,7 +118,7 @@ def detach(name: str, keep_vectors: bool, reason: str, yes: bool, dry_run: bool)
 
 @click.group()
 def source() -> None:
-    """Tables of yours whose rows are kept embedded (`embedq attach`)."""
+    """Your tables whose rows are kept embedded (`embedq attach`)."""
 
 
 @command(name="list")
@@ -202,7 +202,7 @@ BECAME = {
     "--model", "key", required=True, metavar="MODEL", help="That made them, of what the source embeds; see `embedq model list`."
 )
 def import_vectors(name: str, column: str, key: str, reason: str, yes: bool) -> Answer:
-    """Import vectors that the table has already: one for each row, of its whole text, so that they are not bought again.
+    """Import vectors that the table has already: one for each row, of its whole text, so that they are not paid for again.
 
     Vectors that cannot be used are counted by cause, and the rows are embedded. Run it right after `attach`, before workers begin, or with them
     stopped (`embedq stop`).

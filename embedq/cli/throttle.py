@@ -45,5 +45,5 @@ def _shown(found: Throttle, words: str) -> Answer:
     rows = [("rate, tasks/min", found.rate), ("batch", found.batch), ("concurrency in a process", found.concurrency)]
     data = {"throttle": found.data()}
     if not found:
-        return Answer(data, ["nothing is held back; the settings decide"])
+        return Answer(data, ["no throttle; the settings apply"])
     return Answer(data, [Table(("", words), rows), "next: `embedq throttle off` ends it"])

@@ -21,13 +21,13 @@ def token() -> None:
 
 
 @command(name="create", changes=True)
-@click.option("--name", required=True, help="Whose it is; the audit log says it.")
+@click.option("--name", required=True, help="Who uses it; recorded in the audit log.")
 @click.option(
     "--scope", required=True, type=click.Choice([scope.value for scope in Scope]), help="Each includes the ones before it."
 )
 @click.option("--tenant", help="Only this tenant's articles.")
 @click.option("--source", help="Only this source's rows.")
-@click.option("--expires", metavar="AGE", help="Opens nothing after 90s, 30m, 6h or 30d; without it, until it is revoked.")
+@click.option("--expires", metavar="AGE", help="Expires after 90s, 30m, 6h or 30d; by default it is valid until revoked.")
 @click.option("--rate", metavar="N/TIME", help="At most so many requests: 10/s, 60/min, 1000/h, 5000/d.")
 def create(
     name: str, scope: str, tenant: str | None, source: str | None, expires: str | None, rate: str | None, reason: str, yes: bool
@@ -85,7 +85,7 @@ def revoke(name: str, reason: str, yes: bool, dry_run: bool) -> Answer:
     with opened() as store:
         if dry_run:
             found = [told(row) for row in store.tokens.all() if row["name"] == name]
-            return Answer({"would_revoke": found}, [f"{len(found)} secrets of {name} would open nothing any more"])
+            return Answer({"would_revoke": found}, [f"{len(found)} secrets of {name} would become invalid"])
         confirm(f"Revoke the token {name}?", yes=yes)
         count = store.tokens.revoke(name, who(), reason=reason)
     return Answer({"revoked": name, "secrets": count}, [f"token {name} is revoked"])
@@ -94,7 +94,7 @@ def revoke(name: str, reason: str, yes: bool, dry_run: bool) -> Answer:
 @command(name="rotate", changes=True)
 @click.argument("name")
 @click.option(
-    "--overlap", default="1h", show_default=True, metavar="AGE", help="So long the old secret goes on: 0s, 30m, 6h, 7d."
+    "--overlap", default="1h", show_default=True, metavar="AGE", help="How long the old secret stays valid: 0s, 30m, 6h, 7d."
 )
 def rotate(name: str, overlap: str, reason: str, yes: bool) -> Answer:
     """Give a token a new secret; the old one stays valid for the overlap.
@@ -104,7 +104,7 @@ def rotate(name: str, overlap: str, reason: str, yes: bool) -> Answer:
     with opened() as store:
         secret, row, old = store.tokens.rotate(name, who(), overlap_s=span(overlap, "overlap"), reason=reason)
     ends = old["expires_at"]
-    said = f"token {name} has a new secret; the old one goes on until {ends.astimezone():%Y-%m-%d %H:%M:%S}; {ONCE}"
+    said = f"token {name} has a new secret; the old one is valid until {ends.astimezone():%Y-%m-%d %H:%M:%S}; {ONCE}"
     return Answer({"token": secret, "old_expires_at": ends} | told(row), [said, Text(secret)])
 
 
@@ -112,7 +112,7 @@ def span(text: str, field: str, least: float = 0) -> float:
     """Seconds. Raises InputError: not a span, negative, or beyond the calendar."""
     seconds = seconds_of(text)
     if not least <= seconds <= 1e9:
-        raise InputError(f"{text!r} is no span of time that a token can have", hint="write 90s, 30m, 6h or 30d", field=field)
+        raise InputError(f"{text!r} is not a duration that a token can have", hint="write 90s, 30m, 6h or 30d", field=field)
     return seconds
 
 

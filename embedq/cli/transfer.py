@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..local.files import lines_of, open_regular, written
 from ..model import OPEN
 from ..operations.crash import answering
-from .articles import progress
+from .counter import progress
 from .fences import PRIORITIES, TENANTS, opened
 from .tasks import STATUS
 from .voice import FAILED, Answer, Table, command, who
@@ -100,7 +100,7 @@ def _source(path: Path) -> AbstractContextManager[BinaryIO]:
 @command(name="import", destroys=True)
 @click.argument("path", default="-", type=click.Path(path_type=Path, allow_dash=True))
 def import_(path: Path, reason: str, yes: bool, dry_run: bool) -> Answer:
-    """Make the open tasks of an export anew: one task per article and model.
+    """Create the open tasks of an export: one task per article and model.
 
     Articles that are embedded or have a task already are skipped, so importing twice changes nothing. Lines about articles that are
     not here, about finished tasks, and bad lines are counted and reported; so are lines of more than 10 MB. PATH is a regular file;

@@ -1,4 +1,4 @@
-"""`embedq test processing|api|load`: try an installed system with made-up articles of a tenant of their own."""
+"""`embedq test processing|api|load`: test an installed system with articles of a temporary tenant."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TIMEOUT = click.option(
 
 @click.group()
 def test() -> None:
-    """Try the installed system with articles of a temporary tenant, removed afterwards. They are embedded, and paid for, like any other."""
+    """Test the installed system with articles of a temporary tenant, which are removed afterwards. They are embedded, and paid for, like others."""
 
 
 @command(name="processing")
 @click.option("--articles", default=3, show_default=True, type=click.IntRange(1, 1000))
 @TIMEOUT
 def processing(articles: int, timeout: float) -> Answer:
-    """Do articles become searchable? Saves some, waits for the workers, searches. Exit code 3 when they do not.
+    """Check that articles become searchable: saves some, waits for the workers, searches. Exit code 3 when they do not.
 
     Example:  embedq test processing --timeout 30
     """
@@ -41,7 +41,7 @@ def processing(articles: int, timeout: float) -> Answer:
 @click.option("--articles", default=500, show_default=True, type=click.IntRange(1, 100_000))
 @TIMEOUT
 def load(articles: int, timeout: float) -> Answer:
-    """How many articles a second are embedded beside the present load? Exit code 3 when not all are in time.
+    """Measure how many articles per second are embedded beside the present load. Exit code 3 when not all are in time.
 
     Example:  embedq test load --articles 1000 --timeout 300
     """
@@ -54,7 +54,7 @@ def load(articles: int, timeout: float) -> Answer:
 @command(name="api")
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The HTTP service.")
 def api(url: str) -> Answer:
-    """Does the HTTP service save, read, edit, search and delete an article? With AUTH_TOKEN. Exit code 3 when it does not.
+    """Check that the HTTP service saves, reads, edits, searches and deletes an article, with AUTH_TOKEN. Exit code 3 when it does not.
 
     Example:  embedq test api --url http://127.0.0.1:8000
     """

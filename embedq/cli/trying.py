@@ -16,7 +16,8 @@ from ..errors import NotWell
 from ..local.sample_corpus import standard_library
 from ..model import Priority
 from ..settings import Settings
-from .articles import hits_table, progress
+from .counter import progress
+from .searching import hits_table
 from .voice import Answer, Table, lasting, tell
 
 SEARCHES = ("compress a file", "parse command line arguments", "wait for several threads")
@@ -24,7 +25,7 @@ LOOK_EVERY_S = 0.25
 NEXT = (
     ("up", "run it all, and leave it running"),
     ('search "read a csv file"', "search, while it runs"),
-    ("status", "see how it goes"),
+    ("status", "see the progress"),
     ("articles import PATH…", "your own texts"),
 )
 

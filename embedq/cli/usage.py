@@ -18,7 +18,7 @@ from .voice import Answer, Table, command
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--model", help="Only models with this in their name.")
 def usage(days: int, tenant: str | None, model: str | None) -> Answer:
-    """What was bought from the providers, by day, tenant and model. Cost: by EMBEDDING_PRICES at the time.
+    """What the providers were asked for, by day, tenant and model. Cost: by EMBEDDING_PRICES at the time.
 
     Example:  embedq usage --days 30 --tenant acme
     """
@@ -32,9 +32,7 @@ def usage(days: int, tenant: str | None, model: str | None) -> Answer:
         (r["day"], r["tenant_id"], r["model"], round(r["requests"]), r["inputs"], r["reused"], r["tokens"], f"{r['cost']:,.4f}")
         for r in rows
     ]
-    said: list[str | Table] = (
-        [Table(("day", "tenant", "model", *names), cells)] if rows else ["nothing was bought in these days"]
-    )
+    said: list[str | Table] = [Table(("day", "tenant", "model", *names), cells)] if rows else ["nothing was used in these days"]
     said.append(
         f"in all {total['tokens']:,} tokens in {total['requests']:,.0f} requests, {total['reused']:,} vectors reused, cost {total['cost']:,.4f}"
     )

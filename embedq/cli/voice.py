@@ -51,7 +51,7 @@ class Answer:
 def command(
     *, changes: bool = False, destroys: bool = False, why: Sequence[str] = ("--reason",), **attributes: Any
 ) -> Callable[[Callable[..., Answer | None]], click.Command]:
-    """A click command in embedq's voice. Every one has --json; one that changes something also --reason and --yes; one that
+    """A click command with the options and the output of all commands. Every one has --json; one that changes something also --reason and --yes; one that
     destroys also --dry-run, and its function asks by `confirm`. `why`: the names of the option for the reason."""
 
     def decorate(function: Callable[..., Answer | None]) -> click.Command:
@@ -105,7 +105,7 @@ def _checked(name: str, value: Any) -> Any:
     try:
         return checked(value)
     except ValueError as wrong:
-        raise InputError(f"{name} {wrong}", hint="give text as UTF-8, and numbers that mean something", field=name) from None
+        raise InputError(f"{name} {wrong}", hint="give text as UTF-8, and smaller numbers", field=name) from None
 
 
 def complain(error: EmbedqError) -> None:

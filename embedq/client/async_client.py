@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from .. import wiring
-from ..bridge import Room, bridged, in_thread, wait_here
+from ..bridge import bridged
+from ..decide.answers import Wanted
 from ..decide.modes import Decision
 from ..errors import InputError
-from ..model import Article, ArticleDraft, Hit, Model, Priority, Role, Source
-from ..providers import Embedded, Provider, asynchronous
+from ..model import Article, ArticleDraft, Hit, Priority, Source, SourceDraft
 from ..settings import Settings
-from ..store import Store
 from ..store.articles import Written
 from ..store.callers import atell
+from .bridged import BridgedClient
 from .client import Client
-from .publisher import Publisher
+from .wishes import Narrow, SearchWishes
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
-
-log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +36,7 @@ class AsyncClient:
     """
 
     def __init__(self, settings: Settings | None = None, *, connections: int = 8) -> None:
-        self._client = _Bridged(settings, connections=connections)
+        self._client = BridgedClient(settings, connections=connections)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.settings = self._client.settings
         self.connections = connections
@@ -71,17 +67,8 @@ class AsyncClient:
         reason: str = "create",
     ) -> Article:
         """Save an article; its task is committed with it. Raises InputError naming the field that is wrong."""
-        return await self._run(
-            self._client.create,
-            title,
-            content,
-            id=id,
-            slug=slug,
-            tenant_id=tenant_id,
-            metadata=metadata,
-            priority=priority,
-            reason=reason,
-        )
+        draft = ArticleDraft(title, content, id, slug, tenant_id, metadata or {})
+        return (await self._run(self._client._writing.create, draft, priority, reason)).article
 
     async def put(
         self,
@@ -107,17 +94,11 @@ class AsyncClient:
     ) -> Article:
         """Change title, content, slug or metadata. A changed text gets a task, or updates the one that waits.
 
-        `if_version`, `if_updated_at`: as it was read; NotFound, and nothing written, when somebody has changed it since.
+        `if_version`, `if_updated_at`: as it was read; NotFound, and nothing written, if it was changed since.
         """
+        as_read: dict[str, Any] = {"if_version": if_version, "if_updated_at": if_updated_at}
         return await self._run(
-            self._client.edit,
-            article_id,
-            tenant_id=tenant_id,
-            if_version=if_version,
-            if_updated_at=if_updated_at,
-            priority=priority,
-            reason=reason,
-            **changes,
+            self._client._writing.edit, article_id, priority, reason, tenant_id=tenant_id, **as_read, **changes
         )
 
     async def delete(
@@ -130,7 +111,7 @@ class AsyncClient:
     ) -> None:
         """Delete an article with its vectors and open tasks; its last text stays in the history until clean-up.
 
-        `if_version`, `if_updated_at`: as it was read; NotFound, and nothing deleted, when somebody has changed it since.
+        `if_version`, `if_updated_at`: as it was read; NotFound, and nothing deleted, if it was changed since.
         """
         await self._run(
             self._client.delete, article_id, tenant_id=tenant_id, if_version=if_version, if_updated_at=if_updated_at
@@ -175,7 +156,7 @@ class AsyncClient:
         `connection`: psycopg's AsyncConnection, a SQLAlchemy AsyncConnection or AsyncSession, or asyncpg's. Raises InputError for any
         other kind, and for one that is in no transaction.
         """
-        await atell(connection, self._client._beginning(Priority(priority), reason))
+        await atell(connection, self._client._writing.beginning(Priority(priority), reason))
         yield
 
     # Search --------------------------------------------------------------------------------------------------------------------
@@ -195,27 +176,13 @@ class AsyncClient:
         reason: str = "attach",
         fill: bool = True,
     ) -> str:
-        """Keep the rows of a table of yours embedded; the name of the source. As `Client.attach`; in a thread, because it may take long."""
-        made: str = await self._in_thread(
-            "attach",
-            table,
-            title=title,
-            content=content,
-            where=where,
-            tenant=tenant,
-            metadata=metadata,
-            key=key,
-            name=name,
-            priority=priority,
-            reason=reason,
-            fill=fill,
-        )
-        return made
+        """Keep the rows of one of your tables embedded; the name of the source. As `Client.attach`; in a thread, because it may take long."""
+        draft = SourceDraft(table, title, content, where, tenant, tuple(metadata), tuple(key), name, Priority(priority))
+        return await self._in_thread(lambda client: client._attach(draft, reason, fill=fill))
 
     async def detach(self, name: str, *, keep_vectors: bool = False, reason: str = "detach") -> int:
         """As `Client.detach`; in a thread, because it may take long."""
-        removed: int = await self._in_thread("detach", name, keep_vectors=keep_vectors, reason=reason)
-        return removed
+        return await self._in_thread(lambda client: client.detach(name, keep_vectors=keep_vectors, reason=reason))
 
     async def sources(self) -> list[Source]:
         """Every source, with its state and what is wrong with it."""
@@ -223,40 +190,12 @@ class AsyncClient:
 
     @overload
     async def search(
-        self,
-        query: str,
-        k: int = 10,
-        *,
-        tenant_id: str | None = None,
-        min_score: float | None = None,
-        filter: Mapping[str, Any] | None = None,
-        hybrid: bool = False,
-        offset: int | None = None,
-        fold: bool = False,
-        diversity: float = 0.0,
-        rerank: str | None = None,
-        source: str | Sequence[str] | None = None,
-        load: None = None,
-        session: AsyncSession | None = None,
+        self, query: str, k: int = 10, *, load: None = None, session: AsyncSession | None = None, **wishes: Unpack[SearchWishes]
     ) -> list[Hit]: ...
 
     @overload
     async def search(
-        self,
-        query: str,
-        k: int = 10,
-        *,
-        tenant_id: str | None = None,
-        min_score: float | None = None,
-        filter: Mapping[str, Any] | None = None,
-        hybrid: bool = False,
-        offset: int | None = None,
-        fold: bool = False,
-        diversity: float = 0.0,
-        rerank: str | None = None,
-        source: str | Sequence[str] | None = None,
-        load: type[M],
-        session: AsyncSession | None = None,
+        self, query: str, k: int = 10, *, load: type[M], session: AsyncSession | None = None, **wishes: Unpack[SearchWishes]
     ) -> list[M]: ...
 
     async def search(
@@ -279,26 +218,16 @@ class AsyncClient:
         """The k articles nearest in meaning, best first. Raises NotWell while search is switched off. The wishes are those of
         `Client.search`; `session` is SQLAlchemy's AsyncSession here.
         """
-        wishes = {
-            "tenant_id": tenant_id,
-            "min_score": min_score,
-            "filter": filter,
-            "hybrid": hybrid,
-            "offset": offset,
-            "fold": fold,
-            "diversity": diversity,
-            "rerank": rerank,
-            "source": source,
-        }
+        wanted = Wanted(k, hybrid, offset, fold, diversity, rerank)
+        narrow: Narrow = {"tenant_id": tenant_id, "min_score": min_score, "filter": filter, "source": source}
         if load is None:
-            found: list[Hit] = await self._run(self._client.search, query, k, **wishes)  # type: ignore[arg-type]
-            return found
+            return (await self._run(self._client._searching.answers, [query], wanted, **narrow))[0]
         if session is None:
-            objects: list[M] = await self._in_thread("search", query, k, load=load, **wishes)
-            return objects
+            found = load
+            return await self._in_thread(lambda client: client._searching.loaded(found, None, query, wanted, **narrow))
         from .loading import loaded
 
-        keys = await self._run(self._client._found_keys, load, query, k, **wishes)
+        keys = await self._run(self._client._searching.found_keys, load, query, wanted, **narrow)
         return await session.run_sync(lambda under: loaded(load, keys, under))
 
     async def search_many(self, queries: Sequence[str], k: int = 10, **wishes: Any) -> list[list[Hit]]:
@@ -319,22 +248,22 @@ class AsyncClient:
         diversity: float = 0.0,
     ) -> list[Hit]:
         """The k articles nearest to one (by id or slug), without itself. The wishes are those of `Client.more_like`."""
-        wishes = {"tenant_id": tenant_id, "min_score": min_score, "filter": filter, "source": source}
-        wishes |= {"offset": offset, "fold": fold, "diversity": diversity}
-        return await self._run(self._client.more_like, article_id, k, **wishes)  # type: ignore[arg-type]
-
-    async def _in_thread(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """By a `Client` of its own."""
-
-        def work() -> Any:
-            with Client(self.settings, connections=1) as client:
-                return getattr(client, method)(*args, **kwargs)
-
-        return await asyncio.to_thread(work)
+        narrow: Narrow = {"tenant_id": tenant_id, "min_score": min_score, "filter": filter, "source": source}
+        wanted = Wanted(k, offset=offset, fold=fold, diversity=diversity)
+        return await self._run(self._client._searching.like, article_id, wanted, **narrow)
 
     async def decision(self) -> Decision:
         """What this process does about embedding now, and who decided it."""
         return await self._run(self._client.decision)
+
+    async def _in_thread(self, act: Callable[[Client], T]) -> T:
+        """By a `Client` of its own."""
+
+        def work() -> T:
+            with Client(self.settings, connections=1) as client:
+                return act(client)
+
+        return await asyncio.to_thread(work)
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._enter()
@@ -351,65 +280,3 @@ class AsyncClient:
                 )
             self._client.leave_loop()
             self._loop = here
-
-
-class _Bridged(Client):
-    """The client that `AsyncClient` runs below `bridged`. What has no asynchronous form is done by a client of threads: publishing, which has a
-    thread of its own anyway, and the embedding of a write in mode `sync`."""
-
-    def __init__(self, settings: Settings | None, *, connections: int) -> None:
-        super().__init__(settings, connections=connections)
-        self._threaded = Client(self.settings, connections=connections)
-        self._making = Room(1)
-
-    def leave_loop(self) -> None:
-        if self._store is not None:
-            self._store.close()
-        self._store = self._provider = None
-        self._making = Room(1)
-
-    def close(self) -> None:
-        try:
-            wait_here(in_thread(self._threaded.close))
-        except RuntimeError:  # no more threads
-            self._threaded.close()
-        if self._provider is not None:
-            wait_here(asynchronous.close(self._provider))
-        if self._store is not None:
-            self._store.close()
-        self._store = self._provider = None
-
-    @property
-    def publisher(self) -> Publisher:
-        return self._threaded.publisher
-
-    def _make_store(self) -> Store:
-        return wiring.async_store(self.settings, size=self.connections)
-
-    def _make_provider(self, model: Model, role: Role = Role.QUERY) -> Provider:
-        """It may read certificates, or load a model, which lasts: once, for all tasks that need it."""
-        with self._making:
-            if self._provider is None or self._provider.model != model:
-                self._provider = wait_here(in_thread(super()._make_provider, model, role))
-            return self._provider
-
-    def _ask(self, provider: Provider, texts: Sequence[str]) -> Embedded:
-        return wait_here(asynchronous.embed(provider, texts))
-
-    def _may_publish(self, priority: Priority, tenants: Collection[str], articles: int) -> bool:
-        if not self.publisher.is_prepared:
-            try:
-                wait_here(in_thread(self.publisher.prepare))
-            except RuntimeError as refused:  # no more threads
-                log.warning("not published, the steward will: %s", refused)
-                return False
-        return super()._may_publish(priority, tenants, articles)
-
-    def _pause(self, seconds: float) -> None:
-        wait_here(asyncio.sleep(seconds))
-
-    def _apart(self, work: Callable[[], list[int]]) -> list[int]:
-        return wait_here(in_thread(work))
-
-    def _embed_now(self, article_ids: Sequence[str]) -> None:
-        wait_here(in_thread(self._threaded._embed_now, article_ids))

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..decide.prices import number_for
+from ..engine.answers import Answers
 from ..engine.chunking import USUAL, ChunkSize
 from ..engine.outcomes import without_asking
-from ..engine.requests import Answers, Asker
+from ..engine.requests import Asker
 from ..engine.vectors import Plan, buy, planned, stored, usage
 from ..errors import Fault, ProviderBusy
 from ..model import Claimed, Outcome, Priority, TaskStatus

@@ -19,12 +19,13 @@ from ..decide.retry import RetryPolicy
 from ..errors import ConfigError, EmbedqError, NotFound, ProviderBusy
 from ..model import Claimed, Delivery, Model, Outcome, Priority, TaskStatus, Usage
 from ..telemetry import tracing
+from .answers import Answers
 from .chunking import USUAL, ChunkSize
 from .concurrency import STORE_GIVES_WAY_S, Gate
 from .model_gate import ModelGate
 from .outcomes import charged, left_over, waiting, without_asking
 from .provider_circuit import ProviderCircuit
-from .requests import Answers, Asker
+from .requests import Asker
 from .runs import NextDue, NextUrgent, Report, TheseTasks
 from .sameness import Sameness
 from .settler import Settler

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from ..decide.circuit_breaker import Circuit, circuit
 from ..decide.sameness import LOOK_AGAIN_S
 from ..errors import ProviderBusy, StoreUnavailable
+from .answers import Answers
 from .provider_circuit import ProviderCircuit
-from .requests import Answers, Asker
+from .requests import Asker
 from .runs import Report
 from .sameness import Sameness
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ..decide.retry import GiveUp, RetryAt, RetryPolicy, after_failure
 from ..errors import Fault, InputRefused
 from ..model import Claimed, Outcome, TaskStatus
-from .requests import Answers
+from .answers import Answers
 
 
 def without_asking(task: Claimed) -> Outcome | None:

@@ -17,8 +17,9 @@ from ..decide.tokens import estimate_tokens
 from ..errors import InputRefused, StoreUnavailable
 from ..model import Claimed, Priority, Stored, Usage
 from ..store.vectors import TextKey, Vectors
+from .answers import Answers, Had
 from .chunking import USUAL, Chunk, ChunkSize, chunk, chunk_with_headings
-from .requests import Answers, Asker, Had
+from .requests import Asker
 
 if TYPE_CHECKING:
     import numpy as np

@@ -119,13 +119,8 @@ def write_batch(service: TheService, batch: shapes.Batch) -> article_answers.Bat
 @router.get("/{article_id:path}/versions", summary="An article's history", responses=told(404, 422))
 def versions(service: TheService, article_id: ArticleKey, tenant_id: TenantQuery) -> article_answers.Versions:
     """All versions of its text, the newest last; also of a deleted article, by its id, until clean-up."""
-    store = service.client.store
-    try:
-        newest: Article | None = store.articles.get(article_id, tenant_id=tenant_id)
-    except NotFound:
-        newest = None
-    key = newest.id if newest else article_id
-    earlier = [_earlier(row) for row in store.articles.versions(key, tenant_id=tenant_id)]
+    key, newest, rows = service.client.store.articles.history(article_id, tenant_id=tenant_id)
+    earlier = [_earlier(row) for row in rows]
     if newest is None and not earlier:
         raise NotFound(f"there is no article {article_id!r}", hint="check the id")
     return article_answers.Versions(article_id=key, versions=earlier + ([_newest(newest)] if newest else []))

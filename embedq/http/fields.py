@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..decide.access import DEFAULT_TENANT, tenant_for
@@ -115,33 +115,22 @@ NewSlug = Annotated[
 TenantId = Annotated[str, Field(min_length=1, max_length=MAX_TENANT_ID, pattern=NAME, description="Whose article it is.")]
 
 
+def _own_tenant_field(schema: dict[str, JsonValue]) -> Any:
+    return Field(
+        min_length=1,
+        max_length=MAX_TENANT_ID,
+        pattern=NAME,
+        description=WHOSE,
+        default_factory=own_tenant,
+        json_schema_extra=schema,
+    )
+
+
 # If not given: the token's tenant, otherwise `default`.
-OwnTenantId = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=MAX_TENANT_ID,
-        pattern=NAME,
-        description=WHOSE,
-        default_factory=own_tenant,
-        json_schema_extra={"default": DEFAULT_TENANT},
-    ),
-    AfterValidator(of_own_tenant),
-]
+OwnTenantId = Annotated[str, _own_tenant_field({"default": DEFAULT_TENANT}), AfterValidator(of_own_tenant)]
 
 
-NewTenantId = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=MAX_TENANT_ID,
-        pattern=NAME,
-        description=WHOSE,
-        default_factory=own_tenant,
-        json_schema_extra={"pattern": NEW_NAME, "default": DEFAULT_TENANT},
-    ),
-    AfterValidator(of_own_tenant),
-]
+NewTenantId = Annotated[str, _own_tenant_field({"pattern": NEW_NAME, "default": DEFAULT_TENANT}), AfterValidator(of_own_tenant)]
 
 
 Reason = Annotated[

@@ -1,4 +1,4 @@
-"""What the frameworks ask for, in embedq's own terms: articles saved, found and removed by a `Client`, or by an `AsyncClient`."""
+"""Saves, finds and removes articles for the framework adapters, with a `Client` or an `AsyncClient`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Clients:
-    """The clients that were handed in, and those made when first needed, with the same settings, else the environment's."""
+    """The clients that were passed in; a missing one is made when first needed, with the settings of the other, or else of the environment."""
 
     def __init__(self, client: Client | None = None, async_client: AsyncClient | None = None) -> None:
         given = client or async_client
@@ -62,7 +62,7 @@ class Clients:
 
 
 def draft_of(key: str | None, text: str, metadata: Mapping[str, Any], tenant_id: str) -> ArticleDraft:
-    """A title among the metadata is the article's: it is embedded with the text. Without an id, one is made."""
+    """A `title` in the metadata becomes the article's title, which is embedded with the text. Without an id, one is generated."""
     rest = dict(metadata)
     title = rest.pop(TITLE) if isinstance(rest.get(TITLE), str) else ""
     return ArticleDraft(title, text, key or str(uuid4()), tenant_id=tenant_id, metadata=rest)

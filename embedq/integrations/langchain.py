@@ -23,7 +23,7 @@ from .articles import Clients, Found, draft_of, metadata_of
 class EmbedqVectorStore(VectorStore):
     """A document is an article of one tenant: its text the content, `metadata["title"]` the title, its id the id.
 
-    Writing saves articles, whose vectors follow in the background, by embedq's model: there is no `embedding` to hand in. `wait_s`: how
+    Writing saves articles; embedq embeds them in the background with its own model, so no `embedding` can be passed. `wait_s`: how
     many seconds a write waits until its documents can be found (NotWell when they cannot by then); 0 does not wait.
     """
 
@@ -36,7 +36,7 @@ class EmbedqVectorStore(VectorStore):
         wait_s: float = 0.0,
         priority: Priority | str = Priority.NORMAL,
     ) -> None:
-        """A client that is not handed in is made when first needed, with the other's settings, else the environment's."""
+        """A client that is not passed is made when first needed, with the settings of the other, or else of the environment."""
         self.clients = Clients(client, async_client)
         self.tenant_id, self.wait_s, self.priority = tenant_id, wait_s, Priority(priority)
 
@@ -65,7 +65,7 @@ class EmbedqVectorStore(VectorStore):
         return await self.aadd_documents(_documents(list(texts), metadatas), ids=ids)
 
     def delete(self, ids: list[str] | None = None, **_: Any) -> bool:
-        """Delete those that exist. Raises InputError without ids: all the articles of a tenant are not deleted by an omission."""
+        """Delete those that exist. Raises InputError without ids, so that an omission does not delete all articles of a tenant."""
         self.clients.do(articles.remove, _named(ids), self.tenant_id)
         return True
 
@@ -149,7 +149,7 @@ class EmbedqVectorStore(VectorStore):
     def _without(cls, embedding: Embeddings | None, more: dict[str, Any]) -> EmbedqVectorStore:
         if embedding is not None:
             raise InputError(
-                "an embedding was handed in, which would not be used",
+                "an embedding was passed, which would not be used",
                 hint="pass None; embedq embeds by its own model (`embedq model list`)",
                 field="embedding",
             )

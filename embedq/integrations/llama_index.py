@@ -35,7 +35,7 @@ class EmbedqRetriever(BaseRetriever):
         priority: Priority | str = Priority.NORMAL,
         **more: Any,
     ) -> None:
-        """A client that is not handed in is made when first needed, with the other's settings, else the environment's. `more`:
+        """A client that is not passed is made when first needed, with the settings of the other, or else of the environment. `more`:
         arguments of LlamaIndex's BaseRetriever."""
         self.clients = Clients(client, async_client)
         self.k, self.tenant_id, self.wishes = k, tenant_id, dict(wishes or {})

@@ -1,4 +1,4 @@
-"""The tools that read and write articles."""
+"""The tools that list, read, create, update and delete articles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ..decide.drafts import MAX_ID, MAX_SLUG
 from ..decide.sections import section_of, sections
 from ..errors import InputError, NotFound
 from ..model import Article, Priority
-from ..store.database import Row
 from .parts import Parts
 from .tool import ARTICLE, READ, TENANT, WRITE, Gives, Takes, tool
 
@@ -89,7 +88,7 @@ def get_article(parts: Parts, principal: Principal, wanted: GetArticle) -> Read:
     start = min(begins + wanted.start, ends)
     end = min(start + wanted.length, ends)
     return Read(
-        **_facts(article),
+        **facts_of(article),
         content=article.content[start:end],
         metadata=dict(article.metadata),
         start=start,
@@ -108,7 +107,7 @@ def _bounds(text: str, section: str | None) -> tuple[int, int]:
     return found.starts_at, found.ends_at
 
 
-def _facts(article: Article) -> dict[str, Any]:
+def facts_of(article: Article) -> dict[str, Any]:
     return {name: getattr(article, name) for name in Listed.model_fields}
 
 
@@ -137,7 +136,7 @@ def create_article(parts: Parts, principal: Principal, wanted: CreateArticle) ->
         priority=wanted.priority,
         reason="create",
     )
-    return Listed(**_facts(article))
+    return Listed(**facts_of(article))
 
 
 class UpdateArticle(OfArticle):
@@ -172,7 +171,7 @@ def update_article(parts: Parts, principal: Principal, wanted: UpdateArticle) ->
         )
     except NotFound:
         raise _changed(parts.client.get(article.id, tenant_id=tenant), wanted.version) from None
-    return Listed(**_facts(edited))
+    return Listed(**facts_of(edited))
 
 
 def _at_version(parts: Parts, key: str, tenant: str, version: int | None) -> Article:
@@ -210,95 +209,3 @@ def delete_article(parts: Parts, principal: Principal, wanted: DeleteArticle) ->
     except NotFound:
         raise _changed(parts.client.get(article.id, tenant_id=tenant), article.version) from None
     return Deleted(deleted=article.id)
-
-
-class Version(Gives):
-    version: int
-    title: str
-    characters: int
-    written_at: datetime
-    superseded_at: datetime | None = Field(description="Null for the newest.")
-    deleted: bool
-
-
-class Versions(Gives):
-    article_id: str
-    versions: list[Version]
-
-
-@tool(READ)
-def list_versions(parts: Parts, principal: Principal, wanted: OfArticle) -> Versions:
-    """The history of an article, the newest last, without the texts (get_version has them). A deleted article is found by its id."""
-    key, rows = _history(parts, wanted.article, wanted.of(principal))
-    return Versions(article_id=key, versions=[_version(row) for row in rows])
-
-
-def _version(row: Row) -> Version:
-    return Version(
-        version=row["version_number"],
-        title=row["title"],
-        characters=len(row["content"]),
-        written_at=row["created_at"],
-        superseded_at=row["superseded_at"],
-        deleted=row["deleted"],
-    )
-
-
-def _history(parts: Parts, key: str, tenant: str) -> tuple[str, list[Row]]:
-    """The article's id and every text it had, the newest last. Raises NotFound."""
-    store = parts.client.store
-    try:
-        newest: Article | None = store.articles.get(key, tenant_id=tenant)
-    except NotFound:
-        newest = None
-    article_id = newest.id if newest else key
-    rows = store.articles.versions(article_id, tenant_id=tenant)
-    if newest is not None:
-        rows = [
-            *rows,
-            {
-                "version_number": newest.version,
-                "title": newest.title,
-                "content": newest.content,
-                "slug": newest.slug,
-                "metadata": newest.metadata,
-                "created_at": newest.updated_at,
-                "superseded_at": None,
-                "deleted": False,
-            },
-        ]
-    if not rows:
-        raise NotFound(f"there is no article {key!r}", hint="search_articles and list_articles show ids and slugs")
-    return article_id, rows
-
-
-class OneVersion(OfArticle):
-    version: int = Field(ge=1, le=2**31 - 1)
-
-
-class WholeVersion(Version):
-    article_id: str
-    content: str
-    slug: str | None
-    metadata: dict[str, Any]
-
-
-@tool(READ)
-def get_version(parts: Parts, principal: Principal, wanted: OneVersion) -> WholeVersion:
-    """The text that an article had at an earlier version."""
-    key, rows = _history(parts, wanted.article, wanted.of(principal))
-    row = next((each for each in rows if each["version_number"] == wanted.version), None)
-    if row is None:
-        kept = ", ".join(str(each["version_number"]) for each in rows)
-        raise NotFound(f"{key} has no version {wanted.version}", hint=f"versions kept: {kept}")
-    return WholeVersion(
-        **_version(row).model_dump(), article_id=key, content=row["content"], slug=row["slug"], metadata=dict(row["metadata"])
-    )
-
-
-@tool(WRITE, destroys=True)
-def restore_version(parts: Parts, principal: Principal, wanted: OneVersion) -> Listed:
-    """Bring back an earlier text of an article, as its newest version; or a deleted article, by its id. The text that it replaces stays in
-    the history."""
-    article = parts.client.restore(wanted.article, wanted.version, tenant_id=wanted.of(principal))
-    return Listed(**_facts(article))

@@ -15,11 +15,22 @@ from ..addresses import hide
 from ..decide.access import Principal, why_not
 from ..decide.drafts import MAX_METADATA_DEPTH, check_characters
 from ..errors import EmbedqError, InputError, NotFound, NotWell
-from . import articles, finding, operating
+from . import article_versions, articles, finding, operating
 from .parts import Parts
 from .tool import TOOLS, Gives, Progress, Takes, Tool
 
-__all__ = ["TOOLS", "Refused", "articles", "as_text", "call", "finding", "in_thread", "open_to", "operating"]
+__all__ = [
+    "TOOLS",
+    "Refused",
+    "article_versions",
+    "articles",
+    "as_text",
+    "call",
+    "finding",
+    "in_thread",
+    "open_to",
+    "operating",
+]
 
 log = logging.getLogger(__name__)
 

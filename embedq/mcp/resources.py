@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 from ..decide.access import DEFAULT_TENANT, Principal, tenant_for
 from ..decide.drafts import check_characters
 from ..errors import InputError
-from .articles import OneVersion, get_version
+from .article_versions import OneVersion, get_version
 from .parts import Parts
 
 SCHEME: Final = "article://"

@@ -25,7 +25,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..store import Store
-from ..store.backups import Loaded, tables_of
+from ..store.backup_tables import tables_of
+from ..store.restoring import Loaded
 from .backup_file import FORMAT, LONGEST_ROW, Progress, again, opened, silent, table_of
 from .backup_file import Contents as Contents
 from .backup_file import verify as verify

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from ..errors import InputError
 from ..local.files import Version, open_regular, version_of
-from ..store.backups import TABLES
+from ..store.backup_tables import TABLES
 
 FORMAT = 1
 LONGEST_ROW = 64_000_000

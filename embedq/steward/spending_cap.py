@@ -8,7 +8,7 @@ from ..settings import Settings
 from ..store import Store
 
 
-def mind_the_cap(store: Store, settings: Settings) -> None:
+def apply_daily_cap(store: Store, settings: Settings) -> None:
     """Hold normal and low tasks back, or release them: at the day's end (UTC), or when the cap was raised or removed."""
     cap, today = cap_of(settings.daily_cap), store.ledger.today()
     if cap is not None and cap.reached(today.cost, today.tokens):

@@ -1,4 +1,4 @@
-"""The loop of the steward, in a thread of every worker process; one of them leads (`leadership`) and does the chores (`chores`)."""
+"""The loop of the steward, in a thread of every worker process; one of them leads (`leadership`) and does the chores. Each chore has a file here."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from ..broker import Broker
 from ..engine.concurrency import GIVE_WAY_S
 from ..engine.worker import LEASE_S, UNPUBLISHED, WORDS, Worker
 from ..settings import Settings
-from ..store import Store, recall
-from . import chores
-from .chores import Chore, SwitchWatch, Timetable
+from ..store import Store
+from .clean_up import clean_up
+from .dead_workers import forget_dead_workers
 from .dispatcher import Dispatcher
 from .frozen_sessions import LOOK_EVERY_S, FrozenSessions
 from .leadership import Leadership
 from .lost_messages import LostMessages
 from .maintenance_window import keep_calendar
 from .neighbours import Neighbours
+from .reconcile import reconcile
+from .rescue import rescue
+from .sample import RECALL_EVERY_S, sample, sample_recall
 from .sources import tend
-from .spending_cap import mind_the_cap
+from .spending_cap import apply_daily_cap
+from .switch_watch import SwitchWatch
+from .timetable import Chore, Timetable
 
 TICK_S = 0.5
-RECALL_EVERY_S = 360.0
 FOLLOWER_TICK_S = 2.0
 
 
@@ -50,16 +54,16 @@ class Steward:
             [
                 Chore("notice a switch", TICK_S, watch.look),
                 Chore("dispatch", TICK_S, self.dispatch),
-                Chore("rescue", 1.0, lambda: chores.rescue(store, worker, settings)),
+                Chore("rescue", 1.0, lambda: rescue(store, worker, settings)),
                 Chore("lost messages", 2.0, self.lost_messages.look),
                 Chore("neighbours", 10.0, Neighbours(store, broker).look),
                 Chore("maintenance", 1.0, lambda: keep_calendar(store)),
-                Chore("daily cap", 5.0, lambda: mind_the_cap(store, settings)),
-                Chore("dead workers", 10.0, lambda: chores.forget_dead_workers(store)),
-                Chore("sample", 10.0, store.care.sample),
+                Chore("daily cap", 5.0, lambda: apply_daily_cap(store, settings)),
+                Chore("dead workers", 10.0, lambda: forget_dead_workers(store)),
+                Chore("sample", 10.0, lambda: sample(store)),
                 Chore("follow sources", 1.0, lambda: tend(store, worker.stopping.is_set)),
-                Chore("reconcile", 300.0, lambda: chores.reconcile(store)),
-                Chore("clean up", 600.0, lambda: chores.clean_up(store, settings)),
+                Chore("reconcile", 300.0, lambda: reconcile(store)),
+                Chore("clean up", 600.0, lambda: clean_up(store, settings)),
             ],
             worker,
         )
@@ -120,6 +124,6 @@ class Steward:
             self.frozen.end_those_still_frozen()
 
     def _sample_recall(self) -> None:
-        """In a thread of its own: the exact answer reads every vector."""
+        """In a thread of its own, because it is slow."""
         if not self.worker.stopping.wait(RECALL_EVERY_S) and self.leading:
-            recall.sample(self.store.database)
+            sample_recall(self.store)

@@ -16,6 +16,7 @@ from ..errors import InputError, NotFound
 from ..model import Article, ArticleDraft, Mode, Priority
 from .callers import Statement
 from .database import Connection, Database, Row
+from .drafts import by_statement, columns
 from .queries import QUERIES
 
 
@@ -35,6 +36,14 @@ class Created(NamedTuple):
     article: Article
     live: LiveState
     task: Row | None
+
+
+class History(NamedTuple):
+    """`newest`: None where the article is deleted. `earlier`: the former texts, the last one included if it is deleted."""
+
+    id: str
+    newest: Article | None
+    earlier: list[Row]
 
 
 class Articles:
@@ -98,9 +107,9 @@ class Articles:
         """Write drafts, which must differ in id and in (tenant, slug). With `replace`, one that exists is updated, else refused."""
         written = Written()
         _refuse_rows_of_sources(connection, [draft.id for draft in drafts if draft.id and ":" in draft.id])
-        for statement, group in _by_statement(drafts, replace):
+        for statement, group in by_statement(drafts, replace):
             with _conflicts_told():
-                rows = connection.execute(getattr(QUERIES, statement), _columns(group)).fetchall()
+                rows = connection.execute(getattr(QUERIES, statement), columns(group)).fetchall()
             written.ids += [row["id"] for row in rows]
             written.created += sum(row["created"] for row in rows)
         written.changed = len(written.ids) - written.created
@@ -186,6 +195,15 @@ class Articles:
     def versions(self, article_id: str, *, tenant_id: str | None = None) -> list[Row]:
         return self.database.fetch(QUERIES.article_versions, {"id": article_id, "tenant_id": tenant_id})
 
+    def history(self, key: str, *, tenant_id: str | None) -> History:
+        """By id or slug; of a deleted article by its id. Empty where there never was one."""
+        try:
+            newest: Article | None = self.get(key, tenant_id=tenant_id)
+        except NotFound:
+            newest = None
+        article_id = newest.id if newest else key
+        return History(article_id, newest, self.versions(article_id, tenant_id=tenant_id))
+
     def count_by_status(self) -> Mapping[str, int]:
         return {row["embedding_status"]: row["articles"] for row in self.database.fetch(QUERIES.count_by_status)}
 
@@ -248,28 +266,6 @@ def _by_priority(tasks: Sequence[Row]) -> dict[Priority, list[int]]:
     for row in tasks:
         found.setdefault(Priority(row["priority"]), []).append(row["id"])
     return found
-
-
-def _by_statement(drafts: Sequence[ArticleDraft], replace: bool) -> Iterator[tuple[str, list[ArticleDraft]]]:
-    if not replace:
-        yield "insert_articles", list(drafts)
-        return
-    groups: dict[str, list[ArticleDraft]] = {"put_articles_by_id": [], "put_articles_by_slug": [], "insert_articles": []}
-    for draft in drafts:
-        name = "put_articles_by_id" if draft.id else "put_articles_by_slug" if draft.slug else "insert_articles"
-        groups[name].append(draft)
-    yield from ((name, group) for name, group in groups.items() if group)
-
-
-def _columns(drafts: Sequence[ArticleDraft]) -> dict[str, Any]:
-    return {
-        "ids": [d.id for d in drafts],
-        "tenants": [d.tenant_id for d in drafts],
-        "slugs": [d.slug for d in drafts],
-        "titles": [d.title for d in drafts],
-        "contents": [d.content for d in drafts],
-        "metadatas": [json.dumps(dict(d.metadata)) for d in drafts],
-    }
 
 
 @contextmanager

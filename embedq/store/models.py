@@ -7,13 +7,11 @@ a change of one row (docs/why/model-change.rst).
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Container
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from ..decide.preparation import alike, for_register, of_register
@@ -23,7 +21,8 @@ from .control import Audit
 from .database import Connection, Database, Row
 from .grants import grant_vectors
 from .live import live_state
-from .partitions import drop_vectors, lock_holders
+from .model_progress import Progress
+from .model_rows import forget_rows, until_none
 from .queries import QUERIES
 from .reconcile import wanted_of
 from .switches import Switches
@@ -33,40 +32,8 @@ from .unlocked import on_unlocked
 log = logging.getLogger(__name__)
 
 STEP = 5000
-# Under edits the model in the making is always a little behind: its tasks are `low`. So much of the articles may be.
-BEHIND_SHARE = 0.01
-BEHIND_AT_LEAST = 10
-FORGET_TRIES = 20
 # What a row may have of a page of 8 KB, and what of it is not the vector: ids, hashes, heads.
 PAGE, REST_OF_ROW = 8160, 200
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a model is. `complete`: articles whose newest text it has. `missing`: those that the active model finds and it
-    does not. `behind`: those of which it knows an older text than the active model. `rate_per_s`: tasks per second, last minute."""
-
-    articles: int
-    complete: int
-    missing: int
-    behind: int
-    open: int
-    failed: int
-    skipped: int
-    rate_per_s: float
-    bytes: int
-
-    @property
-    def eta_s(self) -> float | None:
-        return self.open / self.rate_per_s if self.rate_per_s else None
-
-    def lacks(self) -> str | None:
-        """Why search would lose something if it followed this model; None when it would not."""
-        if self.missing:
-            return f"{self.missing:,} articles that search finds now have no vector of it ({self.open:,} tasks are open, {self.failed:,} failed)"
-        if self.behind > max(BEHIND_AT_LEAST, BEHIND_SHARE * self.articles):
-            return f"of {self.behind:,} articles it knows only an older text than the active model"
-        return None
 
 
 class Models:
@@ -245,7 +212,7 @@ class Models:
 
     def hurry(self, model: Model) -> int:
         """Raise the model's waiting tasks from `low` to `normal`; how many."""
-        return _until_none(lambda: self.database.execute(QUERIES.hurry_model, {"model_id": model.id, "limit": STEP}))
+        return until_none(lambda: self.database.execute(QUERIES.hurry_model, {"model_id": model.id, "limit": STEP}))
 
     # Dropping ------------------------------------------------------------------------------------------------------------------
 
@@ -257,48 +224,8 @@ class Models:
             if active is not None and active.id == model.id:
                 raise InputError(f"{model} is active", hint="`embedq model activate` another one first", field="model")
             self.database.execute(QUERIES.set_kept_in_step, {"model_id": model.id, "kept": False})
-            cancelled = self._cancel(model)
-            forgotten = self._forget_embeddings(model)
-            drop_vectors(self.database, model)
-            self._forget(model, who, why, freed)
-        return {"tasks": cancelled, "embeddings": forgotten, "bytes": freed}
-
-    def _cancel(self, model: Model) -> int:
-        return _until_none(lambda: self.database.execute(QUERIES.cancel_model_tasks, {"model_id": model.id, "limit": 1000}))
-
-    def _forget_embeddings(self, model: Model) -> int:
-        forgotten, after = 0, ""
-        while True:
-            step = {"model_id": model.id, "after": after, "limit": STEP}
-            row = self.database.one(QUERIES.forget_embeddings, step)
-            if row is None or row["last"] is None:
-                return forgotten
-            after, forgotten = row["last"], forgotten + row["embeddings"]
-
-    def _forget(self, model: Model, who: str, why: str, freed: int) -> None:
-        """The last rows that name it. A settle that came in between is waited for a moment, and again."""
-        for _ in range(FORGET_TRIES):
-            try:
-                with self.database.transaction() as connection:
-                    connection.execute(QUERIES.patience)
-                    connection.execute("DELETE FROM embeddings WHERE model_id = %(id)s", {"id": model.id})
-                    connection.execute(QUERIES.forget_model, {"model_id": model.id})
-                    Audit(self.database).write(
-                        "model",
-                        f"drop: {model} is forgotten",
-                        connection=connection,
-                        who=who,
-                        reason=why,
-                        model=model.id,
-                        bytes=freed,
-                    )
-                return
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-                time.sleep(0.1)
-        raise NotWell(
-            f"rows that name {model} are held by another session: {lock_holders(self.database, ['embeddings', 'embedding_models'])}",
-            hint="its vectors are dropped; run the same command again when that session has ended",
-        )
+            forgotten = forget_rows(self.database, model, who=who, why=why, bytes=freed)
+        return {**forgotten, "bytes": freed}
 
 
 def _fits_a_page(dimensions: int, storage: str) -> bool:
@@ -339,10 +266,3 @@ def _numbered(model: Model, taken: Container[str]) -> Model:
 
 def _names(model: Model) -> tuple[str, ...]:
     return (str(model.id), model.name, f"{model.provider}/{model.name}", str(model))
-
-
-def _until_none(step: Callable[[], int]) -> int:
-    done = 0
-    while (some := step()) > 0:
-        done += some
-    return done

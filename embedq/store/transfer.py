@@ -181,29 +181,26 @@ def _json(row: Mapping[str, Any], key: str, empty: list[Any] | dict[str, Any]) -
     return written
 
 
+KEYS = {"article_ids": "article_id", "providers": "provider", "models": "model", "dimensions": "dimensions"}
+STATE = {
+    "priorities": "priority",
+    "attempts": "attempts",
+    "error_classes": "error_class",
+    "error_messages": "error_message",
+    "errors": "errors",
+    "metadatas": "metadata",
+    "created_ats": "created_at",
+}
+
+
 def _keys(promises: Sequence[Promise]) -> dict[str, list[Any]]:
-    names = {
-        "article_ids": "article_id",
-        "tenant_ids": "tenant_id",
-        "providers": "provider",
-        "models": "model",
-        "dimensions": "dimensions",
-    }
-    return {"lines": [p.line for p in promises]} | {key: [p.row[name] for p in promises] for key, name in names.items()}
+    return {"lines": [p.line for p in promises]} | _listed(promises, KEYS | {"tenant_ids": "tenant_id"})
 
 
 def _columns(promises: Sequence[Promise]) -> dict[str, list[Any]]:
-    names = {
-        "article_ids": "article_id",
-        "providers": "provider",
-        "models": "model",
-        "dimensions": "dimensions",
-        "priorities": "priority",
-        "attempts": "attempts",
-        "error_classes": "error_class",
-        "error_messages": "error_message",
-        "errors": "errors",
-        "metadatas": "metadata",
-        "created_ats": "created_at",
-    }
+    return _listed(promises, KEYS | STATE)
+
+
+def _listed(promises: Sequence[Promise], names: Mapping[str, str]) -> dict[str, list[Any]]:
+    """One list per parameter, of the values that the rows have under its name."""
     return {key: [p.row[name] for p in promises] for key, name in names.items()}

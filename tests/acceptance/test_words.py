@@ -40,6 +40,9 @@ def put(psql: Psql, number: int, prefix: str = "a", text: str = "text") -> None:
     )
 
 
+COMMANDS_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'embedq'"
+
+
 # Verdicts -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -54,8 +57,9 @@ def test_wait_ends_with_3_and_tells_how_many_failed(environment: dict[str, str],
         [sys.executable, "-m", "embedq", "wait", "--timeout", "60", "--json"], env=env(known), cwd=ROOT, stdout=subprocess.PIPE
     )
     try:
-        from tests.support import start_poller
+        from tests.support import start_poller, until
 
+        until(lambda: psql(COMMANDS_SESSIONS) != [(0,)], why="`embedq wait` never connected")
         with start_poller(known):
             standin.wait_until_held(1)
             standin.release()

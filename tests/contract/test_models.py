@@ -296,7 +296,7 @@ def test_a_search_that_meets_the_drop_of_its_model_follows_the_new_one(client, s
         store.models.activate(built, who="test")
         store.models.drop(first, who="test")
 
-    client._provider = Interrupted(client.provider, switch_and_drop)
+    client._parts._provider = Interrupted(client.provider, switch_and_drop)
     hits = client.search("title 1", 1)
 
     assert [hit.article_id for hit in hits] == ["a1"]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from embedq import AsyncClient, Client, wiring
-from embedq.cli.models import ask_once
+from embedq.cli.model_building import ask_once
 from embedq.client.judged_search import Ranking
 from embedq.client.judged_search import run as judged
 from embedq.decide.quality import Judged

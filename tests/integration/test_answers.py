@@ -74,7 +74,7 @@ def test_more_like_an_article_are_those_near_it_in_its_tenant_without_itself(kit
 
 
 def test_more_like_asks_no_provider(kitchen, monkeypatch):
-    monkeypatch.setattr(kitchen, "_ask", None)
+    monkeypatch.setattr(kitchen._parts, "ask", None)
 
     assert kitchen.more_like("tea", 1)
 
@@ -93,8 +93,8 @@ def test_more_like_what_is_not_there_or_not_embedded_is_told(kitchen, psql):
 
 
 def test_several_queries_are_one_request_and_answered_in_their_order(kitchen, monkeypatch):
-    asked, ask = [], kitchen._ask
-    monkeypatch.setattr(kitchen, "_ask", lambda provider, texts: asked.append(list(texts)) or ask(provider, texts))
+    asked, ask = [], kitchen._parts.ask
+    monkeypatch.setattr(kitchen._parts, "ask", lambda provider, texts: asked.append(list(texts)) or ask(provider, texts))
 
     answers = kitchen.search_many(["hot milk", "platform nine"], 2, filter={"nothing": {"$exists": False}})
 

@@ -20,8 +20,8 @@ from tests.clients import KINDS, opened
 from tests.support import free_port, start_poller
 
 T = typing.TypeVar("T")
-# Parts of embedq's own that block, for its doors: no application needs them. And what a fork does.
-NOT_FOR_APPLICATIONS = {"store", "broker", "publisher", "provider", "begin_anew", "create_with_task"}
+# Parts of embedq's own that block, for its doors: no application needs them.
+NOT_FOR_APPLICATIONS = {"store", "broker", "publisher", "provider", "create_with_task"}
 # Their names in a class are fixed by Python.
 RENAMED = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 

@@ -13,6 +13,9 @@ from . import steps
 from .procedure import Did, Procedure, Scene, Step
 from .proof import SNAPSHOT, VERIFY
 
+INTO_THE_TABLE = (steps.DRAIN, steps.FREE, steps.HAND_BACK, steps.RELEASE)
+WAY_BACK = "`embedq rollback undo --reason …` returns to the mode before"
+
 EMERGENCY = Procedure(
     "emergency",
     "the broker or Celery is broken: fence them off, take all messages into the table, let pollers continue",
@@ -22,14 +25,11 @@ EMERGENCY = Procedure(
         SNAPSHOT,
         steps.BACK_UP_BROKER,
         steps.BACK_UP_QUEUE,
-        steps.DRAIN,
-        steps.FREE,
-        steps.HAND_BACK,
-        steps.RELEASE,
+        *INTO_THE_TABLE,
         VERIFY,
         steps.MAINTENANCE_OFF,
     ),
-    back="`embedq rollback undo --reason …` returns to the mode before",
+    back=WAY_BACK,
 )
 
 
@@ -48,14 +48,11 @@ PLANNED = Procedure(
         steps.LET_FINISH,
         steps.fence(_planned_to, "switch"),
         steps.BACK_UP_BROKER,
-        steps.DRAIN,
-        steps.FREE,
-        steps.HAND_BACK,
-        steps.RELEASE,
+        *INTO_THE_TABLE,
         VERIFY,
         steps.MAINTENANCE_OFF,
     ),
-    back="`embedq rollback undo --reason …` returns to the mode before",
+    back=WAY_BACK,
 )
 
 

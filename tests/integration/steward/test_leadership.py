@@ -1,12 +1,9 @@
-"""Many may keep house, one does: it is replaced when it dies and when it only stands still."""
+"""Leadership: of many stewards one leads; it is replaced when it dies and when it hangs."""
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from embedq import wiring
 from tests.support import start_poller, until
 
 
@@ -86,7 +83,7 @@ def stand_still(process, psql):
     psql("UPDATE embedding_workers SET alive_until = clock_timestamp() WHERE pid = %s", process.pid)
 
 
-def test_the_leader_does_the_housekeeping(two, leaders, psql):
+def test_the_leader_does_the_chores(two, leaders, psql):
     one_leader(leaders)
     psql("SET embedq.mode = 'off'")
     psql("INSERT INTO articles (id, title) VALUES ('a', 'Tea')")
@@ -98,22 +95,3 @@ def test_the_leader_does_the_housekeeping(two, leaders, psql):
     until(lambda: psql("SELECT embedding_status FROM articles") == [("ready",)], why="nobody rescued it")
 
     assert psql("SELECT category FROM embedding_audit_logs WHERE category = 'rescue'") == [("rescue",)]
-
-
-def test_a_steward_that_is_rung_lets_what_is_urgent_go_first(psql, settings):
-    psql("INSERT INTO articles (id, title) VALUES ('a', 'text')")
-    parts = wiring.worker_parts(settings, "celery")
-    asked, go = threading.Event(), threading.Event()
-    parts.steward.give_way = lambda for_s: (asked.set(), go.wait(10))
-    parts.worker.ring()
-    thread = parts.steward.start()
-
-    assert asked.wait(10)
-    assert psql("SELECT dispatched_at FROM embedding_tasks") == [(None,)]
-    go.set()
-
-    until(lambda: psql("SELECT dispatched_at FROM embedding_tasks") != [(None,)])
-    parts.worker.stopping.set()
-    parts.worker.ring()
-    thread.join(10)
-    parts.close()
