@@ -20,7 +20,7 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.worker import state
 
 from . import preflight
-from .broker import Broker, broker_at
+from .broker import Broker, broker_at, remote_control
 from .broker.whose import Whose
 from .decide.modes import CLAIMS_NOTHING, claims_here
 from .endpoints import addresses
@@ -240,6 +240,7 @@ def begin_worker(app: Celery) -> None:
     _or_end(lambda: preflight.refuse(settings(), os.environ))
     _worker = WorkerProcess(settings())
     broker().install_consumer(app, _keep)
+    remote_control.install()
     _say_only_where_it_is_read()
     _connect(_worker)
     atexit.register(_worker.leave)

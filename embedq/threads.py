@@ -57,13 +57,16 @@ class Lasting:
             yield
             self.failures = 0
         except Exception as failed:
-            self.failures += 1
+            self.count(failed)
             self._say(failed)
 
+    def count(self, failed: Exception) -> None:
+        """One more failure in a row."""
+        self.failures += 1
+        self.why = _told(failed, refusals.of_error(failed))
+
     def _say(self, failed: Exception) -> None:
-        refused = refusals.of_error(failed)
-        self.why = _told(failed, refused)
-        expected = refused is not None or isinstance(failed, AWAY)
+        expected = refusals.of_error(failed) is not None or isinstance(failed, AWAY)
         level = logging.ERROR if self.fails or not expected else logging.WARNING
         again = f" ({self.failures} times in a row)" if self.failures > 1 else ""
         log.log(level, "%s goes on after a failure%s: %s", self.name, again, self.why, exc_info=None if expected else failed)

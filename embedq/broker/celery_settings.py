@@ -5,6 +5,8 @@ Measured properties of Celery on Redis: docs/why/celery.rst.
 
 from __future__ import annotations
 
+import re as _re
+import sys as _sys
 from typing import Any
 
 from kombu.entity import Exchange, Queue
@@ -73,7 +75,9 @@ worker_hijack_root_logger = False
 # Colours are escape sequences, which our log format shows as text.
 worker_log_color = False
 worker_enable_remote_control = True
-worker_pool = "threads"
+# Celery takes `--pool prefork`, its own default, for not given where the configuration names a pool; who asks for it gets it.
+_PREFORK = _re.compile(r"(?:^| )(?:-P ?|--pool[= ])prefork(?: |$)")
+worker_pool = "prefork" if _PREFORK.search(" ".join(_sys.argv[1:])) else "threads"
 
 _patient: dict[str, Any] = {
     "socket_timeout": 5.0,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from datetime import timedelta
 
 import click
 
 from .. import wiring
+from ..errors import InputError
 from ..model import Priority
 from ..settings import from_env
+from ..steward import maintenance_window as windows
 from ..steward.hand_over import hand_over
 from ..store import Store
 from ..store.bulk import Act, Picked
 from ..store.control import Pauses
+from .maintenance import WEBHOOK, span, url
 from .voice import FAILED, Answer, command, confirm, who
 
 PRIORITIES = click.option("--priority", "-p", "priorities", multiple=True, type=click.Choice([p.value for p in Priority]))
+FOR = click.option("--for", "length", default="", help="How long: 90s, 30m, 2h, 1d. Without it, until `embedq resume`.")
 TENANTS = click.option("--tenant", "-t", "tenants", multiple=True, metavar="TENANT")
 IN_FLIGHT = Picked(statuses=("processing",))
 
@@ -56,12 +61,20 @@ def _run(running: bool, reason: str) -> Answer:
 @command(name="pause", changes=True)
 @PRIORITIES
 @TENANTS
-def pause(priorities: tuple[str, ...], tenants: tuple[str, ...], reason: str, yes: bool) -> Answer:
+@FOR
+@WEBHOOK
+def pause(priorities: tuple[str, ...], tenants: tuple[str, ...], length: str, webhook: str, reason: str, yes: bool) -> Answer:
     """Pause priorities or tenants; with neither named, all priorities. Their tasks are made, and wait.
 
-    Example:  embedq pause --priority low --tenant acme --reason "their import floods us"
+    With --for it is a maintenance window: a running worker ends the pause by itself, `embedq resume` ends it earlier.
+
+    Example:  embedq pause --priority low --for 30m --reason "their import floods us"
     """
     chosen = priorities or (() if tenants else tuple(Priority))
+    if length:
+        return _pause_for(span(length), {"priorities": chosen, "tenants": tenants}, url(webhook), reason or "paused")
+    if webhook:
+        raise InputError("--webhook needs --for", hint="only a pause that ends by itself is told", field="webhook")
     return _pause({"priorities": (chosen, ()), "tenants": (tenants, ())}, reason or "paused", "pause")
 
 
@@ -78,9 +91,19 @@ def resume(priorities: tuple[str, ...], tenants: tuple[str, ...], reason: str, y
     return _pause(change, reason or "resumed", "resume")
 
 
+def _pause_for(length: timedelta | None, names: windows.Names, webhook: str | None, why: str) -> Answer:
+    with opened() as store:
+        window = windows.start(store, length, why, who(), pause=names, webhook=webhook)
+    failed = windows.announce(window, "started")
+    paused = [f"paused {part}: {', '.join(of)}" for part, of in names.items() if of]
+    said = [*paused, f"until {window['ends_at']}, or `embedq resume`", *([f"warning: {failed}"] if failed else [])]
+    return Answer({"paused": names, "maintenance": windows.shown(window), "webhook_failed": failed}, [*said])
+
+
 def _pause(change: Pauses, why: str, category: str) -> Answer:
     with opened() as store:
         before, after = store.status.pause(change, why, who(), category)
+        windows.resumed(store, why, who())
         store.workers.wake()
     said = [f"paused {part}: {', '.join(names) or 'none'}" for part, names in after.items()]
     return Answer({"paused": after, "before": before}, [*said])

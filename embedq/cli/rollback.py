@@ -15,6 +15,7 @@ from ..model import Mode
 from ..operations.rollback.procedure import Ended, Scene, perform, planned_steps
 from ..operations.rollback.procedures import KINDS, options_of, procedure
 from ..settings import from_env, home_of
+from .maintenance import WEBHOOK, url
 from .rollback_report import assess_command, report_command
 from .rollback_scene import FOLDER, default_folder, scene
 from .voice import NOT_WELL, Answer, Table, command, lasting, tell, who
@@ -35,12 +36,14 @@ def rollback() -> None:
     """Go back: assess, plan, rehearse; emergency, planned, partial; undo and report."""
 
 
-def _go(kind: str, given: Mapping[str, Any], reason: str, folder: Path | None, dry_run: bool) -> Answer:
-    with scene(reason, folder, needs_reason=not dry_run) as here:
+def _go(kind: str, given: Mapping[str, Any], reason: str, folder: Path | None, webhook: str, dry_run: bool) -> Answer:
+    with scene(reason, folder, needs_reason=not dry_run, webhook=url(webhook)) as here:
         options = options_of(kind, here.store, given)
         if dry_run:
             return _plan(kind, here, options, "nothing was done (--dry-run)")
-        return _ended(perform(procedure(kind), here, options), kind)
+        answer = _ended(perform(procedure(kind), here, options), kind)
+        answer.data["webhook_failed"] = here.untold
+        return answer
 
 
 def _plan(kind: str, here: Scene, options: Mapping[str, Any], last: str) -> Answer:
@@ -108,14 +111,15 @@ def plan(kind: str, folder: Path | None) -> Answer:
 @GRACE
 @QUIET
 @FOLDER
-def emergency(grace: float, quiet: float, folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
+@WEBHOOK
+def emergency(grace: float, quiet: float, folder: Path | None, webhook: str, reason: str, yes: bool, dry_run: bool) -> Answer:
     """The broker or Celery is broken: fence it off and continue from the table, within seconds. Works without broker and workers.
 
     If it is killed at any step, the same command continues there. The exit code is the verification's.
 
     Example:  embedq rollback emergency --reason "Redis is down"
     """
-    return _go("emergency", {"grace_s": grace, "quiet_s": quiet}, reason, folder, dry_run)
+    return _go("emergency", {"grace_s": grace, "quiet_s": quiet}, reason, folder, webhook, dry_run)
 
 
 @command(name="planned", destroys=True)
@@ -129,35 +133,38 @@ def emergency(grace: float, quiet: float, folder: Path | None, reason: str, yes:
 @GRACE
 @QUIET
 @FOLDER
+@WEBHOOK
 def planned(
-    to: str, wait: float, grace: float, quiet: float, folder: Path | None, reason: str, yes: bool, dry_run: bool
+    to: str, wait: float, grace: float, quiet: float, folder: Path | None, webhook: str, reason: str, yes: bool, dry_run: bool
 ) -> Answer:
     """Move from the broker to the table in order: hold dispatch, let tasks in flight finish, migrate the rest, switch, verify.
 
     Example:  embedq rollback planned --wait 300 --reason "Celery is too slow"
     """
-    return _go("planned", {"to": to, "wait_s": wait, "grace_s": grace, "quiet_s": quiet}, reason, folder, dry_run)
+    return _go("planned", {"to": to, "wait_s": wait, "grace_s": grace, "quiet_s": quiet}, reason, folder, webhook, dry_run)
 
 
 @command(name="partial", destroys=True)
 @click.option("--watch", default=10.0, show_default=True, help="Seconds to compare both deliveries.")
 @FOLDER
-def partial(watch: float, folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
+@WEBHOOK
+def partial(watch: float, folder: Path | None, webhook: str, reason: str, yes: bool, dry_run: bool) -> Answer:
     """The broker works but may be unreliable: hybrid mode, with a live comparison of both deliveries' rates and errors.
 
     Example:  embedq rollback partial --watch 60 --reason "messages arrive late"
     """
-    return _go("partial", {"watch_s": watch}, reason, folder, dry_run)
+    return _go("partial", {"watch_s": watch}, reason, folder, webhook, dry_run)
 
 
 @command(name="undo", destroys=True)
 @FOLDER
-def undo(folder: Path | None, reason: str, yes: bool, dry_run: bool) -> Answer:
+@WEBHOOK
+def undo(folder: Path | None, webhook: str, reason: str, yes: bool, dry_run: bool) -> Answer:
     """Return to the mode before the latest procedure, also when that procedure did not end.
 
     Example:  embedq rollback undo --reason "Redis is back"
     """
-    return _go("undo", {}, reason, folder, dry_run)
+    return _go("undo", {}, reason, folder, webhook, dry_run)
 
 
 @command(name="rehearse")

@@ -22,13 +22,14 @@ FOLDER = click.option(
 
 
 @contextmanager
-def scene(reason: str, folder: Path | None, *, needs_reason: bool = True) -> Iterator[Scene]:
+def scene(reason: str, folder: Path | None, *, needs_reason: bool = True, webhook: str | None = None) -> Iterator[Scene]:
     if needs_reason and not reason:
         raise InputError("a procedure needs a reason", hint='add --reason "…"; the audit log and the report keep it')
     settings = from_env(os.environ)
     store, its_broker = wiring.store(settings, size=4), wiring.broker(settings)
     try:
-        yield Scene(store, its_broker, settings, who(), reason, folder or default_folder(home_of(settings)), say=tell)
+        where = folder or default_folder(home_of(settings))
+        yield Scene(store, its_broker, settings, who(), reason, where, say=tell, webhook=webhook)
     finally:
         its_broker.close()
         store.close()

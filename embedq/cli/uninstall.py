@@ -14,7 +14,7 @@ from .. import wiring
 from ..errors import InputError
 from ..operations.uninstall import Uninstalled, refuse_while_workers_live, uninstall
 from ..settings import from_env
-from ..store import Store, schema
+from ..store import Store, half_removed, schema
 from ..store.dependents import Dependents, dependents, refuse_while_held
 from ..store.remains import drops
 from .fences import opened
@@ -63,8 +63,9 @@ def _articles_told(keep_articles: bool) -> str:
 
 def _planned(store: Store, to: Path | None, keep_articles: bool) -> Answer:
     installed = schema.current(store.database) is not None
-    counts = store.overview.about_rows() if installed else {}
-    alive = [worker["name"] for worker in store.workers.all() if worker["alive"]] if installed else []
+    gone = half_removed.gone(store.database)
+    counts = store.overview.about_rows() if installed and not gone else {}
+    alive = [worker["name"] for worker in store.workers.all() if worker["alive"]] if installed and not gone else []
     found = dependents(store.database) if installed else Dependents()
     left = [] if installed else drops(store.database, schema.RELATIONS)
     data = {
@@ -76,10 +77,15 @@ def _planned(store: Store, to: Path | None, keep_articles: bool) -> Answer:
         "held_by": found.hold,
         "goes_too": found.go,
         "leftovers": left,
+        "missing": gone,
     }
-    said: list[str | Table] = (
-        [Table(("table", "rows, about"), [*counts.items()])] if counts else ["there is no schema of embedq's"]
-    )
+    said: list[str | Table] = [
+        Table(("table", "rows, about"), [*counts.items()])
+        if counts
+        else half_removed.told(gone)
+        if gone
+        else "there is no schema of embedq's"
+    ]
     said += [f"must be ended first: {name}" for name in alive]
     said += [f"must be dropped first: {what}" for what in found.hold]
     said += [f"goes with the tables: {what}" for what in found.go]

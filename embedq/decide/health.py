@@ -205,7 +205,9 @@ def stuck(facts: Facts) -> Iterator[Finding]:
 def threads_fail(facts: Facts) -> Iterator[Finding]:
     if facts.failing:
         what = f"in living workers something fails again and again: {'; '.join(facts.failing)}"
-        yield Finding(Level.PROBLEM, what, "the worker's log says why, line by line; what it names is to be put right")
+        steps = dict.fromkeys(step for each in facts.failing if (step := each.partition("; next: ")[2]))
+        log = "the worker's log says why, line by line"
+        yield Finding(Level.PROBLEM, what, "; ".join([*steps, log]) if steps else f"{log}; what it names is to be put right")
 
 
 def provider_in_trouble(facts: Facts) -> Iterator[Finding]:

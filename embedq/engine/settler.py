@@ -34,6 +34,8 @@ class Settler:
     def __init__(self, store: Store, worker: Worker, dice: Callable[[], float]) -> None:
         self.store, self.worker, self.dice = store, worker, dice
         self._lock, self._unsettled = threading.Lock(), list[Outcome]()
+        # Reported by the heartbeat, because a PostgreSQL without room on its disk still takes heartbeats.
+        self._refused = worker.lasting("settle")
 
     def settle(self, outcomes: Sequence[Outcome], report: Report) -> Mapping[int, str]:
         """Write the outcomes; returns the new states. Late outcomes are dropped; those whose rows a writer holds are settled later."""
@@ -91,8 +93,11 @@ class Settler:
         give_up, settled = time.monotonic() + SETTLE_PATIENCE_S, Settled()
         while True:
             try:
-                return self.store.tasks.settle(self.worker.id, self.worker.name, outcomes, settled)
+                done = self.store.tasks.settle(self.worker.id, self.worker.name, outcomes, settled)
+                self._refused.failures = 0
+                return done
             except StoreUnavailable as away:
+                self._refused.count(away)
                 if time.monotonic() > give_up:
                     raise
                 log.warning("%d outcomes wait to be settled: %s", len(outcomes), away)

@@ -67,6 +67,7 @@ def set_paused(service: Service, priorities: list[Priority], paused: bool, by: O
     names = [priority.value for priority in priorities or Priority]
     change: Pauses = {"priorities": (names, []) if paused else ([], names), "tenants": ([], [])}
     _, after = store.status.pause(change, by.reason, by.who, "pause" if paused else "resume")
+    maintenance_window.resumed(store, by.reason, by.who)
     store.workers.wake()
     return {"paused_priorities": after["priorities"]}
 
@@ -114,9 +115,9 @@ def pause_for(service: Service, minutes: float, webhook: str | None, by: Operato
     }
 
 
-def emergency(service: Service, by: Operator) -> Answer:
+def emergency(service: Service, by: Operator, webhook: str | None = None) -> Answer:
     """Stop using the broker, within seconds: the same procedure, with the same journal, as `embedq rollback emergency`."""
-    return perform_procedure(service, "emergency", by)
+    return perform_procedure(service, "emergency", by, webhook)
 
 
 def end_emergency(service: Service, by: Operator) -> Answer:
@@ -131,11 +132,11 @@ def end_emergency(service: Service, by: Operator) -> Answer:
     return done | {"maintenance_ended": window is not None, "tasks_made": made}
 
 
-def perform_procedure(service: Service, kind: str, by: Operator) -> Answer:
+def perform_procedure(service: Service, kind: str, by: Operator, webhook: str | None = None) -> Answer:
     """A rollback procedure with its usual options, to its end."""
     store, settings = service.client.store, service.settings
     folder = (home_of(settings) or default_home()) / "rollback"
-    scene = Scene(store, service.client.broker, settings, by.who, by.reason, folder, say=log.info)
+    scene = Scene(store, service.client.broker, settings, by.who, by.reason, folder, say=log.info, webhook=webhook)
     options = options_of(kind, store, {})
     ended = perform(procedure(kind), scene, options)
     steps = [
@@ -149,6 +150,7 @@ def perform_procedure(service: Service, kind: str, by: Operator) -> Answer:
         "seconds": round(ended.seconds, 2),
         "verified": ended.exit_code == 0,
         "warnings": [*ended.wrong, *ended.warnings],
+        "webhook_failed": scene.untold,
         "steps": steps,
     }
 

@@ -35,7 +35,7 @@ WEBHOOK = Annotated[
     Field(
         max_length=2000,
         pattern=r"^https?://[^\s\x00]+$",
-        description="An http(s) URL that is told (POST, JSON) when it is scheduled, begins and ends. It may fail; nothing else does.",
+        description="An http(s) URL that is told (POST, JSON) when it is scheduled, begins, fails and ends. It may fail; nothing else does.",
     ),
 ]
 Anything = dict[str, Any]
@@ -67,6 +67,7 @@ class Because(Strict):
     model_config = with_example(reason="Redis lost its disk")
 
     reason: WHY
+    webhook: WEBHOOK = None
 
 
 class ModeChange(Strict):
@@ -179,7 +180,7 @@ def mode(service: TheService, request: Request, wanted: ModeChange) -> Anything:
 @router.post("/maintenance/emergency-mode", summary="Leave the broker now", responses=CHANGES)
 def emergency_mode(service: TheService, request: Request, why: Because) -> Anything:
     """Tasks with the broker become free in the table, and pollers embed them; the answer lists each step with its duration."""
-    return actions.emergency(service, operator(request, why.reason))
+    return actions.emergency(service, operator(request, why.reason), why.webhook)
 
 
 @router.post("/maintenance/disable-emergency-mode", summary="Back to the mode before", responses=CHANGES)

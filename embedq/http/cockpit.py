@@ -18,6 +18,7 @@ from ..decide.access import ANYBODY, Principal, why_not
 from ..errors import EmbedqError
 from ..model import Mode, Priority
 from ..operations.authentication import acting
+from ..store.console import COUNTED
 from . import session
 from .cockpit_actions import LEVERS, perform
 from .fields import NO_NUL
@@ -28,7 +29,7 @@ from .problems import Refusal
 from .rendering import SECTIONS, file, page, pages, theme_of
 from .routes import AuthorizedRoute
 from .service import Service, TheService
-from .snapshot import Snapshot, snapshot
+from .snapshot import failed_by_class, snapshot
 
 
 def may_act(principal: Principal) -> bool:
@@ -135,7 +136,7 @@ def cockpit(
 def _shown(service: Service, principal: Principal, cookie: str, told: str, q: str, tenant: str, theme: str) -> Response:
     form, found, complaint = session.form_token(service.admission, cookie), None, ""
     try:
-        seen: Snapshot | None = snapshot(service)
+        seen, classes = snapshot(service), failed_by_class(service.client.store)
     except EmbedqError as away:
         return page("away.html", 503, why=str(away), hint=away.hint)
     if q.strip():
@@ -147,6 +148,8 @@ def _shown(service: Service, principal: Principal, cookie: str, told: str, q: st
         "cockpit.html",
         200,
         p=seen,
+        failed=classes,
+        counted=COUNTED,
         form=form,
         told=told,
         q=q,

@@ -32,6 +32,7 @@ SECTIONS = (
     ("/procedures", "Procedures"),
     ("/audit", "Audit"),
 )
+PROGRAMS = ("embedq ", "celery ")
 THEMES = ("dark", "light")
 THEME = "embedq_theme"
 
@@ -44,6 +45,14 @@ def _seen(value: Any) -> Any:
 def block(text: str) -> Markup:
     """A text of several lines, everything else in it escaped."""
     return Markup.escape(visible.block(text))
+
+
+def step(text: str) -> Markup:
+    """What to do next, with its commands as code: between backticks, or all of a text that is a command."""
+    parts = visible.line(text).split("`")
+    if len(parts) == 1 and text.startswith(PROGRAMS):
+        parts = ["", *parts]
+    return Markup().join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def segment(text: object) -> str:
@@ -78,6 +87,7 @@ pages.filters.update(
     number=number,
     json=as_json,
     quoted=shlex.quote,
+    step=step,
 )
 
 

@@ -11,12 +11,15 @@ from typing import Any
 from ..model import Priority
 from ..operations.status import Glance, glance
 from ..steward.maintenance_window import shown
+from ..store import Store
 from .service import Service
 
 WINDOW_S, STEP_S = 600, 10
 DELIVERIES = ("celery", "poller")
 PLACES = {"celery": "broker", "poller": "table"}
-AUDIT_LINES, ERROR_GROUPS = 12, 8
+AUDIT_LINES, ERROR_CLASSES = 12, 8
+# Of each class, the most frequent message among so many of its newest failures is shown.
+MESSAGES_OF = 1000
 
 Series = list[float]
 
@@ -29,7 +32,6 @@ class Snapshot:
     model: str
     depth: Mapping[str, Mapping[str, Series]]
     rate: Mapping[str, Mapping[str, Series]]
-    failed: list[dict[str, Any]]
     audit: list[dict[str, Any]]
 
     @property
@@ -54,8 +56,16 @@ def snapshot(service: Service) -> Snapshot:
             if row["place"] == place:
                 depth[row["priority"]][delivery][-1] = row["tasks"]
     rate = in_steps(store.watch.settled_steps(WINDOW_S + STEP_S, STEP_S), now - STEP_S, STEP_S)
-    failed = store.overview.failed_groups(limit=ERROR_GROUPS)
-    return Snapshot(seen, str(active) if active else "none", depth, rate, failed, store.audit.recent(AUDIT_LINES))
+    return Snapshot(seen, str(active) if active else "none", depth, rate, store.audit.recent(AUDIT_LINES))
+
+
+def failed_by_class(store: Store) -> list[dict[str, Any]]:
+    """error_class (None: without one), tasks (counted as far as `COUNTED`), last, message."""
+    found = store.console.error_classes()[:ERROR_CLASSES]
+    for row in found:
+        frequent = store.console.error_messages(row["error_class"], limit=1, cap=MESSAGES_OF) if row["error_class"] else []
+        row["message"] = frequent[0]["message"] if frequent else ""
+    return found
 
 
 def in_steps(rows: Iterable[Mapping[str, Any]], now: float, per: float) -> dict[str, dict[str, Series]]:

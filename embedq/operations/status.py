@@ -32,7 +32,7 @@ HELD_S = 5.0
 @dataclass(slots=True)
 class Glance:
     """`tasks`: open tasks by priority and place. `author`: who, at and reason of the last mode change; `stopped_by`: the same of a stop.
-    `rate`: tasks completed per second in the last minute. `eta_s`: None if no task was completed or none can be."""
+    `rate`: tasks completed per second in the last minute. `eta_s`: None if no task was completed or some cannot be."""
 
     live: LiveState
     workers: list[Row]
@@ -54,7 +54,12 @@ class Glance:
     @property
     def eta_s(self) -> float | None:
         halted = any(found.rule in HALTS and found.level is Level.PROBLEM for found in self.found)
-        return self.open / self.rate if self.rate and self.open and not halted else None
+        return self.open / self.rate if self.rate and self.open and not halted and not self._pauses_hold_some else None
+
+    @property
+    def _pauses_hold_some(self) -> bool:
+        paused = self.facts.paused_priorities
+        return bool(self.facts.paused_tenants) or any(row["tasks"] for row in self.tasks if row["priority"] in paused)
 
 
 def glance(store: Store, settings: Settings) -> Glance:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..broker import Broker
 from ..errors import BrokerUnavailable, NotWell
 from ..model import OPEN
-from ..store import Store, schema
+from ..store import Store, half_removed, schema
 from ..store.bulk import Act, Picked
 from ..store.dependents import dependents, refuse_while_held
 from ..store.remains import drops, remains
@@ -33,6 +33,8 @@ class Uninstalled:
 
 def refuse_while_workers_live(store: Store) -> None:
     """Raises NotWell if living workers are registered."""
+    if {"embedding_workers", "embedding_tasks"}.intersection(half_removed.gone(store.database)):
+        return  # without these tables a worker can do nothing, and none is registered
     alive = [worker["name"] for worker in store.workers.all() if worker["alive"]]
     if alive:
         raise NotWell(
@@ -45,32 +47,43 @@ def uninstall(
     store: Store, broker: Broker, who: str, why: str, *, to: Path | None, keep_articles: bool, say: Say
 ) -> Uninstalled:
     """Remove everything. `to`: path of the backup, None for none. Can be run again after an interruption."""
-    done = Uninstalled()
+    done, gone = Uninstalled(), half_removed.gone(store.database)
     if schema.current(store.database) is not None:
         refuse_while_workers_live(store)
         refuse_while_held(dependents(store.database))
-        if to is not None:
-            parts = () if keep_articles else ("articles", "vectors")
-            backup.write(store, to, parts)
-            backup.verify(to)
-            done.backup = str(to)
-            say(f"backup written and checked: {to}")
-        store.status.set_running(False, why or "uninstall", who)
-        say("stopped: no worker can claim")
-        words = {"words": f"uninstalled by {who}"}
-        for name in store.sources.names():
-            removed = sources.detach(store, name, who, why or "uninstall")
-            say(f"source {name}: detached, {removed:,} of its rows are kept no longer")
-        done.cancelled = store.operate.sweep(Picked(OPEN), Act("cancel_tasks", "uninstall", who, why, words)).total
-        say(f"{done.cancelled:,} open tasks cancelled")
+    if gone and to is not None:
+        half_removed.refuse(store.database, "no backup can be written")
+    if schema.current(store.database) is not None and not gone:
+        _keep(store, to, keep_articles, done, say)
+        _end(store, who, why, done, say)
     done.left.append("the extension pgvector: other tables may use it (DROP EXTENSION vector)")
     done.messages = _empty_broker(broker, done, say)
     if schema.current(store.database) is not None:
-        schema.downgrade(store.database, keep_articles=keep_articles)
+        take_down = half_removed.remove if gone else schema.downgrade
+        take_down(store.database, keep_articles=keep_articles)
         say("schema: taken down to nothing" + ("; the articles stay as a plain table" if keep_articles else ""))
     done.remains += remains(store.database, schema.RELATIONS, keep_articles=keep_articles)
     done.drops = drops(store.database, schema.RELATIONS) if done.remains else []
     return done
+
+
+def _keep(store: Store, to: Path | None, keep_articles: bool, done: Uninstalled, say: Say) -> None:
+    if to is not None:
+        backup.write(store, to, () if keep_articles else ("articles", "vectors"))
+        backup.verify(to)
+        done.backup = str(to)
+        say(f"backup written and checked: {to}")
+
+
+def _end(store: Store, who: str, why: str, done: Uninstalled, say: Say) -> None:
+    store.status.set_running(False, why or "uninstall", who)
+    say("stopped: no worker can claim")
+    for name in store.sources.names():
+        removed = sources.detach(store, name, who, why or "uninstall")
+        say(f"source {name}: detached, {removed:,} of its rows are kept no longer")
+    act = Act("cancel_tasks", "uninstall", who, why, {"words": f"uninstalled by {who}"})
+    done.cancelled = store.operate.sweep(Picked(OPEN), act).total
+    say(f"{done.cancelled:,} open tasks cancelled")
 
 
 def _empty_broker(broker: Broker, done: Uninstalled, say: Say) -> int | None:

@@ -1,29 +1,26 @@
-"""Maintenance windows: announced, begun and ended by the steward; they may pause submissions.
+"""Maintenance windows: announced, begun and ended by the steward; they may pause submissions, or priorities and tenants.
 
 While submissions are paused articles are saved and no tasks are made; when the window ends, reconcile makes them.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..decide.modes import LiveState
-from ..errors import EmbedqError, NotWell
+from ..errors import NotWell
 from ..store import Store
 from ..store.fence import Change
 from .calendar import Due, due
+from .webhook import told
 
-log = logging.getLogger(__name__)
-
-WEBHOOK_TIMEOUT_S = 2.0
-WEBHOOK_MOST_BYTES = 100_000
 STEWARD = "steward"
 
 Window = dict[str, Any]
+# Names by part: "priorities", "tenants".
+Names = Mapping[str, Sequence[str]]
 
 
 def shown(window: Mapping[str, Any] | None) -> Window | None:
@@ -73,16 +70,32 @@ def start(
     pause_submissions: bool = False,
     webhook: str | None = None,
     run: str | None = None,
+    pause: Names | None = None,
 ) -> Window:
-    """Begin a window now. `run`: the rollback procedure that it belongs to, which also ends it. Raises NotWell if another window is open."""
+    """Begin a window now. `run`: the rollback procedure that it belongs to, which also ends it. `pause`: priorities and tenants that are paused
+    until its end. Raises NotWell if another window is open."""
     window = _window("running", datetime.now(UTC), length, reason, who, pause_submissions, webhook) | {"run": run}
 
     def decide(live: LiveState) -> Change:
         _refuse_while_one_runs(live)
-        return _begun(window, who)
+        if not pause:
+            return _begun(window, who)
+        _refuse_while_one_is_scheduled(live)
+        return _begun(window | {"paused": _not_yet_paused(live, pause)}, who, _with(live, pause))
 
-    store.fence.change(who, decide)
-    return window
+    return _window_in(store.fence.change(who, decide).after) or window
+
+
+def resumed(store: Store, reason: str, who: str) -> None:
+    """End a window that pauses priorities or tenants when none of them is paused any more."""
+    live = store.status.live()
+    window = _window_in(live)
+    if (
+        window is not None
+        and _is_of_a_pause(window)
+        and not any({*names}.intersection(_paused(live, part)) for part, names in window["paused"].items())
+    ):
+        end(store, reason, who, only=window)
 
 
 def adopt(store: Store, old_run: str, run: str, who: str) -> bool:
@@ -107,8 +120,7 @@ def end(store: Store, reason: str, who: str, *, only: Window | None = None) -> t
         if window is None or (only is not None and window != only):
             return None
         words = "has ended" if window["state"] == "running" else "was called off"
-        accepted = {"submissions_accepted": True} if _pauses(window) else {}
-        return _change(None, f"maintenance {words}: {reason}", who, accepted, of=window)
+        return _change(None, f"maintenance {words}: {reason}", who, _ended(live, window), of=window)
 
     done = store.fence.change(who, decide)
     window = _window_in(done.before)
@@ -155,48 +167,67 @@ def set_submissions(store: Store, accepted: bool, reason: str, who: str) -> int:
     return made
 
 
-def _begun(window: Window, who: str) -> Change:
+def _begun(window: Window, who: str, paused: Mapping[str, Any] | None = None) -> Change:
     accepted = {"submissions_accepted": False} if window["pause_submissions"] else {}
-    return _change(window, f"maintenance has begun: {window['reason']}", who, accepted)
+    return _change(window, f"maintenance has begun: {window['reason']}", who, accepted | dict(paused or {}))
+
+
+def _ended(live: LiveState, window: Window) -> dict[str, Any]:
+    """The columns of the live row that change with the end of this window."""
+    accepted = {"submissions_accepted": True} if _pauses(window) else {}
+    if not _is_of_a_pause(window):
+        return accepted
+    paused = window["paused"].items()
+    return accepted | {
+        f"paused_{part}": tuple(each for each in _paused(live, part) if each not in names) for part, names in paused
+    }
 
 
 def _pauses(window: Window) -> bool:
     return bool(window["state"] == "running" and window["pause_submissions"])
 
 
+def _is_of_a_pause(window: Window) -> bool:
+    return bool(window["state"] == "running" and window.get("paused"))
+
+
+def _paused(live: LiveState, part: str) -> tuple[str, ...]:
+    return live.paused_priorities if part == "priorities" else live.paused_tenants
+
+
+def _not_yet_paused(live: LiveState, wanted: Names) -> dict[str, list[str]]:
+    """What the window's end resumes: a pause that was there before stays."""
+    return {part: [each for each in names if each not in _paused(live, part)] for part, names in wanted.items()}
+
+
+def _with(live: LiveState, wanted: Names) -> dict[str, tuple[str, ...]]:
+    return {f"paused_{part}": tuple(sorted({*_paused(live, part), *names})) for part, names in wanted.items()}
+
+
 def _change(
-    window: Window | None, message: str, who: str, accepted: Mapping[str, bool] | None = None, of: Window | None = None
+    window: Window | None, message: str, who: str, others: Mapping[str, Any] | None = None, of: Window | None = None
 ) -> Change:
-    """A change of the live row. `accepted`: its column submissions_accepted, if that changes. `of`: the window to name in the audit log when it
-    is over."""
-    values = {"maintenance": window} | dict(accepted or {})
+    """A change of the live row. `others`: its other columns that change. `of`: the window to name in the audit log when it is over."""
+    values = {"maintenance": window} | dict(others or {})
     return Change(values, "maintenance", message, {"who": who, "window": shown(window or of)})
 
 
 def announce(window: Mapping[str, Any], event: str) -> str | None:
-    """Call the webhook, if there is one. Returns the error, if any, and never raises: a failed notification must not fail the command."""
-    from ..providers.exchange import Exchange  # slow to import, and `status` imports this module
-
-    url = window.get("webhook")
-    if not url:
-        return None
-    try:
-        webhook = Exchange("webhook", "--webhook", url, timeout_s=WEBHOOK_TIMEOUT_S, connect_timeout_s=WEBHOOK_TIMEOUT_S)
-        with closing(webhook):
-            answer = webhook.post("", {"event": f"maintenance {event}", "maintenance": shown(window)}, WEBHOOK_MOST_BYTES)
-    except EmbedqError as failed:
-        return _untold(str(failed))
-    return None if 200 <= answer.status < 300 else _untold(f"HTTP {answer.status}")
-
-
-def _untold(why: str) -> str:
-    log.warning("the webhook was not told: %s", why)
-    return f"the webhook was not told ({why})"
+    """Tell the window's webhook, if there is one. Returns the error, if any."""
+    return told(window.get("webhook"), {"event": f"maintenance {event}", "maintenance": shown(window)})
 
 
 def _refuse_while_one_runs(live: LiveState) -> None:
     if live.maintenance is not None and live.maintenance_runs:
         raise NotWell(f"maintenance is running already: {live.maintenance['reason']}", hint="`embedq maintenance end` ends it")
+
+
+def _refuse_while_one_is_scheduled(live: LiveState) -> None:
+    if live.maintenance is not None:
+        raise NotWell(
+            f"maintenance is scheduled for {live.maintenance['starts_at']}, and there is one window at a time",
+            hint="`embedq maintenance end` calls it off; without --for the pause lasts until `embedq resume`",
+        )
 
 
 def _window(

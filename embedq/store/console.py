@@ -70,7 +70,7 @@ class Console:
         asked = picked.parameters() | _bounds(order, cursor) | {"page": limit + 1, "window": self.window}
         direct = self._has_few(picked)
         with self.database.transaction() as connection:
-            connection.execute(QUERIES.without_seqscan)
+            connection.execute(QUERIES.console_planning)
             statement = _with("console_tasks", order, direct=direct, pending=_is_pending(picked))
             rows = connection.execute(statement, asked).fetchall()
             if len(rows) > limit:
@@ -94,7 +94,10 @@ class Console:
 
     def count(self, picked: Picked, cap: int = COUNTED) -> int:
         """How many match, counted no further than `cap`."""
-        row = self.database.one(QUERIES.console_count.replace("{picked}", QUERIES.picked), picked.parameters(cap=cap))
+        statement = QUERIES.console_count.replace("{picked}", QUERIES.picked)
+        with self.database.transaction() as connection:
+            connection.execute(QUERIES.console_planning)
+            row = connection.execute(statement, picked.parameters(cap=cap)).fetchone()
         return int(row["tasks"]) if row else 0
 
     # Articles ------------------------------------------------------------------------------------------------------------------
@@ -125,8 +128,9 @@ class Console:
         """error_class, tasks (counted as far as `cap`), tenants (50 at most), first, last, examples; the most frequent first."""
         return self.database.fetch(QUERIES.console_error_classes, {"classes": CLASSES, "cap": cap})
 
-    def error_messages(self, error_class: str, limit: int = 20) -> list[Row]:
-        return self.database.fetch(QUERIES.console_error_messages, {"error_class": error_class, "cap": COUNTED, "limit": limit})
+    def error_messages(self, error_class: str, limit: int = 20, cap: int = COUNTED) -> list[Row]:
+        """message, tasks, last, example: of the newest `cap` failed tasks of the class; the most frequent first."""
+        return self.database.fetch(QUERIES.console_error_messages, {"error_class": error_class, "cap": cap, "limit": limit})
 
     def held(self, limit: int = 20) -> list[Row]:
         """worker, id, article_id, priority, tenant_id, held_s: of each worker the tasks that it holds longest."""

@@ -34,9 +34,10 @@ def set_up(
 
     `first`: the model for a database that has none yet, instead of the settings' model.
     """
-    from ..store import grants, schema
+    from ..store import grants, half_removed, schema
 
     before, after = schema.upgrade(store.database, revision)
+    half_removed.refuse(store.database, "an upgrade does not make it anew")
     if before not in (None, after):
         grants.renew(store.database)
     if before is None:

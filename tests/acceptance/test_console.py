@@ -165,6 +165,7 @@ def test_a_page_can_be_read_by_everybody(furnished: Served, browser: httpx.Clien
 
     assert answer.status_code == 200, answer.text
     assert [len(elements.named(tag)) for tag in ("main", "h1")] == [1, 1]
+    assert "`" not in answer.text
     assert elements.named("html")[0]["lang"] == "en"
     assert "title" in [tag for tag, _ in elements.found]
     assert [each for each in elements.named("script") if not (each.get("src") or "").startswith("/")] == []

@@ -6,19 +6,21 @@ The faults are real. That they have lasted is not waited for: the rows that tell
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
 import pytest
 
 from embedq.broker import make_app
+from tests.rabbitmq import in_memory_alarm
 from tests.redisprocess import OwnRedis, own_redis
 from tests.standin import StandIn
 from tests.support import Process, start_celery, start_poller, until
 
+from .conftest import RABBITMQ
 from .operating import answered, invoked
-from .service import serving
+from .service import Served, serving
 
 Psql = Callable[..., list[tuple[Any, ...]]]
 
@@ -52,8 +54,8 @@ def first(environment: Mapping[str, str]) -> dict[str, Any]:
     return found[0] if found else {}
 
 
-def told_everywhere(environment: Mapping[str, str], rule: str, *words: str) -> None:
-    """By `status`, `health`, `alerts check`, GET /health and the metrics."""
+def told_everywhere(environment: Mapping[str, str], rule: str, *words: str, served: Served | None = None) -> None:
+    """By `status`, `health`, `alerts check`, GET /health and the metrics. `served`: a service that runs already."""
     found = answered(environment, "status")["findings"]
     told = [each for each in found if each["rule"] == rule]
     assert told and told[0]["level"] == "problem", found
@@ -63,9 +65,9 @@ def told_everywhere(environment: Mapping[str, str], rule: str, *words: str) -> N
     assert rule in [each["rule"] for each in health["findings"]]
     alerts = answered(environment, "alerts", "check", code=3)["alerts"]
     assert rule in [alert["name"] for alert in alerts if alert["firing"]]
-    with serving(environment) as served:
-        answer = served.stranger.get("/health").json()
-        page = served.admin.get("/metrics").text
+    with nullcontext(served) if served else serving(environment) as asked:
+        answer = asked.stranger.get("/health").json()
+        page = asked.admin.get("/metrics").text
     assert answer["status"] == "degraded"
     assert rule in answer["problems"], answer
     assert f'embedq_finding{{level="problem",rule="{rule}"}} 1.0' in page
@@ -184,6 +186,18 @@ def test_a_redis_that_answers_and_takes_nothing(
 
         told_everywhere(deployment, "no-progress")
         told_everywhere(deployment, "broker-away", word, "takes no message")
+
+
+@pytest.mark.parametrize("broken", [RABBITMQ], indirect=True)
+def test_a_rabbitmq_in_an_alarm(deployment: dict[str, str], celery: Process, psql: Psql) -> None:
+    """The whole server takes no messages for the time of the block: other users of this machine wait so long."""
+    with serving(deployment) as served, in_memory_alarm() as begun:
+        if not begun:
+            pytest.skip("rabbitmqctl may not change this RabbitMQ's limits")
+        put(psql)
+        until(lambda: first(deployment).get("rule") == "broker-away", why=lambda: answered(deployment, "status"))
+
+        told_everywhere(deployment, "broker-away", "is in an alarm", served=served)
 
 
 def test_a_consumer_that_was_cancelled(deployment: dict[str, str], celery: Process, psql: Psql) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,53 @@ def test_after_it_the_service_says_that_the_schema_is_gone(lived_in, environment
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:embedq:database-not-set-up")
     assert "embedq db upgrade" in answer.json()["next_step"]
     assert "schema is not there" in health["checks"]["database"]["detail"]
+
+
+# Half of it is gone --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lost", "seen_by"),
+    [
+        ("embedding_tasks", "status"),
+        ("embedding_worker_status", "status"),
+        ("embedding_workers", "status"),
+        ("article_texts", "articles list"),
+    ],
+)
+def test_from_a_schema_that_is_half_gone_what_is_printed_leads_to_one_that_is_whole(
+    lost: str, seen_by: str, lived_in, environment, psql
+):
+    psql(f"DROP TABLE {lost} CASCADE")
+
+    status = invoked(environment, *seen_by.split(), code=1)
+    upgrade = invoked(environment, *printed(status.stderr), code=3)
+    refused = invoked(environment, "uninstall", "--yes", code=3)
+    planned = answered(environment, "uninstall", "--dry-run")
+    removed = answered(environment, *printed(upgrade.stderr))
+    answered(environment, "db", "upgrade")
+
+    assert lost in upgrade.stderr
+    assert "no backup can be written" in refused.stderr
+    assert lost in planned["missing"]
+    assert removed["remains"] == []
+    assert answered(environment, "db", "verify")["well"]
+    assert answered(environment, "status")["open"] == 0
+
+
+def test_the_articles_of_a_schema_that_is_half_gone_may_stay(lived_in, environment, psql):
+    before = psql("SELECT id, title FROM articles ORDER BY id")
+    psql("DROP TABLE embedding_tasks CASCADE")
+
+    removed = answered(environment, "uninstall", "--yes", "--no-backup", "--keep-articles")
+    answered(environment, "db", "upgrade")
+
+    assert removed["remains"] == []
+    assert psql("SELECT id, title FROM articles ORDER BY id") == before
+
+
+def printed(told: str) -> list[str]:
+    """The first command that is printed between backticks."""
+    found = re.search(r"`embedq ([^`]*)`", told)
+    assert found is not None, told
+    return found[1].split()

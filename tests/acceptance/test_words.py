@@ -102,6 +102,8 @@ def test_verify_says_what_search_does_not_find(environment: dict[str, str], psql
         pytest.param("SELECT 1", True, id="it moves"),
         pytest.param("UPDATE embedding_worker_status SET is_running = false", False, id="stopped"),
         pytest.param("UPDATE embedding_workers SET alive_until = clock_timestamp()", False, id="no worker"),
+        pytest.param("UPDATE embedding_worker_status SET paused_priorities = '{normal}'", False, id="their priority is paused"),
+        pytest.param("UPDATE embedding_worker_status SET paused_priorities = '{low}'", True, id="another priority is paused"),
         pytest.param(
             "UPDATE embedding_providers SET faults = 1, paused_until = now() + interval '1 h'", False, id="paused provider"
         ),

@@ -177,3 +177,20 @@ def test_classes_of_errors_are_counted_as_far_as_asked(console: Console, psql: R
 
     assert [(row["error_class"], row["tasks"]) for row in found] == [("class 0", 25), ("class 1", 25), ("class 2", 21)]
     assert all(sorted(row["tenants"]) == ["t0", "t1", "t2"] for row in found)
+
+
+def test_every_filter_has_a_plan_of_its_own(console: Console, database_url: str, psql: Rows) -> None:
+    """A plan that PostgreSQL keeps for all filters looks for the tasks of one article among all tasks. It keeps one when that seems cheaper."""
+    psql(f"ALTER DATABASE {database_url.rsplit('/', 1)[1]} SET plan_cache_mode = force_generic_plan")
+    alone = Console(Database(database_url, size=1))
+
+    for _ in range(6):  # psycopg prepares a statement when it is executed for the sixth time
+        alone.tasks(Picked(("failed",)))
+        alone.count(Picked(("failed",)))
+
+    kept = alone.database.fetch(
+        "SELECT statement, generic_plans FROM pg_prepared_statements WHERE statement ~ 'FROM embedding_tasks'"
+    )
+    planned = [each for each in kept if not each["statement"].startswith("EXPLAIN")]
+    assert len(planned) == 2
+    assert [each["statement"] for each in planned if each["generic_plans"]] == []

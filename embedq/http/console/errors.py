@@ -20,7 +20,7 @@ def errors(visit: TheVisit) -> Response:
     console, query = visit.service.client.store.console, visit.request.query_params
     wanted, window = filter_of(query), window_of(query.get("window", ""))
     classes = console.error_classes()
-    named = [row["error_class"] for row in classes[:CHARTED]]
+    named = [row["error_class"] for row in classes if row["error_class"]][:CHARTED]
     drawn = chart("Failures by class", "a second", console.failed_lately(named, WINDOWS[window][0]), window)
     messages = console.error_messages(wanted.error) if wanted.error else []
     return visit.page(

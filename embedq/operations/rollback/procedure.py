@@ -22,6 +22,7 @@ from ...settings import Settings
 from ...store import Store
 from ...store.fence import acting_for, told
 from ...store.procedures import BEGUN, DONE, FAILED, SKIPPED, Run
+from .notice import announced
 
 NOT_WELL = 3
 EMERGENCY = "emergency"
@@ -39,7 +40,8 @@ BUSY = (
 class Scene:
     """The context of a step. `folder`: for backups; `run`: the journal of this run (None for a plan).
 
-    `fenced_at` (monotonic): when this process switched the mode.
+    `fenced_at` (monotonic): when this process switched the mode. `webhook`: an address that is told of beginning and end; `untold`: why it
+    could not be told.
     """
 
     store: Store
@@ -52,6 +54,8 @@ class Scene:
     say: Callable[[str], None] = lambda _: None
     run: Run | None = None
     fenced_at: float | None = None
+    webhook: str | None = None
+    untold: str | None = None
 
     @property
     def name(self) -> str:
@@ -125,11 +129,19 @@ def perform(procedure: Procedure, scene: Scene, options: Mapping[str, Any]) -> E
         scene.options = scene.run.options
         if resumed:
             scene.say(f"{procedure.kind}: taking up the run of {scene.run.began_at:%H:%M:%S} that did not end")
-        with acting_for(scene.run.run):
-            for number, step in enumerate(procedure.steps, 1):
-                scene.store.procedures.refuse_if_taken_over(scene.run)
-                _step(step, f"{number}/{len(procedure.steps)} {step.name}", scene)
-        return _ended(procedure, scene, started, resumed)
+        with announced(scene) as results:
+            _steps(procedure, scene)
+            ended = _ended(procedure, scene, started, resumed)
+            results.update(exit_code=ended.exit_code, seconds=round(ended.seconds, 2), warnings=[*ended.wrong, *ended.warnings])
+        return ended
+
+
+def _steps(procedure: Procedure, scene: Scene) -> None:
+    assert scene.run is not None
+    with acting_for(scene.run.run):
+        for number, step in enumerate(procedure.steps, 1):
+            scene.store.procedures.refuse_if_taken_over(scene.run)
+            _step(step, f"{number}/{len(procedure.steps)} {step.name}", scene)
 
 
 def _ended(procedure: Procedure, scene: Scene, started: float, resumed: bool) -> Ended:
