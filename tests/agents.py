@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from tests.forked import python
 from tests.support import ROOT, env
 
 ACCEPT = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
@@ -28,7 +28,8 @@ async def agent(
     """The SDK's client, over stdio or HTTP, with that token (empty: none)."""
     if transport == "stdio":
         whole = env(dict(environment) | {"EMBEDQ_TOKEN": token})
-        server = StdioServerParameters(command=sys.executable, args=["-m", "embedq", "mcp"], env=whole, cwd=ROOT)
+        command, *words = python(whole)
+        server = StdioServerParameters(command=command, args=[*words, "-m", "embedq", "mcp"], env=whole, cwd=ROOT)
         async with Client(server, mode=mode, read_timeout_seconds=60) as client:
             yield client
         return
@@ -87,8 +88,8 @@ def raw(transport: str, environment: Mapping[str, str], url: str, token: str) ->
         with httpx.Client(base_url=url, headers=ACCEPT | {"Authorization": f"Bearer {token}"}, timeout=60) as client:
             yield OverHttp(client)
         return
-    argv = [sys.executable, "-m", "embedq", "mcp"]
     whole = env(dict(environment) | {"EMBEDQ_TOKEN": token})
+    argv = [*python(whole), "-m", "embedq", "mcp"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=whole, cwd=ROOT) as process:
         try:
             over = OverStdio(process)

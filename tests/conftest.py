@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from embedq.local.servers import Servers
 from embedq.settings import Settings, from_env
 from embedq.store import Store, schema
 from embedq.store.database import Database
+from tests import forked
 from tests.rabbitmq import MISSING, emptied, own_virtual_host
 from tests.support import folder_for_servers
 
@@ -33,6 +35,11 @@ for name in list(os.environ):
         "ADMIN_TOKEN",
     ):
         del os.environ[name]
+
+# Every process under test would compile embedq anew: a third of what its start costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+forked.in_use = sys.platform == "linux"
 
 # A database for each test is three hundred files made and removed: on a disk, half of the suite's time. In memory where there is room.
 MEMORY, ROOM = "/dev/shm", 6 * 2**30

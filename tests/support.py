@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from typing import TypeVar
 
 from embedq.local.supervisor import Child, Part
 from embedq.model import Priority
+
+from . import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOK_EVERY_S = 0.02
@@ -44,13 +47,26 @@ def folder_for_servers(prefix: str) -> Iterator[Path]:
         yield Path(folder)
 
 
+class _Child(Child):
+    """A fork of a process that has imported embedq, where that comes to the same (see `forked`)."""
+
+    def spawn(self) -> None:
+        fork = forked.started(self.part.argv, self.part.env or {}, self.part.cwd or ROOT)
+        if fork is None:
+            super().spawn()
+            return
+        self._process, self._session = fork, fork.pid  # type: ignore[assignment]
+        self._reader = threading.Thread(target=self._read, args=(fork.stdout,), daemon=True)
+        self._reader.start()
+
+
 class Process:
     """A started program. As a context manager it is ended with the block."""
 
     def __init__(self, name: str, argv: Sequence[str], environment: Mapping[str, str], cwd: Path = ROOT) -> None:
         self._lines: list[str] = []
         part = Part(name, argv, env=env(environment), cwd=cwd, orphan_signal=signal.SIGKILL, stop_timeout_s=30.0)
-        self._child = Child(part, lambda _, line: self._lines.append(line))
+        self._child = _Child(part, lambda _, line: self._lines.append(line))
         self._child.spawn()
         assert self._child.pid is not None, f"{name} ended at once: {self.output()}"
         self.pid: int = self._child.pid
@@ -110,8 +126,7 @@ def free_port() -> int:
 
 def env(environment: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a process under test: the machine's PATH and the like, and what the test names."""
-    plain = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")}
-    return plain | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | dict(environment)
+    return forked.of_the_machine() | {"PYTHONUNBUFFERED": "1"} | dict(environment)
 
 
 def start_poller(
@@ -166,9 +181,10 @@ def run_command(
     environment: Mapping[str, str], *arguments: str, timeout_s: float = 60.0, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """`embedq …`, to its end. `cwd`: the folder that has the package."""
+    whole = env(environment)
     return subprocess.run(
-        [sys.executable, "-m", "embedq", *arguments],
-        env=env(environment),
+        [*forked.python(whole, cwd), "-m", "embedq", *arguments],
+        env=whole,
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -6,7 +6,6 @@ import base64
 import json
 import signal
 import subprocess
-import sys
 from typing import Any
 
 import amqp
@@ -19,6 +18,7 @@ from embedq.model import ArticleDraft, Delivery
 from embedq.settings import from_env
 from embedq.steward.dispatcher import Dispatcher
 from embedq.store import Store
+from tests.forked import python
 from tests.rabbitmq import connected
 
 from .underload import ROOT, Writer, clean, embedq, facts, wait_until
@@ -108,10 +108,9 @@ def all_is_well(deployment: dict[str, str], store: Store, writer: Writer) -> Non
 
 def killed_at(deployment: dict[str, str], step: str) -> None:
     """`rollback emergency` gets SIGKILL as soon as it says that it begins this step."""
-    argv = [sys.executable, "-m", "embedq", "rollback", "emergency", "--quiet", "0.3", "--reason", "a test"]
-    process = subprocess.Popen(
-        argv, cwd=ROOT, env=clean() | deployment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    whole = clean() | deployment
+    argv = [*python(whole), "-m", "embedq", "rollback", "emergency", "--quiet", "0.3", "--reason", "a test"]
+    process = subprocess.Popen(argv, cwd=ROOT, env=whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if f" {step}: " in line:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +18,11 @@ from click.testing import CliRunner, Result
 
 from docs.generate import commands
 from embedq.cli import COMMANDS, embedq
+from embedq.local.servers import Servers
 from embedq.settings import by_env
-from tests.support import env
+from tests.acceptance.service import hashing_at
+from tests.conftest import fresh_database
+from tests.support import env, folder_for_servers
 
 WALK = dict(commands())
 # They run until they are ended, and are tested by starting them (test_running, test_supervise, test_http).
@@ -77,6 +80,7 @@ GIVEN: dict[str, list[str]] = {
 }
 # These take the system away, in this order, after all others.
 LAST = ("embedq db downgrade", "embedq uninstall")
+AWAY = "postgresql://user:hidden-password@127.0.0.1:1/nothing"
 
 
 @dataclass
@@ -95,6 +99,20 @@ def place(
     environment: dict[str, str], psql: Callable[..., list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Place:
     monkeypatch.chdir(tmp_path)
+    return filled(environment, psql, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def without_database(servers: Servers, template: str) -> Iterator[Place]:
+    """The same files, and the address of a database that is not there. Nothing can be done, so one is enough for all commands."""
+    with folder_for_servers("embedq-commands-") as folder, fresh_database(servers, template) as url:
+        environment = hashing_at(url, servers.redis_url)
+        with psycopg.connect(url, autocommit=True) as live:
+            place = filled(environment, lambda text: (cursor := live.execute(text)).description and cursor.fetchall(), folder)
+        yield replace(place, environment=place.environment | {"DATABASE_URL": AWAY})
+
+
+def filled(environment: dict[str, str], psql: Callable[..., Any], tmp_path: Path) -> Place:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "one.md").write_text("# One\n\ntext\n")
     (tmp_path / "empty.jsonl").write_text("")
@@ -196,10 +214,12 @@ def test_what_destroys_refuses_without_a_terminal_and_without_yes(path: str, pla
 @pytest.mark.parametrize(
     "path", [path for path in walked() if not path.startswith(("embedq config check", "embedq config show"))]
 )
-def test_without_a_database_it_says_so_with_the_next_step(path: str, place: Place):
-    place.environment["DATABASE_URL"] = "postgresql://user:hidden-password@127.0.0.1:1/nothing"
+def test_without_a_database_it_says_so_with_the_next_step(
+    path: str, without_database: Place, redis_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(without_database.folder)
 
-    result = place.run(path, *(["--yes"] if "--yes" in options(WALK[path]) else []))
+    result = without_database.run(path, *(["--yes"] if "--yes" in options(WALK[path]) else []))
 
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from embedq import Client
+from tests.forked import python
 from tests.support import ROOT, Process, env, free_port, start_celery, until
 
 Rows = Callable[..., list[tuple[Any, ...]]]
@@ -17,8 +18,9 @@ AUTH = ("embedq", "a-password-for-flower")
 
 
 def control(environment: dict[str, str], act: str) -> None:
-    argv = [sys.executable, "-m", "celery", "-A", "embedq", "control", act]
-    subprocess.run(argv, env=env(environment), cwd=ROOT, check=True, capture_output=True, timeout=60)
+    whole = env(environment)
+    argv = [*python(whole), "-m", "celery", "-A", "embedq", "control", act]
+    subprocess.run(argv, env=whole, cwd=ROOT, check=True, capture_output=True, timeout=60)
 
 
 def test_its_page_of_tasks_is_filled_while_events_are_on(environment: dict[str, str], client: Client, psql: Rows) -> None:

@@ -251,6 +251,7 @@ def test_a_worker_that_dies_again_and_again(deployment: dict[str, str], psql: Ps
     for _ in range(3):
         with start_poller(deployment) as poller:
             until(lambda: psql("SELECT 1 FROM embedding_workers WHERE seen_at > started_at"), why=poller.output)
+    psql("UPDATE embedding_workers SET alive_until = clock_timestamp()")
     until(lambda: not any(each["alive"] for each in answered(deployment, "status")["workers"]))
 
     told_everywhere(deployment, "crash-loop", "3 workers died within a minute")

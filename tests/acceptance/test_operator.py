@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ from embedq.engine.runs import NextDue
 from embedq.model import Claimed, Delivery, Mode, Outcome, Priority, TaskStatus
 from embedq.store import Store
 from embedq.store.bulk import Act, Picked
+from tests.forked import python
 from tests.support import until
 
 Run = Callable[..., Result]
@@ -635,10 +637,9 @@ def test_cleanup_keeps_what_somebody_must_see_and_what_was_called_off(run, told,
 
 
 def process(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "embedq", *words]
-    return subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
-    )
+    whole = os.environ | environment
+    command = [*python(whole, Path.cwd()), "-m", "embedq", *words]
+    return subprocess.run(command, env=whole, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
 def test_without_a_terminal_and_without_yes_what_destroys_is_refused(environment, psql):

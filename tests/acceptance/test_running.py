@@ -14,8 +14,11 @@ import psutil
 import pytest
 
 from embedq.local.servers import running
+from tests import forked
 from tests.rabbitmq import connected
-from tests.support import Process, folder_for_servers, until
+from tests.support import ROOT, Process, folder_for_servers, until
+
+Program = forked.Forked | subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -27,23 +30,30 @@ def home() -> Iterator[Path]:
 def embedq(home: Path, *argv: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500", "EMBEDDING_PROVIDER": "hashing"}
     return subprocess.run(
-        [sys.executable, "-m", "embedq", *argv], env=environment, capture_output=True, text=True, timeout=timeout
+        [*forked.python(environment), "-m", "embedq", *argv],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
 @pytest.fixture
-def up(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
+def up(home: Path) -> Iterator[Callable[..., Program]]:
+    started: list[Program] = []
 
-    def start(**settings: str) -> subprocess.Popen[str]:
-        with (home / "up.log").open("w") as log:
+    def start(**settings: str) -> Program:
+        with (home / "up.log").open("wb") as log:
             environment = (
                 os.environ
                 | {"EMBEDQ_HOME": str(home), "EMBEDDING_WORKER_INTERVAL": "500", "EMBEDDING_PROVIDER": "hashing"}
                 | settings
             )
             argv = [sys.executable, "-m", "embedq", "up", "--flower-port", "0", "--http-port", "0"]
-            process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log, text=True)
+            process = forked.started(argv, environment, out=log) or subprocess.Popen(
+                argv, env=environment, stdout=log, stderr=log
+            )
         started.append(process)
         until(lambda: running(home) is not None and both_workers(home), timeout_s=60, why="up did not come up")
         return process
@@ -62,7 +72,7 @@ def both_workers(home: Path) -> bool:
     return {worker["delivery"] for worker in json.loads(answer.stdout)["workers"] if worker["alive"]} >= {"celery", "poller"}
 
 
-def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def descendants(process: Program) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 

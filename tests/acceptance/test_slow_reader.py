@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.forked import python
 from tests.support import ROOT, env, until
 
 TASKS = 3000
@@ -20,8 +20,9 @@ def test_a_slow_reader_of_an_export_gets_all_of_it_and_keeps_no_snapshot(
     environment: dict[str, str], psql: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
     psql("INSERT INTO articles (id, content) SELECT 'a' || i, 'text' FROM generate_series(1, %s) AS i", TASKS)
-    command = [sys.executable, "-m", "embedq", "export", "-"]
-    with subprocess.Popen(command, cwd=ROOT, env=env(environment), stdout=subprocess.PIPE, text=True) as export:
+    whole = env(environment)
+    command = [*python(whole), "-m", "embedq", "export", "-"]
+    with subprocess.Popen(command, cwd=ROOT, env=whole, stdout=subprocess.PIPE, text=True) as export:
         assert export.stdout is not None
         first = export.stdout.readline()
         until(lambda: psql(OPEN_TRANSACTIONS) == [(0,)], 5, "the export still reads")

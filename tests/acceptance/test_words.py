@@ -21,6 +21,7 @@ from embedq.cli.asked import nearest
 from embedq.cli.overview import status_answer
 from embedq.settings import from_env
 from embedq.store import Store
+from tests.forked import python
 from tests.standin import StandIn
 from tests.support import ROOT, env, run_command
 
@@ -54,7 +55,10 @@ def test_wait_ends_with_3_and_tells_how_many_failed(environment: dict[str, str],
     put(psql, 4)
     put(psql, 3, "p", "poison")
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "embedq", "wait", "--timeout", "60", "--json"], env=env(known), cwd=ROOT, stdout=subprocess.PIPE
+        [*python(env(known)), "-m", "embedq", "wait", "--timeout", "60", "--json"],
+        env=env(known),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     )
     try:
         from tests.support import start_poller, until
@@ -328,7 +332,7 @@ def test_a_text_is_not_waited_for_in_silence_on_a_terminal(environment: dict[str
     ours, theirs = pty.openpty()
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "embedq", "articles", "add", "Tea"],
+            [*python(env(environment)), "-m", "embedq", "articles", "add", "Tea"],
             env=env(environment),
             cwd=ROOT,
             stdin=theirs,

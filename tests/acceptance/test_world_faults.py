@@ -20,12 +20,15 @@ import pytest
 
 from embedq.local.servers import Servers
 from tests.conftest import fresh_database
+from tests.forked import WHOLE_END, python
 from tests.support import ROOT, env, free_port, run_command, start_poller
 
 from .service import serving
 
 NOBODY = 54_321  # no entry in the passwd file
-EMBEDQ = f"{sys.executable} -m embedq"
+EMBEDQ = "$PYTHON -m embedq"
+# Python started anew, where limits and file systems of its own process are the point.
+ANEW = f"{sys.executable} -m embedq"
 TRACEBACK = "Traceback (most recent call last)"
 # What only looks, what changes, what writes to a path, what needs no server.
 COMMANDS = ("status", "articles list", "stop --reason x", "export -", "verify --json", "config show", "db health", "--help")
@@ -59,10 +62,12 @@ def crash_files(tmp_path: Path) -> Iterator[None]:
 
 
 def shell(line: str, environment: Mapping[str, str], folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """By bash, whose exit code is that of the first program of a pipe that failed."""
+    """By bash, whose exit code is that of the first program of a pipe that failed. $PYTHON in the line is
+    Python by way of a fork, which ends as Python ends."""
+    whole = {**env(environment), "PYTHONPATH": str(ROOT), WHOLE_END: "1"}
     return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {line}"],
-        env={**env(environment), "PYTHONPATH": str(ROOT)},
+        ["bash", "-c", f"set -o pipefail; {line.replace('$PYTHON', shlex.join(python(whole, folder)))}"],
+        env=whole,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -184,31 +189,16 @@ def test_an_argument_that_is_no_text(here: dict[str, str], tmp_path: Path, crash
 # Users ------------------------------------------------------------------------------------------------------------------------------
 
 
-# The interpreter may lie in a folder that only root may use: all that is needed is read before.
-AS_NOBODY = f"""
-import importlib, os, pkgutil, sys
-import alembic.command, alembic.config, embedq, platformdirs, psycopg.types, rich.box, rich.console, rich.table, sqlalchemy.dialects.postgresql
-import rich._unicode_data, getpass, pwd, tempfile, traceback, kombu.transport.redis, redis.asyncio
-for found in pkgutil.walk_packages(embedq.__path__, "embedq."):
-    if "migrations" not in found.name and "integrations" not in found.name and found.name not in ("embedq.celery_app", "embedq.__main__"):
-        importlib.import_module(found.name)
-from embedq.__main__ import main
-os.setgroups([])
-os.setgid({NOBODY})
-os.setuid({NOBODY})
-if sys.argv[1] == "homeless":
-    del os.environ["HOME"]
-del sys.argv[1]
-main()
-"""
-
-
 def as_nobody(
     line: str, environment: Mapping[str, str], folder: Path, home: str = "homely"
 ) -> subprocess.CompletedProcess[str]:
+    """A fork: the interpreter may lie in a folder that only root may use."""
+    whole = {**env(environment), "PYTHONPATH": str(ROOT)}
+    if home == "homeless":
+        del whole["HOME"]
     return subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, home, *shlex.split(line)],
-        env={**env(environment), "PYTHONPATH": str(ROOT)},
+        [*python(whole, folder, NOBODY), "-m", "embedq", *shlex.split(line)],
+        env=whole,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -283,11 +273,11 @@ WRITERS = ("export disk/x", "backup disk/x --with articles", "broker backup disk
 
 @pytest.mark.parametrize("command", ["export x", "backup x --with articles", "export - | cat"])
 def test_a_file_that_may_not_grow(command: str, here: dict[str, str], tmp_path: Path, crash_files: None) -> None:
-    refused(shell(f"ulimit -f 2; PYTHONDONTWRITEBYTECODE=1 {EMBEDQ} {command}", here, tmp_path), words="File too large")
+    refused(shell(f"ulimit -f 2; PYTHONDONTWRITEBYTECODE=1 {ANEW} {command}", here, tmp_path), words="File too large")
 
 
 def on(options: str, command: str) -> str:
-    return f"unshare -m sh -c 'mount -t tmpfs -o {options} none disk && exec {EMBEDQ} {command}'"
+    return f"unshare -m sh -c 'mount -t tmpfs -o {options} none disk && exec {ANEW} {command}'"
 
 
 @as_root
@@ -420,7 +410,7 @@ def test_a_worker_whose_settings_are_wrong_says_so_and_ends(
     if argv[1] == "up" and "DATABASE_URL" in changes:
         return  # it starts a server of its own
     environment = here | {"EMBEDQ_HOME": str(tmp_path / "none")} | changes
-    refused(shell(f"{sys.executable} -m {' '.join(argv)}", environment, tmp_path), 2)
+    refused(shell(f"$PYTHON -m {' '.join(argv)}", environment, tmp_path), 2)
 
 
 def test_a_port_that_is_taken(here: dict[str, str], tmp_path: Path, crash_files: None) -> None:

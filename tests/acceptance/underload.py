@@ -20,6 +20,7 @@ from embedq.model import ArticleDraft, Model
 from embedq.settings import from_env
 from embedq.store import Store
 from embedq.store.database import Database
+from tests import forked
 from tests.standin import StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,10 +69,11 @@ class Ran:
 def embedq(environment: Mapping[str, str], *arguments: str, timeout_s: float = 120.0, cwd: Path = ROOT) -> Ran:
     """`embedq …` as a process of its own, with nothing of this machine's settings."""
     started = time.monotonic()
+    whole = clean() | {"PYTHONPATH": str(ROOT)} | dict(environment)
     done = subprocess.run(
-        [sys.executable, "-m", "embedq", *arguments],
+        [*forked.python(whole, cwd), "-m", "embedq", *arguments],
         cwd=cwd,
-        env=clean() | {"PYTHONPATH": str(ROOT)} | dict(environment),
+        env=whole,
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -90,7 +92,7 @@ class Fleet:
 
     environment: Mapping[str, str]
     logs: Path
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes] | forked.Forked] = field(default_factory=dict)
 
     def start_celery(self, number: int) -> None:
         for each in range(number):
@@ -119,10 +121,10 @@ class Fleet:
             self._start(f"poller{each}", [sys.executable, "-m", "embedq", "poller", "--stop-timeout", "10"])
 
     def _start(self, name: str, argv: Sequence[str]) -> None:
+        whole = clean() | dict(self.environment)
         with (self.logs / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                argv, cwd=ROOT, env=clean() | dict(self.environment), stdout=log, stderr=log
-            )
+            fork = forked.started(argv, whole, out=log)
+            self.processes[name] = fork or subprocess.Popen(argv, cwd=ROOT, env=whole, stdout=log, stderr=log)
 
     def signal(self, kind: str, number: int) -> None:
         """To every worker of this kind (celery, poller)."""

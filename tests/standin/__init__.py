@@ -7,6 +7,7 @@ holds requests so that a test can force an order of events (`held`).
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+
+from tests import forked
 
 from .vectors import tokens_of, vector_of
 
@@ -32,7 +35,8 @@ class StandIn:
 
     def start(self) -> StandIn:
         """Starts the process; after `stop` or `kill` again on the same port, with nothing remembered."""
-        command = [sys.executable, "-m", "tests.standin", "--port", str(self.port), "--dimensions", str(self.dimensions)]
+        python = forked.python(os.environ, ROOT) if forked.begun() else [sys.executable]
+        command = [*python, "-m", "tests.standin", "--port", str(self.port), "--dimensions", str(self.dimensions)]
         self._process = subprocess.Popen(
             [*command, "--die-with-parent"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
