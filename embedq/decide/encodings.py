@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import Final
 
 from ..errors import InputError
@@ -232,16 +231,25 @@ MOST_MARKED: Final = 0.35
 def _in_alphabet(raw: bytes, encoding: str, alphabets: tuple[frozenset[str], ...]) -> str | None:
     """The decoded text if its letters besides a to z all belong to one language and are few enough for a Latin script, else None."""
     text = _decoded(raw, encoding) or ""
-    letters = [letter for letter in text.lower() if letter.isalpha()]
-    marked = {letter for letter in letters if letter > "\x7f"}
-    if sum(map(letters.count, marked)) > MOST_MARKED * len(letters) or _NO_WORD.search(text) or _has_odd_capital(text):
+    lower = text.lower()
+    counts = {letter: lower.count(letter) for letter in set(lower) if letter.isalpha()}
+    marked = {letter for letter in counts if letter > "\x7f"}
+    if (
+        sum(map(counts.__getitem__, marked)) > MOST_MARKED * sum(counts.values())
+        or _NO_WORD.search(text)
+        or _has_odd_capital(text)
+    ):
         return None
     return text if any(marked <= alphabet for alphabet in alphabets) else None
 
 
+# Two characters, of which one at least is not ASCII. Found by the expression, because a text may have millions of the others.
+_PAIR: Final = re.compile(r"(?=([^\x00-\x7f].|.[^\x00-\x7f]))", re.DOTALL)
+
+
 def _has_odd_capital(text: str) -> bool:
     """Whether a capital follows a small letter, unless both are a to z, as in names of programs."""
-    return any(one.islower() and two.isupper() and max(one, two) > "\x7f" for one, two in pairwise(text))
+    return any(pair[1][0].islower() and pair[1][1].isupper() for pair in _PAIR.finditer(text))
 
 
 def _eastern(raw: bytes) -> str | None:

@@ -98,7 +98,7 @@ def make_database(servers: Servers, template: str) -> str:
     """A database whose active model is the stand-in's; its URL."""
     name = f"contract_{next(_numbers)}"
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")  # type: ignore[arg-type]
     url = servers.database_url.rsplit("/", 1)[0] + "/" + name
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE embedding_models SET kept_in_step = false")

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,22 +40,31 @@ enabled = false
 
 @dataclass(frozen=True)
 class Tried:
-    """`named`: how often each named reason was met. `failures`: everything else that is not as the document says."""
+    """`named`: how often each named reason was met. `failures`: everything else that is not as the document says. `sent`: the operations
+    that were tried with the token of each scope; `refuted`: the failures with it, which are among `failures`."""
 
     cases: int
     named: dict[str, int]
+    sent: dict[str, list[str]]
+    refuted: dict[str, list[str]]
     failures: list[dict[str, Any]]
     complete: bool
     output: str
 
 
 def tried(
-    served: Served, database_url: str, examples: int, seed: int = 1, phases: tuple[str, ...] = PHASES, token: str | None = None
+    served: Served,
+    database_url: str,
+    examples: int,
+    seed: int = 1,
+    phases: tuple[str, ...] = PHASES,
+    tokens: Mapping[str, str] | None = None,
 ) -> Tried:
-    """`examples`: of each operation, in each phase that makes them up. `token`: for all paths, in place of the settings' two."""
+    """`examples`: of each operation, in each phase that makes them up. `tokens`: with which requests of the fuzzing phase, and the first of
+    each operation, are sent besides the settings' two; by a name of their scope."""
     with tempfile.TemporaryDirectory() as folder:
-        config, report, named = (Path(folder, name) for name in ("schemathesis.toml", "report.json", "named.json"))
-        config.write_text(CONFIG.format(auth=token or AUTH, admin=token or ADMIN))
+        config, report, hooks = (Path(folder, name) for name in ("schemathesis.toml", "report.json", "told.json"))
+        config.write_text(CONFIG.format(auth=AUTH, admin=ADMIN))
         argv = [
             sys.executable,
             "-m",
@@ -81,14 +91,21 @@ def tried(
             "PYTHONPATH": str(ROOT),
             "SCHEMATHESIS_HOOKS": "tests.contract.openapi_hooks",
             "OPENAPI_DATABASE_URL": database_url,
-            "OPENAPI_NAMED": str(named),
+            "OPENAPI_TOKENS": json.dumps(dict(tokens or {})),
+            "OPENAPI_TOLD": str(hooks),
         }
         done = subprocess.run(argv, env=os.environ | ours, cwd=folder, capture_output=True, text=True, check=False)
         if not report.exists():
             raise AssertionError(f"schemathesis did not run: {done.stdout}{done.stderr}")
         told = json.loads(report.read_text())
         wrong = told["failures"] + told["errors"]
-        return Tried(told["test_cases"]["generated"], json.loads(named.read_text()), wrong, told["complete"], done.stdout)
+        return Tried(
+            told["test_cases"]["generated"],
+            **json.loads(hooks.read_text()),
+            failures=wrong,
+            complete=told["complete"],
+            output=done.stdout,
+        )
 
 
 def filled(served: Served) -> None:

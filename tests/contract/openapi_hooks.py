@@ -1,4 +1,5 @@
-"""For schemathesis (SCHEMATHESIS_HOOKS): the service is as usual before each request, and what a schema cannot say is named."""
+"""For schemathesis (SCHEMATHESIS_HOOKS): the service is as usual before each request, what a schema cannot say is named, and made-up
+requests are sent with a token of every scope as well."""
 
 from __future__ import annotations
 
@@ -12,8 +13,12 @@ from typing import Any, NamedTuple
 
 import psycopg
 import schemathesis
-from schemathesis.core.failures import Failure
+from requests.structures import CaseInsensitiveDict
+from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.generation.meta import TestPhase
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.acceptance.service import ADMIN, AUTH
 
 # Whatever the request before has switched off is on again.
 AS_USUAL = (
@@ -68,7 +73,10 @@ NAMED = (
 )
 
 _connection = psycopg.connect(os.environ["OPENAPI_DATABASE_URL"], autocommit=True)
+_tokens: dict[str, str] = json.loads(os.environ["OPENAPI_TOKENS"])
 _found: Counter[str] = Counter()
+_sent: dict[str, set[str]] = {scope: set() for scope in _tokens}
+_refuted: dict[str, list[str]] = {scope: [] for scope in _tokens}
 
 
 @schemathesis.hook
@@ -94,6 +102,35 @@ def accepted_unless_named(ctx: Any, response: Any, case: Any) -> bool | None:
         raise
 
 
+@schemathesis.check
+def kept_with_a_token_of_every_scope(ctx: Any, response: Any, case: Any) -> bool | None:
+    """The same request with each of the other tokens, with all other checks. One run for all scopes: making the requests up takes longer
+    than sending them."""
+    failures: list[Failure] = []
+    for scope, token in _tokens.items() if _has_a_token(case) else ():
+        if case.meta.phase.name == TestPhase.FUZZING or case.operation.label not in _sent[scope]:
+            failures += _failures_with(scope, token, case)
+    if failures:
+        raise FailureGroup(failures)
+    return None
+
+
+def _has_a_token(case: Any) -> bool:
+    return case.headers.get("Authorization") in (f"Bearer {token}" for token in (AUTH, ADMIN))
+
+
+def _failures_with(scope: str, token: str, case: Any) -> list[Failure]:
+    other = case.derive(headers=CaseInsensitiveDict({**case.headers, "Authorization": f"Bearer {token}"}), keep_auth=True)
+    _sent[scope].add(case.operation.label)
+    try:
+        other.validate_response(other.call(timeout=60), excluded_checks=[kept_with_a_token_of_every_scope])
+    except FailureGroup as found:
+        _refuted[scope].append(str(found))
+        return list(found.exceptions)
+    return []
+
+
 @atexit.register
 def _tell() -> None:
-    Path(os.environ["OPENAPI_NAMED"]).write_text(json.dumps(_found))
+    sent = {scope: sorted(labels) for scope, labels in _sent.items()}
+    Path(os.environ["OPENAPI_TOLD"]).write_text(json.dumps({"named": _found, "sent": sent, "refuted": _refuted}))

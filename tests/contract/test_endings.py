@@ -119,7 +119,7 @@ def test_a_celery_worker_whose_output_nobody_reads_any_more_ends_when_it_is_aske
         argv, env=env(fresh.environment), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as worker:
         try:
-            until(lambda: fresh.sql("SELECT 1 FROM embedding_workers WHERE name = %s", f"unheard@{socket.gethostname()}"), 30)
+            until(lambda: fresh.sql("SELECT 1 FROM embedding_workers WHERE name = %s", f"unheard@{socket.gethostname()}"), 60)
             assert worker.stdout is not None
             worker.stdout.close()
 

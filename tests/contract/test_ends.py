@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from embedq.broker import lazy_app
 from tests.support import CELERY, ROOT, Process, env, start_celery, until
 
 from .conftest import Delivery
@@ -26,8 +27,15 @@ def by_signal(number: signal.Signals) -> Callable[[Process, dict[str, str]], Non
     return lambda worker, _: worker.signal(number)
 
 
+def by_button(worker: Process, environment: dict[str, str]) -> None:
+    """As Flower sends it."""
+    app = lazy_app(lambda: environment["REDIS_URL"], set_as_current=False)
+    app.control.broadcast("shutdown")
+    app.close()
+
+
 def by_command(worker: Process, environment: dict[str, str]) -> None:
-    """What Flower's button sends. Not waited for: the command goes on collecting answers when the worker may be gone already."""
+    """Not waited for: the command goes on collecting answers when the worker may be gone already."""
     argv = [sys.executable, "-m", "celery", "-A", "embedq", "control", "shutdown"]
     sent = partial(subprocess.run, argv, env=env(environment), cwd=ROOT, capture_output=True, timeout=60)
     Thread(target=sent, daemon=True).start()
@@ -41,7 +49,7 @@ WAYS = [
     pytest.param(by_signal(signal.SIGTERM), id="TERM"),
     pytest.param(by_signal(signal.SIGINT), id="INT"),
     pytest.param(by_signal(signal.SIGQUIT), id="QUIT"),
-    pytest.param(by_command, id="control shutdown"),
+    pytest.param(by_button, id="control shutdown"),
     pytest.param(by_error, id="an error nobody expected"),
 ]
 

@@ -47,6 +47,7 @@ def test_an_update_that_leaves_the_text_as_it_was_makes_no_task(psql, change):
     assert psql("SELECT version FROM articles") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_articles_in_one_statement_are_one_upsert(psql, statements):
     psql("INSERT INTO articles (id, title) SELECT 'a' || n, 'title ' || n FROM generate_series(1, 100000) n")
 

@@ -88,7 +88,7 @@ def test_a_page_ends_where_the_rows_end(console: Console) -> None:
 def crowd(servers: Any, template: str) -> Any:
     """60,000 completed tasks; of every other status a few."""
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE console_crowd TEMPLATE {template}")  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE console_crowd TEMPLATE {template} STRATEGY file_copy")  # type: ignore[arg-type]
         url = servers.database_url.rsplit("/", 1)[0] + "/console_crowd"
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("INSERT INTO articles (id, title) SELECT 'a' || n, 'x' FROM generate_series(1, 60000) n")

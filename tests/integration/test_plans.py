@@ -18,7 +18,7 @@ ROWS = 60_000
 def crowd(servers, template):
     """60,000 tasks of 1,000 tenants: due, waiting for their time, with the broker, held, done. Statements in it are rolled back."""
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE crowd TEMPLATE {template}")
+        admin.execute(f"CREATE DATABASE crowd TEMPLATE {template} STRATEGY file_copy")
         with psycopg.connect(servers.database_url.rsplit("/", 1)[0] + "/crowd") as connection:
             fill(connection)
             yield connection

@@ -36,8 +36,8 @@ def controlled_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def world(servers: Servers) -> Iterator[World]:
-    with fresh_world(servers.admin_url, "interleavings") as made:
+def world(servers: Servers, template: str) -> Iterator[World]:
+    with fresh_world(servers.admin_url, "interleavings", template) as made:
         yield made
 
 

@@ -51,11 +51,11 @@ class Crew:
 
 
 @contextmanager
-def fresh_world(server: str, name: str) -> Iterator[World]:
-    """A database of this name, made anew and dropped afterwards."""
+def fresh_world(server: str, name: str, template: str = "template1") -> Iterator[World]:
+    """A database of this name, made anew and dropped afterwards. `template`: a database that may have the schema already."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # type: ignore[arg-type]
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")  # type: ignore[arg-type]
         world = World(server.rsplit("/", 1)[0] + "/" + name)
         try:
             yield world

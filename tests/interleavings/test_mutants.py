@@ -20,10 +20,10 @@ def said(explorer: Explorer, name: str, until: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_without_the_fix_the_explorer_finds_what_it_put_right(servers: Servers, name: str):
+def test_without_the_fix_the_explorer_finds_what_it_put_right(servers: Servers, template: str, name: str):
     mutant = MUTANTS[name]
 
-    with fresh_world(servers.admin_url, "mutant") as world, mutated(name, world):
+    with fresh_world(servers.admin_url, "mutant", template) as world, mutated(name, world):
         after = {case: said(Explorer(world), case, mutant.says) for case in mutant.cases}
 
     for case, problems in after.items():

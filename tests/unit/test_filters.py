@@ -55,7 +55,8 @@ def test_what_cannot_be_compared_is_refused_with_its_field(wanted: dict[str, Any
 
 @given(
     st.dictionaries(
-        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+        # A key with $ is a comparison.
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).filter(lambda key: not key.startswith("$")),
         st.one_of(st.booleans(), st.integers(-(2**64), 2**64)),
     )
 )

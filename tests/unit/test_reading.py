@@ -233,6 +233,7 @@ def test_a_line_takes_no_many_times_of_its_size(write: Write, values: str) -> No
     assert peak < 60_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("charset", ["punycode", "idna", "undefined", "unicode_escape", "zlib", "\u00e9", "x" * 300])
 def test_a_page_does_not_choose_a_codec_that_is_none_of_pages(write: Write, charset: str) -> None:
     """Python's punycode takes hours for ten megabytes."""
