@@ -12,6 +12,7 @@ import click
 
 from ..decide.facts import Finding, Level
 from ..decide.health import is_well, without_database
+from ..decide.sources import state_of
 from ..errors import NotWell, StoreUnavailable
 from ..operations.status import ACTS, Glance, glance, told_by
 from ..settings import from_env
@@ -68,6 +69,8 @@ def _said(seen: Glance, acts: list[dict[str, Any]]) -> list[str | Table]:
     said.append(_broker_line(seen))
     if seen.recall:
         said.append(_index_line(seen.recall))
+    if seen.sources:
+        said.append(f"sources: {', '.join(_source_state(row) for row in seen.sources)}")
     rows = [_worker_cells(worker) for worker in seen.workers]
     said.append(
         Table(("worker", "delivery", "holds", "mode seen", "queues", "steward"), rows) if rows else "no worker is alive"
@@ -75,6 +78,10 @@ def _said(seen: Glance, acts: list[dict[str, Any]]) -> list[str | Table]:
     said += told(seen.found)
     said.append(Table(("when", "what was done"), [(act["timestamp"], act["message"][:120]) for act in acts]))
     return said
+
+
+def _source_state(source: dict[str, Any]) -> str:
+    return f"{source['name']} {state_of(source)}"
 
 
 def _worker_cells(worker: dict[str, Any]) -> tuple[object, ...]:

@@ -22,7 +22,19 @@ PARTS: Final = {
     "mcp": Part(Area.MCP, Scope.READ),
 }
 # The cockpit and the console check their session cookie instead.
-CONSOLE: Final = ("cockpit", "console", "tasks", "articles", "errors", "workers", "queues", "models", "procedures", "audit")
+CONSOLE: Final = (
+    "cockpit",
+    "console",
+    "tasks",
+    "articles",
+    "errors",
+    "workers",
+    "queues",
+    "models",
+    "sources",
+    "procedures",
+    "audit",
+)
 OPEN: Final = ("", "health", "docs", "openapi.json", *CONSOLE)
 # A POST that only reads: a query may be too long for a URL.
 SEARCH: Final = "/api/search"

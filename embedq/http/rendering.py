@@ -29,6 +29,7 @@ SECTIONS = (
     ("/workers", "Workers"),
     ("/queues", "Queues"),
     ("/models", "Models"),
+    ("/sources", "Sources"),
     ("/procedures", "Procedures"),
     ("/audit", "Audit"),
 )

@@ -13,6 +13,7 @@ from ..decide.facts import Facts, Finding, Level
 from ..decide.health import HALTS, findings
 from ..decide.modes import LiveState, deliveries, pollers_take_over
 from ..decide.progress import YOUNG_S, Progress, at_what, call_bound_s, stalled_s
+from ..decide.sources import state_of
 from ..endpoints import addresses
 from ..engine.worker import ANSWERED, AT, BROKER, FAILING, UNPUBLISHED, WHY
 from ..model import Delivery, Priority
@@ -46,6 +47,7 @@ class Glance:
     stopped_by: Row | None = None
     found: list[Finding] = field(default_factory=list)
     recall: Recall | None = None
+    sources: list[Row] = field(default_factory=list)
 
     @property
     def open(self) -> int:
@@ -84,6 +86,7 @@ def glance(store: Store, settings: Settings) -> Glance:
         store.status.stopped_by(live),
         findings(facts),
         recall.lately(store.database),
+        store.sources.all(),
     )
 
 
@@ -111,6 +114,7 @@ def told_by(seen: Glance, acts: Sequence[Row]) -> dict[str, Any]:
         "broker": asdict(seen.peek) if seen.peek else None,
         "workers": seen.workers,
         "index": seen.recall._asdict() if seen.recall else None,
+        "sources": {row["name"]: state_of(row) for row in seen.sources},
         "findings": [finding._asdict() for finding in seen.found],
         "acts": acts,
     }

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 STEP = 500
 # Seconds of the steward's time per turn: while rows are known to be missing, and for the routine comparison.
 HURRIED_S, ROUTINE_S = 0.4, 0.1
+# A new source's rows are taken in without pauses while fewer than AHEAD tasks are open, so that workers stay busy; for FILLING_S per turn.
+AHEAD, FILLING_S = 2000, 5.0
 
 
 def step(store: Store, name: str) -> Row | None:
@@ -64,14 +66,21 @@ def tend(store: Store, stopping: Callable[[], bool] = lambda: False) -> None:
             if source["progress"] is None:
                 hook(store, source["name"])
             _for_a_while(store, source["name"], HURRIED_S if hurried else ROUTINE_S)
+            if source["compared_at"] is None:
+                _keep_ahead(store, source["name"], stopping)
 
 
-def _for_a_while(store: Store, name: str, budget_s: float) -> None:
+def _for_a_while(store: Store, name: str, budget_s: float, going_on: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + budget_s
     try:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and going_on():
             row = step(store, name)
             if row is None or row["progress"] is None:
                 return
     except NotWell as failed:
         log.warning("%s", failed)
+
+
+def _keep_ahead(store: Store, name: str, stopping: Callable[[], bool]) -> None:
+    """No open task: writes make none at present (modes `sync` and `off`), and nothing waits for more rows."""
+    _for_a_while(store, name, FILLING_S, lambda: not stopping() and 0 < store.sources.open_tasks(AHEAD) < AHEAD)

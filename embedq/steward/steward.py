@@ -28,6 +28,7 @@ from .switch_watch import SwitchWatch
 from .timetable import Chore, Timetable
 
 TICK_S = 0.5
+FOLLOW_EVERY_S = 1.0
 FOLLOWER_TICK_S = 2.0
 
 
@@ -61,7 +62,6 @@ class Steward:
                 Chore("daily cap", 5.0, lambda: apply_daily_cap(store, settings)),
                 Chore("dead workers", 10.0, lambda: forget_dead_workers(store)),
                 Chore("sample", 10.0, lambda: sample(store)),
-                Chore("follow sources", 1.0, lambda: tend(store, worker.stopping.is_set)),
                 Chore("reconcile", 300.0, lambda: reconcile(store)),
                 Chore("clean up", 600.0, lambda: clean_up(store, settings)),
             ],
@@ -75,6 +75,7 @@ class Steward:
     def start(self) -> threading.Thread:
         self.worker.lasting("embedq-steward, frozen sessions").start(self._guard)
         self.worker.lasting("embedq-steward, recall").start(self._sample_recall)
+        self.worker.lasting("embedq-steward, follow sources").start(self._follow_sources)
         thread = threading.Thread(target=self.run, name="embedq-steward", daemon=True)
         thread.start()
         return thread
@@ -122,6 +123,11 @@ class Steward:
         """Ends frozen sessions; in a separate thread, because the other chores may be waiting for their locks."""
         if not self.worker.stopping.wait(LOOK_EVERY_S) and self.leading:
             self.frozen.end_those_still_frozen()
+
+    def _follow_sources(self) -> None:
+        """In a thread of its own: taking in a table's rows must not delay what is dispatched."""
+        if not self.worker.stopping.wait(FOLLOW_EVERY_S) and self.leading:
+            tend(self.store, lambda: self.worker.stopping.is_set() or not self.leading)
 
     def _sample_recall(self) -> None:
         """In a thread of its own, because it is slow."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-LATEST = "0011"
+LATEST = "0012"
 REVISION = re.compile(r"head|base|[+-][0-9]{1,2}|[0-9]{4}")
 REVISIONS = f"name head, base or one of 0001 to {LATEST}"
 OLDEST_POSTGRES = 140000

@@ -556,6 +556,10 @@ BEGIN
         s.name || ':', embedq_key_sql(s), the_column, stretch, the_model, wanted, embedq_articles_sql(s, stretch), s.name) INTO became;
 END $_$;
 
+CREATE FUNCTION public.embedq_inserted_sql(s public.embedding_sources) RETURNS text
+    LANGUAGE sql STABLE
+    RETURN (SELECT format('(SELECT t.* FROM (SELECT %s FROM new_rows) k CROSS JOIN LATERAL (SELECT * FROM embedq_the_table t WHERE (%s) = (%s) OFFSET 0) t)'::text, string_agg(format('%I AS key%s'::text, columns.k, columns.place), ', '::text ORDER BY columns.place), string_agg(format('t.%I'::text, columns.k), ', '::text ORDER BY columns.place), string_agg(format('k.key%s'::text, columns.place), ', '::text ORDER BY columns.place)) AS format FROM unnest((embedq_inserted_sql.s).key_columns) WITH ORDINALITY columns(k, place));
+
 CREATE FUNCTION public.embedq_key_column_sql(s public.embedding_sources, place integer, id text) RETURNS text
     LANGUAGE sql STABLE
     RETURN CASE cardinality((s).key_columns) WHEN 1 THEN format('substr(%s, %s)::%s'::text, id, (length((s).name) + 2), (s).key_types[1]) ELSE format('(substr(%s, %s)::jsonb ->> %s)::%s'::text, id, (length((s).name) + 2), (place - 1), (s).key_types[place]) END;
@@ -1250,8 +1254,12 @@ DECLARE
 BEGIN
     IF TG_OP = ''INSERT'' THEN
         PERFORM set_config(''embedq.priority'', coalesce(nullif(wanted, ''''), %2$L), true);
-        INSERT INTO article_texts AS a (id, tenant_id, title, content, metadata, source)
-        SELECT n.*, %3$L FROM (%4$s) n ORDER BY n.id %7$s;
+        IF (SELECT count(*) FROM (SELECT FROM new_rows LIMIT 101) few) > 100 THEN
+            EXECUTE replace(%11$L, ''embedq_the_table'', TG_RELID::regclass::text);
+        ELSE
+            INSERT INTO article_texts AS a (id, tenant_id, title, content, metadata, source)
+            SELECT n.*, %3$L FROM (%4$s) n ORDER BY n.id %7$s;
+        END IF;
     ELSIF TG_OP = ''UPDATE'' THEN
         changed := ARRAY(SELECT id FROM (%9$s EXCEPT %10$s) n);
         IF cardinality(changed) = 0 THEN
@@ -1284,7 +1292,7 @@ EXCEPTION WHEN OTHERS THEN
         RAISE LOG ''embedq: the source %% did not follow a write, and could not be marked: %%'', %3$L, reason;
     END;
     RETURN NULL;
-END $embedq$'::text, ('embedq_source_'::text || (s).name), (s).priority, (s).name, public.embedq_articles_sql(s, 'new_rows'::text), 'TRUNCATE', public.embedq_articles_sql(s, 'old_rows'::text), public.embedq_upsert_sql(), format(' on %I.%I'::text, (s).schema_name, (s).table_name), public.embedq_digests_sql(s, 'new_rows'::text), public.embedq_digests_sql(s, 'old_rows'::text));
+END $embedq$'::text, ('embedq_source_'::text || (s).name), (s).priority, (s).name, public.embedq_articles_sql(s, 'new_rows'::text), 'TRUNCATE', public.embedq_articles_sql(s, 'old_rows'::text), public.embedq_upsert_sql(), format(' on %I.%I'::text, (s).schema_name, (s).table_name), public.embedq_digests_sql(s, 'new_rows'::text), public.embedq_digests_sql(s, 'old_rows'::text), format('INSERT INTO article_texts AS a (id, tenant_id, title, content, metadata, source) SELECT n.*, %L FROM (%s) n %s'::text, (s).name, public.embedq_articles_sql(s, public.embedq_inserted_sql(s)), public.embedq_upsert_sql()));
 
 CREATE FUNCTION public.embedq_unhook(the_name text) RETURNS boolean
     LANGUAGE plpgsql

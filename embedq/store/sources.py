@@ -104,6 +104,10 @@ class Sources:
         """How many `articles` and `open_tasks` it has."""
         return self.database.one(QUERIES.count_source, {"name": name}) or {"articles": 0, "open_tasks": 0}
 
+    def open_tasks(self, cap: int) -> int:
+        """How many tasks of any article are open, counted up to `cap`."""
+        return int(self.database.fetch(QUERIES.open_tasks_up_to, {"cap": cap})[0]["tasks"])
+
     def step(self, name: str, bound: int) -> Row | None:
         """One step of its comparison with the table; the source afterwards, with `progress` None at the end. None: another process does it.
 

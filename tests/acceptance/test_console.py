@@ -17,7 +17,7 @@ from tests.acceptance.service import ADMIN, AUTH, FOR_ADMIN, Served, empty, hash
 from tests.conftest import fresh_database
 
 Rows = Callable[..., list[tuple[Any, ...]]]
-PAGES = ("/tasks", "/errors", "/workers", "/queues", "/models", "/procedures", "/audit")
+PAGES = ("/tasks", "/errors", "/workers", "/queues", "/models", "/sources", "/procedures", "/audit")
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e{{7*7}}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,30 @@ def test_a_source_that_is_behind_is_told_everywhere_with_what_mends_it(told, pos
     assert [finding for finding in told("status")["findings"] if "source" in finding["what"]] == []
     assert told("alerts", "check", "--only", "source-behind")["firing"] == 0
     assert told("verify")["sources"] == {"posts": {"missing": 0, "changed": 0, "extra": 0}}
+
+
+def test_status_metrics_export_and_the_console_show_sources(run, told, posts, psql, database_url, redis_url):
+    told("attach", "posts", *WORDS, "--yes")
+    psql("CREATE TABLE notes (id int PRIMARY KEY, text text)")
+    psql("SELECT embedq_attach('notes', title => 'text')")
+
+    assert told("status")["sources"] == {"notes": "filling", "posts": "following"}
+    assert "sources: notes filling, posts following" in run("status").output
+    exported = [json.loads(line)["article_id"] for line in run("export").stdout.splitlines()]
+    assert sum(article.startswith("posts:") for article in exported) == 1200
+    with serving(hashing_at(database_url, redis_url)) as served:
+        told_by_metrics = served.admin.get("/metrics").text
+        assert 'embedq_source{source="posts",state="following"} 1.0' in told_by_metrics
+        assert 'embedq_source{source="posts",state="behind"} 0.0' in told_by_metrics
+        assert served.admin.get("/admin/embedding/status").json()["sources"] == {"notes": "filling", "posts": "following"}
+        page = served.admin.get("/sources?count=posts").text
+        assert [word in page for word in ("<td>posts</td>", "following", "filling", "<dt>queued</dt><dd>1,200</dd>")] == [
+            True
+        ] * 4
+        psql("ALTER TABLE posts RENAME COLUMN body TO content; INSERT INTO posts VALUES (9999, 'New', 'x')")
+        page = served.admin.get("/sources").text
+        assert ">behind<" in page
+        assert "embedq attach public.posts --name posts" in page
 
 
 def test_reconcile_finds_what_no_trigger_saw(told, posts, psql):

@@ -36,6 +36,7 @@ MODULES = {
     "B10": "scale",
     "B11": "service",
     "B12": "attached",
+    "B13": "attaching",
     "B14": "quality",
     "B15": "api",
     "B17": "console",

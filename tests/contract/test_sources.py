@@ -120,6 +120,20 @@ def test_a_table_and_a_column_of_any_name(client, psql, articles, table, column)
     assert [row[0] for row in psql('SELECT "The Id" FROM embedq_them ORDER BY 1')] == [1, 2]
 
 
+@pytest.mark.parametrize(("table", "column"), NAMES)
+def test_hundreds_of_rows_at_once_in_a_table_of_any_name_with_a_key_of_two(client, psql, articles, table, column):
+    """Such a statement's rows are read in the table, whose name may have changed since."""
+    quoted, title = '"' + table.replace('"', '""') + '"', '"' + column.replace('"', '""') + '"'
+    psql(f'CREATE TABLE old ("The Id" int, b text, {title} text, PRIMARY KEY ("The Id", b))')
+    client.attach("old", title=column, name="them")
+    psql(f"ALTER TABLE old RENAME TO {quoted}")
+
+    psql(f"INSERT INTO {quoted} SELECT n, 'k', 'Text ' || n FROM generate_series(1, 150) n")
+
+    assert articles("them") == {f'them:["{n}", "k"]': f"Text {n}|" for n in range(1, 151)}
+    assert [source.problem for source in client.sources()] == [None]
+
+
 @pytest.mark.parametrize("given", ["blog.posts", '"blog"."posts"', "posts"])
 def test_a_table_of_another_schema(client, psql, articles, given):
     psql("CREATE SCHEMA blog")

@@ -107,6 +107,14 @@ WRITES = [
         id="INSERT of many",
     ),
     pytest.param(
+        Write(
+            "INSERT INTO posts SELECT n, 'Many', 'x', n > 290, 'ann' FROM generate_series(4, 300) n",
+            {str(n): "Many|x|ann" for n in range(4, 291)},
+            tasks=tuple(map(str, range(4, 291))),
+        ),
+        id="INSERT of hundreds",
+    ),
+    pytest.param(
         Write("UPDATE posts SET title = 'Green tea' WHERE id = 1", {"1": "Green tea|Steep it|ann"}, tasks=("1",)), id="UPDATE"
     ),
     pytest.param(Write("UPDATE posts SET title = title, body = body"), id="UPDATE to the same"),
@@ -464,6 +472,23 @@ def test_the_steward_mends_a_source_by_itself(posts, client, psql, database_url,
     assert due == (True,), "once more soon, because something was mended"
     psql("UPDATE article_texts SET content = 'spoilt' WHERE source = 'posts'; UPDATE embedding_sources SET next_at = now()")
     until(lambda: following.tend(client.store) or articles() == BEFORE | {"4": "Water||ann"})
+
+
+def test_a_new_source_is_taken_in_without_pauses_until_workers_have_enough(client, psql, monkeypatch):
+    psql("CREATE TABLE posts (id int PRIMARY KEY, title text)")
+    psql("INSERT INTO posts SELECT n, 'Post ' || n FROM generate_series(1, 4000) n")
+    name = sources.attach(client.store, SourceDraft("posts", title="title"), "a test", "")
+    following.step(client.store, name)
+    monkeypatch.setattr(following, "HURRIED_S", 0.0)
+    monkeypatch.setattr(following, "FILLING_S", 60.0)
+
+    following.tend(client.store)
+
+    assert client.sources()[0].seen == following.AHEAD
+    assert client.store.sources.open_tasks(10_000) == following.AHEAD
+    psql("DELETE FROM embedding_tasks")
+    following.tend(client.store)
+    assert client.sources()[0].seen == following.AHEAD, "no task is open: writes may make none"
 
 
 def test_a_comparison_is_taken_up_where_it_was_interrupted(client, psql):

@@ -5,7 +5,7 @@ One module for each page. Pages are rendered on the server and need no JavaScrip
 
 from __future__ import annotations
 
-from . import actions, article, audit, errors, models, procedures, queues, task, tasks, workers
+from . import actions, article, audit, errors, models, procedures, queues, sources, task, tasks, workers
 
 ROUTERS = (
     actions.router,
@@ -18,6 +18,7 @@ ROUTERS = (
     workers.router,
     queues.router,
     models.router,
+    sources.router,
     procedures.router,
     audit.router,
 )

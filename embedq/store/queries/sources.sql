@@ -41,6 +41,14 @@ ORDER BY 1
 -- The articles of a source by the state of their embedding.
 SELECT embedding_status AS status, count(*) AS articles FROM embedq_articles WHERE source = %(name)s GROUP BY 1 ORDER BY 1
 
+-- name: open_tasks_up_to
+-- By the partial indexes of waiting and of held tasks: finished ones are not read.
+SELECT count(*) AS tasks FROM (
+    (SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NULL LIMIT %(cap)s)
+    UNION ALL (SELECT FROM embedding_tasks WHERE status = 'pending' AND dispatched_at IS NOT NULL LIMIT %(cap)s)
+    UNION ALL (SELECT FROM embedding_tasks WHERE status = 'processing' LIMIT %(cap)s)
+) open
+
 -- name: source_step
 SELECT s.* FROM embedq_source_step(%(name)s, %(bound)s) s WHERE s.name IS NOT NULL
 
