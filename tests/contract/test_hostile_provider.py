@@ -314,7 +314,7 @@ def test_a_redirect_to_anywhere_is_told_in_a_line(location):
 
 def test_cookies_of_a_provider_are_not_sent_back(server):
     answer = json.dumps({"data": [{"index": number, "embedding": VECTOR} for number in range(2)]}).encode()
-    with hostile({"good": lambda visit: visit.answer(answer, b"Set-Cookie: a=b")}) as server:
+    with hostile({"good": lambda visit: visit.answer(answer, b"Set-Cookie: a=b", b"Connection: close")}) as server:
         provider = make(MODELS["openai"], ProviderSettings(openai_base_url=server.url("good")))
         provider.embed(TEXTS)
         provider.embed(TEXTS)

@@ -29,8 +29,8 @@ import embedq.__main__
 from . import WHOLE_END
 from .asking import SIZE
 
-# These run something, or belong to packages that users may not have.
-NOT_THESE = ("migrations", "integrations", "celery_app")
+# These run something, look at the command line, or belong to packages that users may not have.
+NOT_THESE = ("migrations", "integrations", "celery_app", "celery_settings")
 OTHERS = (
     "celery.bin.celery",
     "celery.bin.worker",

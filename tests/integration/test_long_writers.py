@@ -18,6 +18,7 @@ from embedq.model import Delivery, Model, Outcome, Priority, TaskStatus
 from embedq.store import partitions
 from embedq.store.backfills import Backfills
 from embedq.store.repairs import Which
+from embedq.threads import Lasting
 from tests.support import until
 
 from .conftest import done
@@ -91,6 +92,9 @@ def test_what_a_writer_held_when_it_was_settled_is_settled_with_a_later_heartbea
 
         id, name, delivery = poller.id, "test", "poller"
         counters, stopping = Counter(), threading.Event()
+
+        def lasting(self, name):
+            return Lasting(name, self.stopping)
 
     engine = Engine(store, OfThisClaimer(), lambda model: None, None)
     add("x", tenant="acme")
