@@ -72,6 +72,9 @@ NAMED = (
     ),
 )
 
+# Nothing listens there.
+LOOPBACK = "http://127.0.0.1:9/"
+
 _connection = psycopg.connect(os.environ["OPENAPI_DATABASE_URL"], autocommit=True)
 _tokens: dict[str, str] = json.loads(os.environ["OPENAPI_TOKENS"])
 _found: Counter[str] = Counter()
@@ -82,6 +85,10 @@ _refuted: dict[str, list[str]] = {scope: [] for scope in _tokens}
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     _connection.execute(AS_USUAL)
+    # The service would call an address that was made up. One that is no address stays, to be refused.
+    body = case.body
+    if isinstance(body, dict) and isinstance(body.get("webhook"), str) and body["webhook"].startswith(("http://", "https://")):
+        case.body = {**body, "webhook": LOOPBACK}
 
 
 @schemathesis.check
