@@ -87,6 +87,13 @@ def test_schemathesis_finds_nothing_that_is_not_named_with_a_reason(found: Tried
     assert found.failures == [], found.output
 
 
+def test_schemathesis_had_the_service_call_no_address_but_loopback(found: Tried, served: Served) -> None:
+    called = [line for line in served.process.output().splitlines() if "the webhook was not told" in line]
+
+    assert found.complete
+    assert [line for line in called if "127.0.0.1:9" not in line] == []
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scope", SCOPES)
 def test_schemathesis_finds_nothing_with_a_token_of_any_scope(scope: str, found: Tried, document: dict[str, Any]) -> None:
