@@ -60,6 +60,8 @@ def test_a_full_disk_is_told_and_work_goes_on_when_there_is_room(
         disk.fill()
         standin.release()
         stalls(polled, "the next finding tells why")
+        # After five settles in a row that failed, and the next heartbeat.
+        until(lambda: "threads-fail" in [each["rule"] for each in answered(polled, "status")["findings"]])
         told_everywhere(polled, "threads-fail", "settle", "has no room left")
         told = answered(polled, "status")["findings"]
     disk.free()
