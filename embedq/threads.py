@@ -55,18 +55,23 @@ class Lasting:
         """Log and count whatever the block raises."""
         try:
             yield
-            self.failures = 0
+            self.succeeded()
         except Exception as failed:
-            self.count(failed)
-            self._say(failed)
+            self._say(failed, self.failed(failed))
 
-    def count(self, failed: Exception) -> None:
-        """One more failure in a row."""
+    def succeeded(self) -> None:
+        """No failure in a row."""
+        self.failures = 0
+
+    def failed(self, why: Exception) -> EmbedqError | None:
+        """One more failure in a row. Returns what the exception means to an operator, if that is known."""
         self.failures += 1
-        self.why = _told(failed, refusals.of_error(failed))
+        refused = refusals.of_error(why)
+        self.why = _told(why, refused)
+        return refused
 
-    def _say(self, failed: Exception) -> None:
-        expected = refusals.of_error(failed) is not None or isinstance(failed, AWAY)
+    def _say(self, failed: Exception, refused: EmbedqError | None) -> None:
+        expected = refused is not None or isinstance(failed, AWAY)
         level = logging.ERROR if self.fails or not expected else logging.WARNING
         again = f" ({self.failures} times in a row)" if self.failures > 1 else ""
         log.log(level, "%s goes on after a failure%s: %s", self.name, again, self.why, exc_info=None if expected else failed)

@@ -62,11 +62,17 @@ FAST = {
 
 # Begun first, so that no core waits for one of them at the end. scripts/test keeps this order (`--no-loadscope-reorder`).
 LONGEST = (
+    "acceptance/test_hostile_arguments.py",
     "contract/test_openapi.py",
+    "contract/test_budget_of_workers.py",
+    "integration/test_embedded_security.py",
     "contract/test_ends.py",
     "contract/test_endings.py",
+    "acceptance/test_emergency.py",
+    "acceptance/test_broken_to_healthy.py",
     "contract/test_brokers.py",
-    "contract/test_budget_of_workers.py",
+    "integration/test_frozen.py",
+    "acceptance/test_commands.py",
     "upgrade/test_without_stopping.py",
     "upgrade/test_commands.py",
     "interleavings/test_pairs.py",

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psycopg
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service as Driver
 
 from embedq import wiring
 from embedq.local.servers import Servers
@@ -19,7 +18,8 @@ from embedq.settings import from_env
 from embedq.store import Store
 from embedq.store.database import Database
 from tests.acceptance.service import Served, hashing_at, serving
-from tests.acceptance.test_cockpit import CHROMIUM, DRIVER, FLAGS, sign_in
+from tests.acceptance.test_cockpit import sign_in
+from tests.browser import chromium_with
 from tests.support import folder_for_servers, start_poller, until
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -77,19 +77,6 @@ def installation() -> Iterator[Served]:
                 yield served
 
 
-@contextmanager
-def chromium(profile: str) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in (*FLAGS, f"--user-data-dir={profile}", "--hide-scrollbars", "--disable-lcd-text"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, Driver(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
 def taken(driver: webdriver.Chrome, height: int) -> bytes:
     metrics = {"width": WIDTH, "height": height, "deviceScaleFactor": SCALE, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -99,7 +86,11 @@ def taken(driver: webdriver.Chrome, height: int) -> bytes:
 
 def main() -> None:
     HERE.mkdir(exist_ok=True)
-    with installation() as served, tempfile.TemporaryDirectory() as profile, chromium(profile) as driver:
+    with (
+        installation() as served,
+        tempfile.TemporaryDirectory() as profile,
+        chromium_with(profile, "--hide-scrollbars", "--disable-lcd-text") as driver,
+    ):
         driver.get(served.url)
         until(lambda: driver.execute_script("return document.activeElement.id") == "token")
         sign_in(driver)

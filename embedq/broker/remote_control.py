@@ -1,4 +1,5 @@
-"""Celery's remote control, where a worker cannot do what is asked: the answer says why and what does it, instead of a traceback in the log."""
+"""Celery's remote-control commands that a worker cannot carry out (the size of a thread pool, for example): the answer gives the reason and the
+command to use instead. Celery itself would log a traceback."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import click
 from .. import wiring
 from ..errors import InputError
 from ..model import Priority
+from ..operations import pauses
 from ..settings import from_env
 from ..steward import maintenance_window as windows
 from ..steward.hand_over import hand_over
@@ -102,9 +103,7 @@ def _pause_for(length: timedelta | None, names: windows.Names, webhook: str | No
 
 def _pause(change: Pauses, why: str, category: str) -> Answer:
     with opened() as store:
-        before, after = store.status.pause(change, why, who(), category)
-        windows.resumed(store, why, who())
-        store.workers.wake()
+        before, after = pauses.change(store, change, why, who(), category)
     said = [f"paused {part}: {', '.join(names) or 'none'}" for part, names in after.items()]
     return Answer({"paused": after, "before": before}, [*said])
 

@@ -1,4 +1,4 @@
-"""What is asked of a provider, and what came back for each text."""
+"""The texts of one request to a provider (`Text`), and the result for each: a vector, a refusal, or not answered yet."""
 
 from __future__ import annotations
 

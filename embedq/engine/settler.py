@@ -94,10 +94,10 @@ class Settler:
         while True:
             try:
                 done = self.store.tasks.settle(self.worker.id, self.worker.name, outcomes, settled)
-                self._refused.failures = 0
+                self._refused.succeeded()
                 return done
             except StoreUnavailable as away:
-                self._refused.count(away)
+                self._refused.failed(away)
                 if time.monotonic() > give_up:
                     raise
                 log.warning("%d outcomes wait to be settled: %s", len(outcomes), away)

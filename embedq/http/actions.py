@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, NotFound
 from ..local.servers import default_home
 from ..model import Mode, Priority
-from ..operations import task_actions
+from ..operations import pauses, task_actions
 from ..operations.authentication import acting
 from ..operations.mode_switch import switch
 from ..operations.requeue import OF_ARTICLES, of_articles
@@ -63,12 +63,9 @@ def set_running(service: Service, running: bool, by: Operator) -> Answer:
 
 def set_paused(service: Service, priorities: list[Priority], paused: bool, by: Operator) -> Answer:
     """Pause these priorities, or end their pause; with none named, all of them."""
-    store = service.client.store
     names = [priority.value for priority in priorities or Priority]
     change: Pauses = {"priorities": (names, []) if paused else ([], names), "tenants": ([], [])}
-    _, after = store.status.pause(change, by.reason, by.who, "pause" if paused else "resume")
-    maintenance_window.resumed(store, by.reason, by.who)
-    store.workers.wake()
+    _, after = pauses.change(service.client.store, change, by.reason, by.who, "pause" if paused else "resume")
     return {"paused_priorities": after["priorities"]}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..decide.modes import LiveState
 from ..errors import NotWell
 from ..store import Store
+from ..store.control import paused_after, paused_in
 from ..store.fence import Change
 from .calendar import Due, due
 from .webhook import told
@@ -93,7 +94,7 @@ def resumed(store: Store, reason: str, who: str) -> None:
     if (
         window is not None
         and _is_of_a_pause(window)
-        and not any({*names}.intersection(_paused(live, part)) for part, names in window["paused"].items())
+        and not any({*names}.intersection(window["paused"][part]) for part, names in paused_in(live, window["paused"]).items())
     ):
         end(store, reason, who, only=window)
 
@@ -177,10 +178,8 @@ def _ended(live: LiveState, window: Window) -> dict[str, Any]:
     accepted = {"submissions_accepted": True} if _pauses(window) else {}
     if not _is_of_a_pause(window):
         return accepted
-    paused = window["paused"].items()
-    return accepted | {
-        f"paused_{part}": tuple(each for each in _paused(live, part) if each not in names) for part, names in paused
-    }
+    was = paused_in(live, window["paused"])
+    return accepted | {f"paused_{part}": tuple(paused_after(was[part], (), names)) for part, names in window["paused"].items()}
 
 
 def _pauses(window: Window) -> bool:
@@ -191,17 +190,15 @@ def _is_of_a_pause(window: Window) -> bool:
     return bool(window["state"] == "running" and window.get("paused"))
 
 
-def _paused(live: LiveState, part: str) -> tuple[str, ...]:
-    return live.paused_priorities if part == "priorities" else live.paused_tenants
-
-
 def _not_yet_paused(live: LiveState, wanted: Names) -> dict[str, list[str]]:
     """What the window's end resumes: a pause that was there before stays."""
-    return {part: [each for each in names if each not in _paused(live, part)] for part, names in wanted.items()}
+    was = paused_in(live, wanted)
+    return {part: [each for each in names if each not in was[part]] for part, names in wanted.items()}
 
 
 def _with(live: LiveState, wanted: Names) -> dict[str, tuple[str, ...]]:
-    return {f"paused_{part}": tuple(sorted({*_paused(live, part), *names})) for part, names in wanted.items()}
+    was = paused_in(live, wanted)
+    return {f"paused_{part}": tuple(paused_after(was[part], names, ())) for part, names in wanted.items()}
 
 
 def _change(

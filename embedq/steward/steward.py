@@ -125,7 +125,7 @@ class Steward:
             self.frozen.end_those_still_frozen()
 
     def _follow_sources(self) -> None:
-        """In a thread of its own: taking in a table's rows must not delay what is dispatched."""
+        """In a thread of its own, because reading a table's rows may take seconds, in which the steward would dispatch nothing."""
         if not self.worker.stopping.wait(FOLLOW_EVERY_S) and self.leading:
             tend(self.store, lambda: self.worker.stopping.is_set() or not self.leading)
 

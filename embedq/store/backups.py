@@ -1,4 +1,4 @@
-"""Backups: what is read in one snapshot. What is restored is in `restoring`."""
+"""Writing a backup: all tables are read in one snapshot. `restoring` reads it back."""
 
 from __future__ import annotations
 

@@ -56,14 +56,14 @@ class Status:
         """Pause and resume. Returns what was paused, and what is, by part. Reason and author of the row stay those of its mode."""
 
         def decide(live: LiveState) -> Change:
-            was = _paused_in(live, change)
-            now = {part: _paused(was[part], *change[part]) for part in change}
+            was = paused_in(live, change)
+            now = {part: paused_after(was[part], *change[part]) for part in change}
             told = "; ".join(f"{part}: {', '.join(names) or 'none'}" for part, names in now.items())
             values = {f"paused_{part}": tuple(names) for part, names in now.items()}
             return Change(values, category, f"paused now: {told}", _metadata(who, reason, was, now))
 
         done = self.fence.change(who, decide)
-        return _paused_in(done.before, change), _paused_in(done.after, change)
+        return paused_in(done.before, change), paused_in(done.after, change)
 
     def set_dispatch_held(self, held: bool, who: str, reason: str = "") -> Changed:
         """While it is held, nothing new goes to the broker; what is there goes on. Reason and author of the row stay those of its mode."""
@@ -107,12 +107,13 @@ def _metadata(who: str, reason: str, was: Row, now: Row) -> dict[str, Any]:
     return {"who": who, "reason": reason, "before": was, "after": now}
 
 
-def _paused_in(live: LiveState, parts: Iterable[str]) -> dict[str, list[str]]:
+def paused_in(live: LiveState, parts: Iterable[str]) -> dict[str, list[str]]:
+    """What is paused, by part: "priorities", "tenants"."""
     paused = {"priorities": live.paused_priorities, "tenants": live.paused_tenants}
     return {part: [*paused[part]] for part in parts}
 
 
-def _paused(was: Sequence[str], added: Sequence[str], removed: Sequence[str] | None) -> list[str]:
+def paused_after(was: Sequence[str], added: Sequence[str], removed: Sequence[str] | None) -> list[str]:
     return sorted({*added} if removed is None else ({*was} | {*added}) - {*removed})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,15 @@ from typing import Any
 import httpx
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from embedq.local.servers import Servers
 from tests.acceptance.service import ADMIN, FOR_ADMIN, Served, hashing_at, serving
+from tests.browser import WIDE, chromium_with, needs_chromium
 from tests.conftest import fresh_database
 from tests.support import start_poller, until
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
-needs_chromium = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)",
-)
 Rows = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -62,13 +45,8 @@ def as_new(psql: Rows) -> None:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,1400"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, Driver(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium_with(tmp_path_factory.mktemp("chromium"), WIDE) as driver:
+        yield driver
 
 
 @pytest.fixture

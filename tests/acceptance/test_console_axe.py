@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from selenium import webdriver
 
-from embedq.local.servers import Servers
-from tests.acceptance.service import Served, empty, hashing_at, serving
-from tests.acceptance.test_cockpit import browser, chromium, needs_chromium, sign_in
+from tests.acceptance.service import Served, empty
+from tests.acceptance.test_cockpit import browser, chromium, database_url, served, sign_in
 from tests.acceptance.test_console import WHOLE, furnished
 from tests.axe import MISSING, axe_core
-from tests.conftest import fresh_database
+from tests.browser import needs_chromium
 
-__all__ = ["browser", "chromium", "furnished"]
+__all__ = ["browser", "chromium", "database_url", "furnished", "served"]
 
 RUN = "const done = arguments[arguments.length - 1]; axe.run(document).then(found => done(found.violations), why => done(String(why)))"
 WHAT = "-> {id}: {help}: {nodes}"
 Rows = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture(scope="module")
-def database_url(servers: Servers, template: str) -> Iterator[str]:
-    with fresh_database(servers, template) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def served(servers: Servers, database_url: str) -> Iterator[Served]:
-    with serving(hashing_at(database_url, servers.redis_url)) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

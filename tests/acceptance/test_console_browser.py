@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from selenium import webdriver
 
-from embedq.local.servers import Servers
-from tests.acceptance.service import Served, empty, hashing_at, serving
-from tests.acceptance.test_cockpit import browser, chromium, needs_chromium, sign_in, tab_to, text_of
+from tests.acceptance.service import Served, empty
+from tests.acceptance.test_cockpit import browser, chromium, database_url, served, sign_in, tab_to, text_of
 from tests.acceptance.test_console import PAGES, articles, fail
-from tests.conftest import fresh_database
+from tests.browser import needs_chromium
 from tests.support import until
 
-__all__ = ["browser", "chromium"]
+__all__ = ["browser", "chromium", "database_url", "served"]
 
 Rows = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture(scope="module")
-def database_url(servers: Servers, template: str) -> Iterator[str]:
-    with fresh_database(servers, template) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def served(servers: Servers, database_url: str) -> Iterator[Served]:
-    with serving(hashing_at(database_url, servers.redis_url)) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -8,39 +8,22 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 
-from embedq.local.servers import Servers
-from tests.acceptance.service import AUTH, Served, hashing_at, serving
-from tests.acceptance.test_cockpit import CHROMIUM, DRIVER, FLAGS, needs_chromium
-from tests.conftest import fresh_database
+from tests.acceptance.service import AUTH, Served
+from tests.acceptance.test_cockpit import database_url, served
+from tests.browser import WIDE, chromium_with, needs_chromium
 from tests.support import until
 
-
-@pytest.fixture(scope="module")
-def database_url(servers: Servers, template: str) -> Iterator[str]:
-    with fresh_database(servers, template) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def served(servers: Servers, database_url: str) -> Iterator[Served]:
-    with serving(hashing_at(database_url, servers.redis_url)) as running:
-        yield running
+__all__ = ["database_url", "served"]
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """It keeps a record of everything that it asks the network for, also of what a policy then forbids."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1280,1400"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options, Driver(DRIVER))
-    yield driver
-    driver.quit()
+    profile = tmp_path_factory.mktemp("chromium")
+    with chromium_with(profile, WIDE, logs={"performance": "ALL", "browser": "ALL"}) as driver:
+        yield driver
 
 
 def asked_for(browser: webdriver.Chrome) -> list[str]:

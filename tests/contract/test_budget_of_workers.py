@@ -54,7 +54,7 @@ def test_tasks_that_wait_for_the_budget_are_not_charged(fresh):
 CAPPED = {"EMBEDDING_PRICES": "openai=1000", "EMBEDDING_DAILY_CAP": "0.01"}
 
 
-def test_a_days_cap_holds_normal_and_low_back_says_so_and_lets_the_urgent_through(fresh):
+def reach_the_cap(fresh):
     fresh.start(**CAPPED)
     fresh.add({"a": "ten tokens of text, or a few more of them"})
     fresh.until_idle()
@@ -63,6 +63,10 @@ def test_a_days_cap_holds_normal_and_low_back_says_so_and_lets_the_urgent_throug
         20,
         fresh.story,
     )
+
+
+def test_a_days_cap_holds_normal_and_low_back_says_so_and_lets_the_urgent_through(fresh):
+    reach_the_cap(fresh)
 
     fresh.add({"b": "this one has to wait"})
     fresh.sql("SELECT set_config('embedq.priority', 'urgent', false)")
@@ -79,14 +83,7 @@ def test_a_days_cap_holds_normal_and_low_back_says_so_and_lets_the_urgent_throug
 
 
 def test_the_next_day_what_was_held_back_goes_on(fresh):
-    fresh.start(**CAPPED)
-    fresh.add({"a": "ten tokens of text, or a few more of them"})
-    fresh.until_idle()
-    until(
-        lambda: fresh.sql("SELECT capped_until > now() FROM embedding_providers WHERE name = 'openai'") == [(True,)],
-        20,
-        fresh.story,
-    )
+    reach_the_cap(fresh)
     fresh.add({"b": "this one has to wait"})
 
     fresh.sql("UPDATE embedding_usage SET day = day - 1")

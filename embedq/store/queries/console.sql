@@ -1,5 +1,5 @@
 -- name: console_planning
--- A plan for the filter at hand: one made for all filters uses no index of any of them.
+-- Each page is planned for its own filter (force_custom_plan): a generic plan, made for every combination of filters, uses the index of none.
 SELECT set_config('enable_seqscan', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)
 
 -- name: console_tasks
