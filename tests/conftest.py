@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -40,6 +41,10 @@ for name in list(os.environ):
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 forked.in_use = sys.platform == "linux"
+
+# A shell without job control starts a background command with SIGINT ignored, which every process under test would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A database for each test is three hundred files made and removed: on a disk, half of the suite's time. In memory where there is room.
 MEMORY, ROOM = "/dev/shm", 6 * 2**30
